@@ -1,0 +1,34 @@
+# make demo: the main job on the built-in data. make test: lint, format and tests.
+# Both set themselves up in VENV first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint format clean
+
+demo: $(VENV)/installed
+	$(BIN)/python tools/demo.py
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# A new environment at every change of the requirements: pip never removes what is no
+# longer asked for.
+$(VENV)/installed: setup.py $(wildcard requirements/*.txt)
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing OpenMMLab and torch; this takes minutes and some gigabytes."
+	$(BIN)/pip install --quiet --disable-pip-version-check \
+	    -c requirements/constraints-onedl.txt -e ".[onedl,demo,tests]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) work_dirs data/context_shapes

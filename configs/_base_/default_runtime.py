@@ -1,0 +1,28 @@
+# What all image-level stages share: hooks, logging, environment.
+default_scope = "mmpretrain"
+
+default_hooks = dict(
+    timer=dict(type="IterTimerHook"),
+    logger=dict(type="LoggerHook", interval=50),
+    param_scheduler=dict(type="ParamSchedulerHook"),
+    checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=1),
+    sampler_seed=dict(type="DistSamplerSeedHook"),
+    visualization=dict(type="mmwood.CAMVisualizationHook"),
+)
+custom_hooks = [
+    dict(type="mmwood.CheckpointGuardHook"),
+    dict(type="mmwood.ProgressBarHook"),
+    dict(type="mmwood.PseudoLabelHook", threshold=0.15, save_scores=["strided"]),
+]
+
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
+    dist_cfg=dict(backend="nccl"),
+)
+vis_backends = [dict(type="LocalVisBackend")]
+visualizer = dict(type="UniversalVisualizer", vis_backends=vis_backends)
+log_level = "INFO"
+load_from = None
+resume = False
+randomness = dict(seed=0)

@@ -1,0 +1,4 @@
+from .image_level import ImageLevelDataset
+from .transforms import *  # noqa: F403
+
+__all__ = ["ImageLevelDataset"]

@@ -1,0 +1,3 @@
+from .loading import LoadImage, LoadSemanticMask
+
+__all__ = ["LoadImage", "LoadSemanticMask"]

@@ -1,0 +1,263 @@
+"""Write seeds and score maps during a test, each once and whole."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.dist import barrier, get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from mmwood.files import file_sha256, text_sha256, write_json
+from mmwood.functional.cam import seed_from_cam
+from mmwood.registry import HOOKS
+from mmwood.score_maps import MAPS, ScoreMaps, load_score_maps, save_score_maps
+from mmwood.visualization.palette import save_label_png
+
+__all__ = ["PseudoLabelHook"]
+
+
+@HOOKS.register_module()
+class PseudoLabelHook(Hook):
+    """Write a label map, and if asked the score maps, of every tested image.
+
+    ::
+
+        out_dir/
+          manifest.json          what made the files
+          labels/IMAGE_ID.png    palette PNG: 0 background, c + 1 class c
+          scores/IMAGE_ID.npz    see mmwood.score_maps
+
+    A run that was ended goes on where it was: batches whose files are all there and
+    whole are not computed again, and the result is the same to the byte. Metrics
+    then take the finished images' maps from the score files; without 'full' maps
+    there, images are computed again when there are metrics. Files of another
+    checkpoint, config or class list are never mixed in.
+
+    Which classes an image's label map may hold is the model's business: its own
+    image-level labels, or the predicted ones with
+    ``model.test_cfg=dict(cam_labels='predicted')``.
+
+    Args:
+        out_dir: Folder to write to. None is ``pseudo_labels`` in the work dir.
+        threshold: Score of the background. It is part of the manifest.
+        save_scores: Which maps to keep: 'strided', 'full' or both.
+        overwrite: Make everything anew, also what another checkpoint made.
+
+    Raises:
+        ValueError: The folder holds files of another checkpoint, config or class
+            list, or files without a manifest; a field has no such value; a
+            distributed sampler repeats images (``round_up``).
+
+    Example:
+        >>> custom_hooks = [dict(type='mmwood.PseudoLabelHook', threshold=0.15,
+        ...                      save_scores=('strided',))]
+    """
+
+    def __init__(
+        self,
+        out_dir: str | None = None,
+        threshold: float = 0.15,
+        save_scores: Sequence[str] = (),
+        overwrite: bool = False,
+    ) -> None:
+        if not 0 <= threshold < 1:
+            raise ValueError(f"threshold must be in [0, 1), got {threshold}")
+        unknown = set(save_scores) - set(MAPS)
+        if isinstance(save_scores, str) or unknown:
+            raise ValueError(
+                f"save_scores must be a list of {MAPS}, got {save_scores!r}"
+            )
+        self.out_dir = out_dir
+        self.threshold = threshold
+        self.save_scores = tuple(name for name in MAPS if name in save_scores)
+        self.overwrite = overwrite
+
+    def before_test(self, runner: Runner) -> None:
+        """Compare the folder with this run and leave out what is finished."""
+        loader = runner.test_loop.dataloader
+        if get_world_size() > 1 and getattr(loader.sampler, "round_up", False):
+            raise ValueError(
+                "test_dataloader.sampler.round_up must be False: it gives some images "
+                "to two processes"
+            )
+        self._folder = Path(self.out_dir or Path(runner.work_dir, "pseudo_labels"))
+        self._manifest = self._describe(runner)
+        self._compare_manifest()
+        barrier()
+        if is_main_process():
+            write_json(self._folder / "manifest.json", self._manifest)
+        self._finished: set[str] = set()
+        if not self.overwrite:
+            self._skip_finished(runner, loader)
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence | None = None,
+    ) -> None:
+        """Write the files of a batch."""
+        for sample in outputs:
+            name = _image_id(sample)
+            if name in self._finished:
+                continue
+            cam = sample.cam.cpu()
+            classes = sample.cam_classes.cpu()
+            if self.save_scores:
+                kept = {"full": cam, "strided": sample.cam_strided.cpu()}
+                maps = {key: kept[key].half().numpy() for key in self.save_scores}
+                scores = sample.pred_score.float().cpu().numpy()
+                save_score_maps(
+                    self._score_path(name),
+                    ScoreMaps(classes=classes.numpy(), scores=scores, **maps),
+                )
+            label = seed_from_cam(cam.float(), classes, self.threshold)
+            save_label_png(label.numpy(), self._label_path(name))
+
+    def after_test(self, runner: Runner) -> None:
+        """Say in the manifest that nothing is missing."""
+        barrier()
+        if is_main_process():
+            images = len(runner.test_loop.dataloader.dataset)
+            self._manifest.update(complete=True, images=images)
+            write_json(self._folder / "manifest.json", self._manifest)
+
+    def _label_path(self, name: str) -> Path:
+        return self._folder / "labels" / f"{name}.png"
+
+    def _score_path(self, name: str) -> Path:
+        return self._folder / "scores" / f"{name}.npz"
+
+    def _describe(self, runner: Runner) -> dict:
+        """What determines the bytes of the files, and what a reader needs to know."""
+        cfg = runner.cfg.to_dict()
+        dataset = cfg["test_dataloader"]["dataset"]
+        while "dataset" in dataset:
+            dataset = dataset["dataset"]
+        pipeline = dataset.get("pipeline", [])
+        settings = dict(model=cfg["model"], pipeline=pipeline)
+        checkpoint = cfg.get("load_from")
+        return dict(
+            format="mmwood pseudo labels 1",
+            classes=list(runner.test_dataloader.dataset.metainfo["classes"]),
+            checkpoint_sha256=checkpoint and file_sha256(checkpoint),
+            config_sha256=text_sha256(
+                json.dumps(settings, sort_keys=True, default=str)
+            ),
+            scales=_scales(pipeline),
+            threshold=self.threshold,
+            scores=list(self.save_scores),
+            complete=False,
+        )
+
+    def _compare_manifest(self) -> None:
+        path = self._folder / "manifest.json"
+        if self.overwrite:
+            return
+        if not path.is_file():
+            if self._folder.is_dir() and any(self._folder.iterdir()):
+                raise ValueError(
+                    f"out_dir: {self._folder} holds files but no manifest.json: name "
+                    "another folder, or set overwrite=True to write over them"
+                )
+            return
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+        for key, value in self._manifest.items():
+            if key != "complete" and found.get(key) != value:
+                raise ValueError(
+                    f"out_dir: {self._folder} holds labels made with another {key} "
+                    f"({found.get(key)!r} instead of {value!r}): name another folder, "
+                    "or set overwrite=True to make all anew"
+                )
+
+    def _skip_finished(self, runner: Runner, loader: DataLoader) -> None:
+        """Take finished batches out of the test and into its metrics.
+
+        Whole batches only: the numbers of an image depend, in the last bit, on the
+        images that go through the network with it.
+        """
+        dataset = loader.dataset
+        batches = list(loader.batch_sampler)
+        names = {
+            index: _image_id(dataset.get_data_info(index))
+            for batch in batches
+            for index in batch
+        }
+        self._finished = {name for name in names.values() if self._is_whole(name)}
+        metrics = runner.test_loop.evaluator.metrics
+        if metrics and "full" not in self.save_scores:
+            if self._finished:
+                runner.logger.info(
+                    f"{len(self._finished)} labels are there; their maps are computed "
+                    "again for the metrics, because save_scores has no 'full'"
+                )
+            return
+        finished = [
+            batch
+            for batch in batches
+            if all(names[index] in self._finished for index in batch)
+        ]
+        if not finished:
+            return
+        runner.logger.info(
+            f"{sum(map(len, finished))} of {len(names)} images are finished"
+        )
+        kept = {index for batch in finished for index in batch}
+        runner.test_loop.dataloader = DataLoader(
+            dataset,
+            batch_sampler=[batch for batch in batches if batch[0] not in kept],
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            pin_memory=loader.pin_memory,
+            worker_init_fn=loader.worker_init_fn,
+        )
+        if metrics:
+            for index in sorted(kept):
+                sample = self._restore(dataset[index]["data_samples"], names[index])
+                runner.test_loop.evaluator.process(data_samples=[sample])
+
+    def _is_whole(self, name: str) -> bool:
+        try:
+            with Image.open(self._label_path(name)) as image:
+                image.load()
+            if self.save_scores:
+                load_score_maps(self._score_path(name), needs=self.save_scores)
+        except (OSError, SyntaxError, ValueError):
+            return False
+        return True
+
+    def _restore(self, sample, name: str):
+        """The prediction of a finished image, from its files."""
+        # TestTimeAug gives one sample per scale and flip.
+        sample = sample[0] if isinstance(sample, list) else sample
+        maps = load_score_maps(self._score_path(name), needs=("full",))
+        sample.set_pred_score(torch.from_numpy(maps.scores))
+        sample.cam = torch.from_numpy(maps.full)
+        sample.cam_classes = torch.from_numpy(maps.classes)
+        return sample
+
+
+def _image_id(info) -> str:
+    """The name of an image's files: its id, or its file name without the suffix."""
+    return info.get("img_id") or Path(info.get("img_path")).stem
+
+
+def _scales(pipeline: list[dict]) -> list[float]:
+    """The scale factors of the pipeline's TestTimeAug, or 1 without."""
+    scales = [
+        option["scale_factor"]
+        for transform in pipeline
+        if str(transform.get("type", "")).endswith("TestTimeAug")
+        for step in transform["transforms"]
+        for option in step
+        if "scale_factor" in option
+    ]
+    return scales or [1.0]

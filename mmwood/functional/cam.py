@@ -1,0 +1,150 @@
+"""Class activation maps and the seeds that come from them.
+
+CAM: Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016.
+The multi-scale form and the constants are those of IRN (Ahn et al., Weakly
+Supervised Learning of Instance Segmentation with Inter-pixel Relations, CVPR 2019).
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["class_activation_maps", "merge_scales", "seed_from_cam", "strided_size"]
+
+#: Added to each map's maximum before dividing by it, as in IRN's program.
+EPSILON = 1e-5
+
+
+def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
+    r"""Class activation maps of a classifier that pools its features by the mean.
+
+    .. math:: CAM_c = \max(0, \sum_d W_{cd} f_d)
+
+    Args:
+        features: The last feature map f of the backbone.
+        weight: The weight W of the linear classifier on the pooled features.
+
+    Returns:
+        One non-negative map per class, not normalised.
+
+    Shape:
+        - features: (B, D, h, w); weight: (C, D); output: (B, C, h, w)
+
+    Raises:
+        ValueError: The shapes are not those, or the channels differ.
+
+    Example:
+        >>> class_activation_maps(torch.rand(2, 8, 5, 4), torch.rand(3, 8)).shape
+        torch.Size([2, 3, 5, 4])
+    """
+    if features.ndim != 4 or weight.ndim != 2 or features.shape[1] != weight.shape[1]:
+        raise ValueError(
+            "class_activation_maps needs features (B, D, h, w) and weight (C, D), got "
+            f"{tuple(features.shape)} and {tuple(weight.shape)}"
+        )
+    return F.relu(F.conv2d(features, weight[:, :, None, None]))
+
+
+def strided_size(size: tuple[int, int], stride: int = 4) -> tuple[int, int]:
+    """Size of the grid that keeps every ``stride``-th pixel: ((H-1)//s+1, (W-1)//s+1).
+
+    Example:
+        >>> strided_size((375, 500))
+        (94, 125)
+    """
+    return (size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1
+
+
+def merge_scales(
+    cams: Sequence[Tensor], size: tuple[int, int], round_up_to: int | None = None
+) -> Tensor:
+    """One normalised map per class from the maps of several scales and flips.
+
+    Every map is resized bilinearly (``align_corners=False``) to ``size``; the maps
+    are summed over the scales, and each class's sum is divided by its own maximum
+    plus 1e-5. Maps of flipped images must have been flipped back.
+
+    Args:
+        cams: Non-negative maps of one image, one tensor per scale and flip.
+        size: (H, W) of the result, in pixels.
+        round_up_to: Resize to ``size`` rounded up to a multiple of this and crop, as
+            IRN's program does with 16, its network's stride. The maps then lie
+            where the strided network saw them instead of being squeezed by up to
+            15 pixels. None resizes to ``size`` itself.
+
+    Returns:
+        Maps in [0, 1), of the dtype of ``cams``. A map that is zero everywhere stays
+        zero.
+
+    Shape:
+        - cams: each (C, h_i, w_i); output: (C, H, W)
+
+    Raises:
+        ValueError: There is no map, or they differ in their number of classes.
+    """
+    if not cams:
+        raise ValueError("merge_scales needs at least one map")
+    if len({cam.shape[0] for cam in cams}) != 1 or any(cam.ndim != 3 for cam in cams):
+        raise ValueError(
+            "merge_scales needs maps (C, h, w) with one C, got "
+            f"{[tuple(cam.shape) for cam in cams]}"
+        )
+    height, width = size
+    padded = size
+    if round_up_to is not None:
+        padded = tuple(-(-side // round_up_to) * round_up_to for side in size)
+    total = cams[0].new_zeros((cams[0].shape[0], height, width))
+    for cam in cams:
+        # Classes go into the batch dimension, which may be empty.
+        resized = F.interpolate(
+            cam[:, None], size=tuple(padded), mode="bilinear", align_corners=False
+        )
+        total += resized[:, 0, :height, :width]
+    return total / (total.amax(dim=(1, 2), keepdim=True) + EPSILON)
+
+
+def seed_from_cam(cam: Tensor, classes: Tensor, threshold: float) -> Tensor:
+    """The label map in which every pixel has the class of its largest map.
+
+    A pixel is background (0) unless a map exceeds ``threshold`` there: the argmax
+    over [threshold, CAM_c for c in the image's classes], background first.
+
+    Args:
+        cam: Normalised maps of the image's classes.
+        classes: Which class each map belongs to, counted from 0 without background,
+            as in ``gt_label``.
+        threshold: Score of the background, in the maps' unit.
+
+    Returns:
+        uint8 label map: 0 is background, c + 1 is class c.
+
+    Shape:
+        - cam: (n, H, W); classes: (n,); output: (H, W)
+
+    Raises:
+        ValueError: ``cam`` and ``classes`` do not fit, or a class does not fit in a
+            uint8 label beside background and 255.
+
+    Example:
+        >>> cam = torch.tensor([[[0.9, 0.1]], [[0.2, 0.12]]])
+        >>> seed_from_cam(cam, torch.tensor([4, 7]), threshold=0.15)
+        tensor([[5, 0]], dtype=torch.uint8)
+    """
+    classes = torch.as_tensor(classes, dtype=torch.long, device=cam.device)
+    if cam.ndim != 3 or classes.shape != cam.shape[:1]:
+        raise ValueError(
+            "seed_from_cam needs cam (n, H, W) and classes (n,), got "
+            f"{tuple(cam.shape)} and {tuple(classes.shape)}"
+        )
+    if not len(classes):
+        return torch.zeros(cam.shape[1:], dtype=torch.uint8, device=cam.device)
+    if classes.min() < 0 or classes.max() > 253:
+        raise ValueError(
+            "seed_from_cam writes class c as the uint8 label c + 1 and keeps 255 for "
+            f"ignored pixels: classes must be in 0..253, got {classes.tolist()}"
+        )
+    score, index = cam.max(dim=0)
+    label = torch.where(score > threshold, classes[index] + 1, 0)
+    return label.to(torch.uint8)

@@ -1,0 +1,253 @@
+"""Connected components of label maps, and pixel weights from their sizes.
+
+The weights are those of the size-balanced cross-entropy of Mun et al., "Small
+Objects Matter in Weakly-supervised Semantic Segmentation", WACV 2024. Components
+are found by OpenCV on the CPU, one class at a time: with 8 neighbours two classes
+can cross at a corner, so that one pass over all classes would not separate them.
+"""
+
+from collections.abc import Collection
+from numbers import Real
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Components",
+    "check_size_weight_fields",
+    "connected_components",
+    "label_counts",
+    "size_weights",
+]
+
+
+class Components(NamedTuple):
+    """The connected components of one label map.
+
+    The components are numbered from 1 to N, class by class in ascending order of
+    the label values; the order within a class is unspecified. Component n has row
+    n - 1 of ``class_ids`` and ``areas``.
+
+    Attributes:
+        index: (H, W) int32, the number of each pixel's component, 0 on the values
+            that were left out.
+        class_ids: (N,) int64, the label value of each component.
+        areas: (N,) int64, the number of pixels of each component.
+    """
+
+    index: np.ndarray
+    class_ids: np.ndarray
+    areas: np.ndarray
+
+
+def connected_components(
+    label: Tensor | np.ndarray,
+    connectivity: int = 8,
+    leave_out: Collection[int] = (),
+) -> Components:
+    """Split a label map into connected regions of one value each.
+
+    Two pixels belong to one component if a path of neighbours of the same value
+    joins them. A value that is left out still separates what lies on its sides.
+
+    Args:
+        label: Label map of an integer dtype, any device.
+        connectivity: 8 (sides and corners) or 4 (sides only).
+        leave_out: Values that form no component, such as background and 255.
+
+    Returns:
+        The components, as NumPy arrays.
+
+    Raises:
+        ValueError: If ``label`` is not a two-dimensional map of integers or
+            ``connectivity`` is neither 4 nor 8.
+
+    Shape:
+        - label: (H, W)
+        - output: index (H, W), class_ids (N,), areas (N,)
+
+    Example:
+        >>> connected_components(np.array([[1, 0, 1], [1, 0, 0]]), leave_out=[0])
+        Components(index=array([[1, 0, 2],
+               [1, 0, 0]], dtype=int32), class_ids=array([1, 1]), areas=array([2, 1]))
+    """
+    _check_connectivity(connectivity)
+    array = _as_integer_array(label)
+    if array.ndim != 2:
+        raise ValueError(f"label must have shape (H, W), but has {array.shape}")
+    index = np.zeros(array.shape, dtype=np.int32)
+    class_ids: list[int] = []
+    for value in label_counts(array)[0]:
+        if value in leave_out:
+            continue
+        number = _add_components(index, array == value, len(class_ids), connectivity)
+        class_ids.extend([value] * number)
+    # One count over the map is several times cheaper than OpenCV's statistics.
+    areas = np.bincount(index.ravel(), minlength=len(class_ids) + 1)[1:]
+    return Components(index, np.array(class_ids, dtype=np.int64), areas)
+
+
+def label_counts(label: Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count the pixels of every value in label maps of any shape.
+
+    Args:
+        label: Labels of an integer dtype, any device.
+
+    Returns:
+        The values that occur, ascending (int64), and the number of pixels of each
+        (int64).
+
+    Raises:
+        ValueError: If ``label`` is not of an integer dtype.
+
+    Shape:
+        - label: any
+        - output: (V,), (V,)
+    """
+    flat = _as_integer_array(label).ravel()
+    # Counting is about ten times faster than np.unique, which sorts; it needs a
+    # table up to the largest value, which labels of segmentation keep small.
+    if flat.size == 0 or flat.min() < 0 or flat.max() > np.iinfo(np.uint16).max:
+        values, counts = np.unique(flat, return_counts=True)
+        return values.astype(np.int64), counts
+    counts = np.bincount(flat.astype(np.int64, copy=False))
+    values = np.flatnonzero(counts)
+    return values, counts[values]
+
+
+def size_weights(
+    label: Tensor | np.ndarray,
+    limit: float = 5.0,
+    ignore_index: int | None = 255,
+    background: int | None = 0,
+    *,
+    connectivity: int = 8,
+    reference: str = "class",
+) -> Tensor | np.ndarray:
+    r"""Pixel weights that grow as a pixel's connected component shrinks.
+
+    With :math:`S_{c,n}` the pixels of component n of class c in one label map,
+    every pixel of that component weighs
+
+    .. math:: \min\Bigl(\tau, \frac{\sum_k S_{c,k}}{S_{c,n}}\Bigr)
+
+    A class with a single component weighs 1, as does background; ignored pixels
+    weigh 0 and count in no size. Source: Mun et al., WACV 2024.
+
+    Args:
+        label: Label maps of an integer dtype, any device. The maps of a batch are
+            treated apart.
+        limit: The upper limit tau, at least 1; ``float('inf')`` for none. A ratio
+            is never below 1, so a lower limit would give every object the same
+            weight, below that of background, whatever its size: it is refused. A
+            limit of 1 gives uniform weights.
+        ignore_index: Value of the pixels to ignore, or None. It goes before
+            ``background`` if both are the same value.
+        background: Value of the background, or None if every value is an object
+            class (labels made with ``reduce_zero_label=True``).
+        connectivity: 8 (sides and corners) or 4 (sides only).
+        reference: The total that a component is compared with: ``'class'``, all
+            pixels of its class, as published, or ``'foreground'``, all pixels that
+            are neither background nor ignored.
+
+    Returns:
+        float32 weights: a tensor on the device of ``label`` if that is a tensor,
+        a NumPy array otherwise.
+
+    Raises:
+        ValueError: If ``label`` has another shape or is not of an integer dtype,
+            or another field has a value that it cannot have.
+
+    Shape:
+        - label: (H, W) or (B, H, W)
+        - output: as label
+
+    Example:
+        >>> size_weights(np.array([[7, 7, 7, 0, 7, 255]]))
+        array([[1.3333334, 1.3333334, 1.3333334, 1.       , 4.       , 0.       ]],
+              dtype=float32)
+    """
+    check_size_weight_fields(limit, connectivity, reference)
+    array = _as_integer_array(label)
+    if array.ndim not in (2, 3):
+        raise ValueError(
+            f"label must have shape (H, W) or (B, H, W), but has {array.shape}"
+        )
+    left_out = [value for value in (background, ignore_index) if value is not None]
+    weights = np.empty(array.shape, dtype=np.float32)
+    maps = array[None] if array.ndim == 2 else array
+    for single, out in zip(maps, weights.reshape(maps.shape), strict=True):
+        components = connected_components(single, connectivity, left_out)
+        out[...] = _component_weights(components, limit, reference)[components.index]
+    if ignore_index is not None:
+        weights[array == ignore_index] = 0
+    if isinstance(label, Tensor):
+        return torch.from_numpy(weights).to(label.device)
+    return weights
+
+
+def check_size_weight_fields(
+    limit: float, connectivity: int = 8, reference: str = "class"
+) -> None:
+    """Refuse values that :func:`size_weights` cannot use.
+
+    Apart from that function so that a loss can refuse them when it is built.
+
+    Raises:
+        ValueError: If a field has a value that it cannot have; names the field.
+    """
+    # Written so that NaN, which compares False with everything, is refused too.
+    if not isinstance(limit, Real) or isinstance(limit, bool) or not limit >= 1:
+        raise ValueError(f"limit must be a number of at least 1, but is {limit!r}")
+    if reference not in ("class", "foreground"):
+        raise ValueError(
+            f"reference must be 'class' or 'foreground', but is {reference!r}"
+        )
+    _check_connectivity(connectivity)
+
+
+def _check_connectivity(connectivity: int) -> None:
+    if connectivity not in (4, 8):
+        raise ValueError(f"connectivity must be 4 or 8, but is {connectivity!r}")
+
+
+def _as_integer_array(label: Tensor | np.ndarray) -> np.ndarray:
+    if isinstance(label, Tensor):
+        if label.is_floating_point() or label.is_complex():
+            raise ValueError(f"label must be of an integer dtype, not {label.dtype}")
+        return label.detach().cpu().numpy()
+    array = np.asarray(label)
+    if array.dtype.kind not in "iub":
+        raise ValueError(f"label must be of an integer dtype, not {array.dtype}")
+    return array
+
+
+def _add_components(
+    index: np.ndarray, mask: np.ndarray, offset: int, connectivity: int
+) -> int:
+    """Number the components of ``mask`` from ``offset`` + 1 on; return how many."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    # Many classes cost little when each is searched in its bounding box only.
+    box = slice(y, y + height), slice(x, x + width)
+    count, found = cv2.connectedComponents(
+        mask[box].view(np.uint8), connectivity=connectivity, ltype=cv2.CV_32S
+    )
+    np.add(found, offset, out=index[box], where=mask[box])
+    return count - 1
+
+
+def _component_weights(
+    components: Components, limit: float, reference: str
+) -> np.ndarray:
+    """Weights by component number, (N + 1,) float32; number 0 weighs 1."""
+    areas = components.areas
+    if reference == "class":
+        _, order = np.unique(components.class_ids, return_inverse=True)
+        totals = np.bincount(order, weights=areas)[order]
+    else:
+        totals = areas.sum()
+    ratios = np.minimum(totals / areas, limit)
+    return np.concatenate([[1.0], ratios]).astype(np.float32)

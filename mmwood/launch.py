@@ -1,0 +1,152 @@
+"""From a config file to a Runner: what tools/train.py and tools/test.py share."""
+
+import argparse
+import os
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.dist import is_distributed
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmwood.registry import LOCATIONS
+
+__all__ = [
+    "add_common_arguments",
+    "build_runner",
+    "load_config",
+    "save_curves",
+    "show_results",
+    "use_tta",
+]
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that stock OpenMMLab's train.py and test.py share."""
+    parser.add_argument(
+        "--work-dir", help="folder of logs and results (default: work_dirs/CONFIG)"
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="override settings of the config, as in model.head.thr=0.4; lists as "
+        'key="[a,b]" or key=a,b; nested ones as key="[(a,b),(c,d)]", with the '
+        "quotation marks and without white space",
+    )
+    parser.add_argument(
+        "--amp", action="store_true", help="use automatic mixed precision"
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="how the processes of a distributed job were started",
+    )
+    # torchrun sets the environment variable, torch.distributed.launch the option.
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config and merge the common options into it.
+
+    Raises:
+        FileNotFoundError: There is no such config.
+    """
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    if not Path(args.config).is_file():
+        raise FileNotFoundError(f"config: there is no file {args.config}")
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get("work_dir") is None:
+        cfg.work_dir = str(Path("work_dirs", Path(args.config).stem))
+    return cfg
+
+
+def use_tta(cfg: Config) -> None:
+    """Make the config's test the one of its ``tta_model`` and ``tta_pipeline``.
+
+    Raises:
+        ValueError: The config lacks one of them.
+    """
+    missing = [key for key in ("tta_model", "tta_pipeline") if key not in cfg]
+    if missing:
+        raise ValueError(f"--tta: the config has no {' and no '.join(missing)}")
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    dataset = cfg.test_dataloader.dataset
+    # Wrappers (ConcatDataset with one, RepeatDataset, ...) hold the real data set.
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = cfg.tta_pipeline
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the Runner of a config; processes on CPUs work too.
+
+    Raises:
+        ValueError: A launcher other than 'none' and 'pytorch' without CUDA.
+    """
+    # A broken import below a registry's location would be swallowed by the registry.
+    for location in LOCATIONS:
+        import_module(location)
+    if cfg.launcher != "none" and not torch.cuda.is_available():
+        _distribute_on_cpu(cfg)
+    if "runner_type" in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def _distribute_on_cpu(cfg: Config) -> None:
+    """Start the process group with gloo and wrap the model without a device.
+
+    mmengine's launcher sets a CUDA device also where there is none, and its default
+    wrapper passes one to DistributedDataParallel. A group that exists before the
+    Runner is left alone.
+    """
+    if cfg.launcher != "pytorch":
+        raise ValueError(
+            f"--launcher {cfg.launcher} needs CUDA devices; on CPUs start the "
+            "processes with torchrun, as tools/dist_train.sh does, and --launcher pytorch"
+        )
+    if not is_distributed():
+        torch.distributed.init_process_group(backend="gloo")
+    if cfg.get("model_wrapper_cfg") is None:
+        cfg.model_wrapper_cfg = dict(
+            type="MMDistributedDataParallel",
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get("find_unused_parameters", False),
+        )
+
+
+def show_results(cfg: Config, folder: str, interval: int) -> None:
+    """Turn on the config's visualization hook, whichever package it is from.
+
+    Raises:
+        ValueError: The config has none.
+    """
+    hook = cfg.get("default_hooks", {}).get("visualization")
+    if hook is None:
+        raise ValueError("--show-dir: the config has no default_hooks.visualization")
+    hook.interval = interval
+    if str(hook.type).endswith("SegVisualizationHook"):
+        hook.draw = True
+        cfg.visualizer.save_dir = folder
+    else:
+        hook.enable = True
+        hook.out_dir = folder
+
+
+def save_curves(cfg: Config) -> None:
+    """Let seed metrics that name no folder write their curve to the work dir."""
+    evaluator = cfg.get("test_evaluator") or []
+    for metric in [evaluator] if isinstance(evaluator, dict) else evaluator:
+        if str(metric.type).endswith("SeedMetric"):
+            metric.setdefault("out_dir", cfg.work_dir)

@@ -1,0 +1,180 @@
+"""An image classifier that also says where it saw each class."""
+
+import torch
+from mmpretrain.models import ImageClassifier
+from mmpretrain.structures import DataSample
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmwood.functional.cam import merge_scales, strided_size
+from mmwood.registry import MODELS
+
+__all__ = ["CAMClassifier"]
+
+
+@MODELS.register_module()
+class CAMClassifier(ImageClassifier):
+    """mmpretrain's ``ImageClassifier`` with class activation maps in its predictions.
+
+    Any backbone of mmpretrain, mmseg or timm serves that gives a spatial feature
+    map. Images of different sizes may share a test batch: they are grouped by size
+    instead of being padded, because padding changes scores and maps.
+
+    A prediction is a ``DataSample`` with ``pred_score`` (C,), ``pred_label`` and
+
+    - ``cam`` (n, H, W): the normalised maps of the image's classes at the original
+      image's size,
+    - ``cam_strided`` (n, (H-1)//4+1, (W-1)//4+1): the same on the stride-4 grid,
+    - ``cam_classes`` (n,): which class each map belongs to, from 0.
+
+    The maps are float16 by default, as they are stored: seeds and metrics made now
+    and seeds made later from the files are then the same to the bit.
+
+    Args:
+        backbone, neck, head, **kwargs: As in ``ImageClassifier``; the head is a
+            ``mmwood.CAMHead`` or made like it.
+        norm_eval: Keep the statistics of batch normalisation as they were
+            pretrained, in any backbone.
+        test_cfg: How maps are made.
+
+            - ``cam_labels`` (str): 'given', the default, makes the maps of the image's
+              own image-level labels (``gt_label``), as label-making does; 'predicted'
+              those of ``pred_label``, for images without labels.
+            - ``cam_dtype`` (str): 'float16' or 'float32'.
+            - ``round_up_to`` (int): See
+              :func:`mmwood.functional.cam.merge_scales`.
+
+    Raises:
+        ValueError: A field of ``test_cfg`` is unknown or has no such value; an image
+            has no labels where given ones are needed.
+
+    Example:
+        >>> model = dict(
+        ...     type='mmwood.CAMClassifier',
+        ...     backbone=dict(type='ResNet', depth=50, strides=(1, 2, 2, 1)),
+        ...     head=dict(type='mmwood.CAMHead', num_classes=20, in_channels=2048))
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict | None = None,
+        head: dict | None = None,
+        norm_eval: bool = False,
+        test_cfg: dict | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(backbone=backbone, neck=neck, head=head, **kwargs)
+        options = dict(cam_labels="given", cam_dtype="float16", round_up_to=None)
+        unknown = set(test_cfg or ()) - set(options)
+        if unknown:
+            raise ValueError(
+                f"model.test_cfg has no field {sorted(unknown)}; it has "
+                f"{sorted(options)}"
+            )
+        options.update(test_cfg or {})
+        if options["cam_labels"] not in ("given", "predicted"):
+            raise ValueError(
+                "model.test_cfg.cam_labels must be 'given' or 'predicted', got "
+                f"{options['cam_labels']!r}"
+            )
+        if options["cam_dtype"] not in ("float16", "float32"):
+            raise ValueError(
+                "model.test_cfg.cam_dtype must be 'float16' or 'float32', got "
+                f"{options['cam_dtype']!r}"
+            )
+        self.test_cfg = options
+        self.norm_eval = norm_eval
+
+    def train(self, mode: bool = True) -> "CAMClassifier":
+        """Set the mode; with ``norm_eval`` batch normalisation stays in evaluation."""
+        super().train(mode)
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def val_step(self, data: dict) -> list[DataSample]:
+        """As :meth:`test_step`."""
+        return self.test_step(data)
+
+    def test_step(self, data: dict) -> list[DataSample]:
+        """Predictions of a batch of images at one scale."""
+        return [self.merge([sample]) for sample in self.activations(data)]
+
+    def activations(self, data: dict) -> list[DataSample]:
+        """Scores and unmerged maps of a batch of inputs of any sizes.
+
+        Args:
+            data: ``inputs``, a list of (3, h, w) tensors or one (B, 3, h, w) tensor,
+                and ``data_samples``.
+
+        Returns:
+            What the head predicts, in the order of the inputs.
+        """
+        inputs, samples = data["inputs"], data["data_samples"]
+        if isinstance(inputs, Tensor):
+            return super().test_step(data)
+        groups: dict[tuple, list[int]] = {}
+        for index, image in enumerate(inputs):
+            groups.setdefault(tuple(image.shape), []).append(index)
+        results: list[DataSample | None] = [None] * len(inputs)
+        for indices in groups.values():
+            batch = dict(
+                inputs=[inputs[i] for i in indices],
+                data_samples=[samples[i] for i in indices],
+            )
+            for index, sample in zip(indices, super().test_step(batch)):
+                results[index] = sample
+        return results
+
+    def merge(self, views: list[DataSample]) -> DataSample:
+        """One prediction from the views (scales and flips) of one image.
+
+        Args:
+            views: What :meth:`activations` gave for each view. The metainfo of a
+                flipped one says so.
+
+        Returns:
+            The first view's sample with the mean of the scores and the merged maps.
+        """
+        merged = views[0].new()
+        score = torch.stack([view.pred_score for view in views]).mean(dim=0)
+        merged.set_pred_score(score)
+        if self.head.thr is None:
+            merged.set_pred_label(score.topk(self.head.topk).indices)
+        else:
+            merged.set_pred_label(torch.where(score >= self.head.thr)[0])
+        classes = self._cam_classes(merged)
+        maps = []
+        for view in views:
+            activation = view.activation[classes].float()
+            if view.get("flip", False):
+                if view.get("flip_direction") != "horizontal":
+                    raise ValueError(
+                        "class activation maps can be merged over horizontal flips "
+                        f"only, tta_pipeline flips {view.get('flip_direction')!r}"
+                    )
+                activation = activation.flip(-1)
+            maps.append(activation)
+        size = tuple(merged.ori_shape[:2])
+        dtype = getattr(torch, self.test_cfg["cam_dtype"])
+        full = merge_scales(maps, size, self.test_cfg["round_up_to"])
+        strided = merge_scales(maps, strided_size(size))
+        del merged.activation
+        merged.set_field(full.to(dtype), "cam", dtype=Tensor)
+        merged.set_field(strided.to(dtype), "cam_strided", dtype=Tensor)
+        merged.set_field(classes, "cam_classes", dtype=Tensor)
+        return merged
+
+    def _cam_classes(self, sample: DataSample) -> Tensor:
+        if self.test_cfg["cam_labels"] == "predicted":
+            return sample.pred_label
+        if "gt_label" not in sample:
+            raise ValueError(
+                f"{sample.get('img_path')} has no image-level labels, but "
+                "model.test_cfg.cam_labels is 'given': give labels or set it to "
+                "'predicted'"
+            )
+        return sample.gt_label.to(sample.pred_score.device)

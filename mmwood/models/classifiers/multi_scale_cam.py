@@ -1,0 +1,54 @@
+"""Class activation maps from several scales and flips of an image."""
+
+from mmengine.model import BaseTTAModel
+from mmpretrain.structures import DataSample
+
+from mmwood.registry import MODELS
+
+__all__ = ["MultiScaleCAM"]
+
+
+@MODELS.register_module()
+class MultiScaleCAM(BaseTTAModel):
+    """Test-time augmentation for :class:`mmwood.CAMClassifier`.
+
+    For every scale the map of the image and the flipped-back map of its flip are
+    added; the sums are resized and added over the scales, and each class's map is
+    divided by its maximum (IRN: scales 0.5, 1, 1.5 and 2). Inputs of equal size, an
+    image and its flip among them, go through the network together.
+
+    Args:
+        module: Config of a ``mmwood.CAMClassifier``; ``tools/test.py --tta`` fills it
+            in.
+        data_preprocessor: As in ``BaseTTAModel``.
+
+    Example:
+        >>> tta_model = dict(type='mmwood.MultiScaleCAM')
+        >>> tta_pipeline = [
+        ...     dict(type='mmwood.LoadImage'),
+        ...     dict(type='TestTimeAug', transforms=[
+        ...         [dict(type='Resize', scale_factor=s, keep_ratio=True,
+        ...               backend='pillow', interpolation='bicubic')
+        ...          for s in (0.5, 1.0, 1.5, 2.0)],
+        ...         [dict(type='RandomFlip', prob=p) for p in (0.0, 1.0)],
+        ...         [dict(type='PackInputs')]])]
+    """
+
+    def test_step(self, data: dict) -> list[DataSample]:
+        """Merged predictions of a batch from ``TestTimeAug`` and ``pseudo_collate``."""
+        inputs, samples = data["inputs"], data["data_samples"]
+        views, images = len(inputs), len(inputs[0])
+        flat = dict(
+            inputs=[view[i] for i in range(images) for view in inputs],
+            data_samples=[view[i] for i in range(images) for view in samples],
+        )
+        results = self.module.activations(flat)
+        return self.merge_preds(
+            [results[i * views : (i + 1) * views] for i in range(images)]
+        )
+
+    def merge_preds(
+        self, data_samples_list: list[list[DataSample]]
+    ) -> list[DataSample]:
+        """One prediction per image from the predictions of its views."""
+        return [self.module.merge(views) for views in data_samples_list]

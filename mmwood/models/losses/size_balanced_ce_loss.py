@@ -1,0 +1,276 @@
+"""Size-balanced cross-entropy of Mun et al., "Small Objects Matter in
+Weakly-supervised Semantic Segmentation", WACV 2024."""
+
+from collections.abc import Iterable, Sequence
+from numbers import Real
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmwood.functional.components import (
+    check_size_weight_fields,
+    label_counts,
+    size_weights,
+)
+from mmwood.registry import MODELS
+
+_REDUCTIONS = ("none", "mean", "sum")
+
+
+@MODELS.register_module()
+class SizeBalancedCELoss(nn.Module):
+    r"""Cross-entropy in which the pixels of small components weigh more.
+
+    .. math::
+        L_{sw} = \frac{1}{|V|} \sum_{i \in V} w_i \cdot
+            -\log \mathrm{softmax}(s_i)_{t_i}, \qquad
+        w_i = \min\Bigl(\tau, \frac{\sum_k S_{c,k}}{S_{c,n}}\Bigr)
+
+    with V the pixels that are not ignored and n the connected component of class c
+    that pixel i lies in, of :math:`S_{c,n}` pixels; background weighs 1. The
+    components are those of the label that reaches the loss, crop and scaling
+    included. See :func:`mmwood.functional.components.size_weights`.
+
+    It stands where mmseg's ``CrossEntropyLoss`` stands, in decode heads and
+    auxiliary heads, with or without a pixel sampler, and equals it for
+    ``limit=1``. It does not fit heads that sample single points (PointRend's
+    ``PointHead``), as points have no components. No other package of OpenMMLab
+    than mmengine is needed.
+
+    Args:
+        limit: The upper limit tau of a weight, at least 1. Defaults to 5.0; the
+            published value could not be verified.
+        connectivity: 8 (sides and corners) or 4 (sides only). Defaults to 8.
+        reference: ``'class'`` compares a component with all pixels of its class,
+            as published; ``'foreground'`` with all foreground pixels.
+            Defaults to 'class'.
+        background: Label of the background, or None where every label is an object
+            class: set None with ``reduce_zero_label=True``, where 0 is the first
+            object class. Defaults to 0.
+        class_weight: A factor for each class, or None. Defaults to None. As in
+            mmseg, the mean is then over the sum of the factors of the valid
+            pixels. A file name is not accepted.
+        ignore_index: Label of the pixels to ignore where the caller does not name
+            one; mmseg's heads always do. Defaults to 255.
+        avg_non_ignore: Whether the mean is over the valid pixels, as published, or
+            over all pixels, which is the default of mmseg's cross-entropy.
+            Defaults to True.
+        reduction: 'none', 'mean' or 'sum'. Defaults to 'mean'.
+        loss_weight: Factor of the loss. Defaults to 1.0.
+        loss_name: Name of the loss in the log; must contain 'loss', since mmengine
+            adds up the entries that do. Defaults to 'loss_sbce'.
+
+    Raises:
+        ValueError: If a field has a value that it cannot have; names the field.
+
+    Example:
+        >>> # in a config of mmseg
+        >>> decode_head = dict(
+        ...     loss_decode=dict(type='mmwood.SizeBalancedCELoss', limit=5.0))
+    """
+
+    def __init__(
+        self,
+        limit: float = 5.0,
+        connectivity: int = 8,
+        reference: str = "class",
+        background: int | None = 0,
+        class_weight: Sequence[float] | None = None,
+        ignore_index: int = 255,
+        avg_non_ignore: bool = True,
+        reduction: str = "mean",
+        loss_weight: float = 1.0,
+        loss_name: str = "loss_sbce",
+    ) -> None:
+        super().__init__()
+        check_size_weight_fields(limit, connectivity, reference)
+        _check_reduction("reduction", reduction)
+        if "loss" not in loss_name:
+            raise ValueError(
+                f"loss_name must contain 'loss' to be trained on, but is {loss_name!r}"
+            )
+        self.limit = limit
+        self.connectivity = connectivity
+        self.reference = reference
+        self.background = background
+        self.class_weight = _checked_class_weight(class_weight)
+        self.ignore_index = ignore_index
+        self.avg_non_ignore = avg_non_ignore
+        self.reduction = reduction
+        self.loss_weight = loss_weight
+        self._loss_name = loss_name
+
+    @property
+    def loss_name(self) -> str:
+        """Name of the loss in the log."""
+        return self._loss_name
+
+    def forward(
+        self,
+        cls_score: Tensor,
+        label: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+        ignore_index: int | None = None,
+        **kwargs,
+    ) -> Tensor:
+        """Compute the loss; the interface of mmseg's losses.
+
+        Args:
+            cls_score: Logits, of any floating dtype. Half precision is computed
+                in float32.
+            label: Labels of an integer dtype, in [0, C) or ``ignore_index``.
+            weight: Further factor of each pixel, as pixel samplers give it. It
+                does not change what a mean divides by.
+            avg_factor: What a mean divides by, instead of the number of pixels.
+            reduction_override: Goes before the field ``reduction``.
+            ignore_index: Goes before the field ``ignore_index``.
+            **kwargs: Not used; accepted since mmseg's losses accept it.
+
+        Returns:
+            The loss; 0 with a gradient of 0 where every pixel is ignored.
+
+        Raises:
+            ValueError: If the shapes do not fit, ``label`` has a value outside
+                the classes, ``class_weight`` or ``background`` do not fit the
+                number of classes, or ``avg_factor`` comes with a sum.
+
+        Shape:
+            - cls_score: (N, C, H, W)
+            - label: (N, H, W)
+            - weight: (N, H, W)
+            - output: () or, with reduction 'none', (N, H, W)
+        """
+        reduction = self.reduction if reduction_override is None else reduction_override
+        _check_reduction("reduction_override", reduction)
+        if avg_factor is not None and reduction == "sum":
+            raise ValueError("avg_factor cannot be used with reduction 'sum'")
+        if ignore_index is None:
+            ignore_index = self.ignore_index
+        _check_shapes(cls_score, label, weight)
+        # The one copy to the CPU, where OpenCV needs the label: whatever else must
+        # be known of it is taken from there, without a further wait for a GPU.
+        host_label = label.detach().cpu()
+        counts = self._class_counts(host_label, cls_score.shape[1], ignore_index)
+        sizes = size_weights(
+            host_label,
+            self.limit,
+            ignore_index,
+            self.background,
+            connectivity=self.connectivity,
+            reference=self.reference,
+        )
+        loss = self._pixel_cross_entropy(cls_score, label, ignore_index)
+        loss = loss * sizes.to(loss.device)
+        if weight is not None:
+            loss = loss * weight.to(loss.dtype)
+        if reduction == "sum":
+            loss = loss.sum()
+        elif reduction == "mean":
+            if avg_factor is None:
+                avg_factor = self._average_factor(counts, label.numel())
+            # As mmseg: no division by zero where every pixel is ignored.
+            loss = loss.sum() / (avg_factor + torch.finfo(torch.float32).eps)
+        return self.loss_weight * loss
+
+    def _class_counts(
+        self, label: Tensor, num_classes: int, ignore_index: int
+    ) -> np.ndarray:
+        """Valid pixels of each class, (C,); refuses what does not fit C classes."""
+        values, counts = label_counts(label)
+        valid = values != ignore_index
+        values, counts = values[valid], counts[valid]
+        wrong = values[(values < 0) | (values >= num_classes)]
+        if wrong.size:
+            raise ValueError(
+                f"label has the values {wrong[:10].tolist()}, but must lie in "
+                f"[0, {num_classes}), the channels of cls_score, or be "
+                f"ignore_index={ignore_index}"
+            )
+        if self.background is not None and not 0 <= self.background < num_classes:
+            raise ValueError(
+                f"background must be None or one of the {num_classes} classes, "
+                f"but is {self.background!r}"
+            )
+        if self.class_weight is not None and len(self.class_weight) != num_classes:
+            raise ValueError(
+                f"class_weight has {len(self.class_weight)} factors for "
+                f"{num_classes} classes"
+            )
+        by_class = np.zeros(num_classes, dtype=np.int64)
+        by_class[values] = counts
+        return by_class
+
+    def _pixel_cross_entropy(
+        self, cls_score: Tensor, label: Tensor, ignore_index: int
+    ) -> Tensor:
+        """Cross-entropy of each pixel, (N, H, W); 0 where ignored."""
+        # Not left to autocast, which handles this loss on some devices only.
+        if cls_score.dtype in (torch.float16, torch.bfloat16):
+            cls_score = cls_score.float()
+        class_weight = None
+        if self.class_weight is not None:
+            class_weight = cls_score.new_tensor(self.class_weight)
+        return F.cross_entropy(
+            cls_score,
+            label.long(),
+            weight=class_weight,
+            ignore_index=ignore_index,
+            reduction="none",
+        )
+
+    def _average_factor(self, counts: np.ndarray, num_pixels: int) -> float:
+        """What a mean divides by: the same as mmseg's cross-entropy."""
+        if self.class_weight is not None:
+            return float(counts @ np.asarray(self.class_weight))
+        return float(counts.sum() if self.avg_non_ignore else num_pixels)
+
+    def extra_repr(self) -> str:
+        """The fields that tell two of these losses apart in a printed model."""
+        return (
+            f"limit={self.limit}, connectivity={self.connectivity}, "
+            f"reference={self.reference!r}, background={self.background}, "
+            f"avg_non_ignore={self.avg_non_ignore}, loss_weight={self.loss_weight}"
+        )
+
+
+def _check_reduction(field: str, reduction: str) -> None:
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"{field} must be one of {_REDUCTIONS}, but is {reduction!r}")
+
+
+def _checked_class_weight(
+    class_weight: Sequence[float] | None,
+) -> tuple[float, ...] | None:
+    if class_weight is None:
+        return None
+    factors = tuple(class_weight) if isinstance(class_weight, Iterable) else ()
+    # Written so that NaN, which compares False with everything, is refused too.
+    if not factors or not all(isinstance(f, Real) and f >= 0 for f in factors):
+        raise ValueError(
+            "class_weight must be a list of numbers of at least 0, one for each "
+            f"class, and no file name, but is {class_weight!r}"
+        )
+    return tuple(float(factor) for factor in factors)
+
+
+def _check_shapes(cls_score: Tensor, label: Tensor, weight: Tensor | None) -> None:
+    if cls_score.dim() != 4:
+        raise ValueError(
+            "cls_score must have shape (N, C, H, W), since single points have no "
+            f"connected components, but has {tuple(cls_score.shape)}"
+        )
+    expected = (cls_score.shape[0], *cls_score.shape[2:])
+    if tuple(label.shape) != expected:
+        raise ValueError(
+            f"label must have shape {expected} for a cls_score of shape "
+            f"{tuple(cls_score.shape)}, but has {tuple(label.shape)}"
+        )
+    if weight is not None and tuple(weight.shape) != expected:
+        raise ValueError(
+            f"weight must have shape {expected}, as label has, but has "
+            f"{tuple(weight.shape)}"
+        )

@@ -1,0 +1,30 @@
+"""mmwood's registries: children of mmengine's root, filled on first use.
+
+``type='mmwood.X'`` resolves in a config of any default scope without
+``custom_imports``: mmengine imports this module for the scope ``mmwood`` and then
+the ``locations`` below. Only mmengine is imported here, so that a user who wants
+one loss need not have every OpenMMLab package.
+"""
+
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+__all__ = ["DATASETS", "HOOKS", "LOCATIONS", "METRICS", "MODELS", "TRANSFORMS"]
+
+#: The packages whose import registers everything mmwood has.
+LOCATIONS = ("mmwood.models", "mmwood.datasets", "mmwood.engine", "mmwood.evaluation")
+
+
+def _child(name: str, parent: Registry, location: str) -> Registry:
+    return Registry(name, parent=parent, scope="mmwood", locations=[location])
+
+
+MODELS = _child("model", MMENGINE_MODELS, "mmwood.models")
+DATASETS = _child("dataset", MMENGINE_DATASETS, "mmwood.datasets")
+TRANSFORMS = _child("transform", MMENGINE_TRANSFORMS, "mmwood.datasets")
+HOOKS = _child("hook", MMENGINE_HOOKS, "mmwood.engine")
+METRICS = _child("metric", MMENGINE_METRICS, "mmwood.evaluation")

@@ -1,0 +1,70 @@
+"""Which of OpenMMLab's two distributions is installed, and whether it is one."""
+
+from importlib import metadata
+
+__all__ = ["StackError", "check_stack"]
+
+#: Import name -> distribution, for each stack. See requirements/.
+ONEDL = {
+    "mmengine": "onedl-mmengine",
+    "mmcv": "onedl-mmcv",
+    "mmseg": "onedl-mmsegmentation",
+    "mmpretrain": "onedl-mmpretrain",
+}
+OPENMMLAB = {
+    "mmengine": "mmengine",
+    "mmcv": "mmcv",
+    "mmseg": "mmsegmentation",
+    "mmpretrain": "mmpretrain",
+}
+
+
+class StackError(ImportError):
+    """OpenMMLab is missing, or two distributions of it overwrite each other."""
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def check_stack(needs: tuple[str, ...] = ("mmengine", "mmcv")) -> str:
+    """Say which stack is installed.
+
+    Args:
+        needs: Import names of the packages that the caller needs.
+
+    Returns:
+        'onedl' or 'openmmlab'.
+
+    Raises:
+        StackError: A package is missing, or both distributions of one are
+            installed, in which case files of one lie over files of the other. The
+            message says which command to run.
+    """
+    doubled = [
+        (ONEDL[name], OPENMMLAB[name])
+        for name in ONEDL
+        if _is_installed(ONEDL[name]) and _is_installed(OPENMMLAB[name])
+    ]
+    if doubled:
+        names = " ".join(name for pair in doubled for name in pair)
+        raise StackError(
+            "Two distributions of OpenMMLab overwrite each other here: run "
+            f'`pip uninstall -y {names}`, then `pip install -e ".[onedl]"`.'
+        )
+    missing = [
+        name
+        for name in needs
+        if not (_is_installed(ONEDL[name]) or _is_installed(OPENMMLAB[name]))
+    ]
+    if missing:
+        raise StackError(
+            f"OpenMMLab's {', '.join(missing)} is not installed: run "
+            '`pip install -e ".[onedl]"` (or ".[openmmlab]" for the classic '
+            "packages)."
+        )
+    return "onedl" if _is_installed(ONEDL["mmengine"]) else "openmmlab"

@@ -1,0 +1,92 @@
+"""Small real data: VOC-style folders of a few images, and configs that use them."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmwood.visualization.palette import save_label_png
+
+REPOSITORY = Path(__file__).parents[1]
+MINI_VOC = Path(os.environ.get("MINI_VOC", REPOSITORY.parent / "shared/data/mini_voc"))
+CLASSES = ("disc", "square", "stripe")
+#: Sizes (H, W) of the images, odd ones and equal ones among them.
+SIZES = ((40, 48), (33, 47), (40, 48), (48, 36), (33, 47), (41, 40))
+
+CONFIG = """
+_base_ = ["{repository}/configs/_base_/cam_test.py",
+          "{repository}/configs/_base_/schedule_5e.py",
+          "{repository}/configs/_base_/default_runtime.py"]
+dataset = dict(type="mmwood.ImageLevelDataset", label_source="mask",
+               classes={classes}, data_root="{root}",
+               data_prefix=dict(img_path="JPEGImages",
+                                seg_map_path="SegmentationClass"))
+model = dict(
+    type="mmwood.CAMClassifier",
+    data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True),
+    backbone=dict(type="ResNet", depth=18, stem_channels=8, base_channels=8,
+                  strides=(1, 2, 1, 1)),
+    head=dict(type="mmwood.CAMHead", num_classes=3, in_channels=64))
+train_dataloader = dict(
+    batch_size=2, num_workers=0, collate_fn=dict(type="default_collate"),
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=dict(**dataset, ann_file="ImageSets/Segmentation/train.txt", pipeline=[
+        dict(type="mmwood.LoadImage"),
+        dict(type="Resize", scale=(32, 32)),
+        dict(type="PackInputs")]))
+val_cfg = None
+test_dataloader = dict(
+    batch_size=2, num_workers=0, collate_fn=dict(type="pseudo_collate"),
+    sampler=dict(type="DefaultSampler", shuffle=False, round_up=False),
+    dataset=dict(**dataset, ann_file="ImageSets/Segmentation/train.txt",
+                 pipeline={{{{_base_.test_pipeline}}}}))
+test_evaluator = [dict(type="AveragePrecision"), dict(type="mmwood.SeedMetric")]
+train_cfg = dict(max_epochs=1)
+default_hooks = dict(logger=dict(interval=1))
+"""
+
+
+def make_voc_folder(root: Path, sizes=SIZES) -> Path:
+    """A VOC-style folder; image i shows class i mod 3, every second one another too."""
+    rng = np.random.default_rng(0)
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    names = [f"image_{number}" for number in range(len(sizes))]
+    for number, (name, (height, width)) in enumerate(zip(names, sizes)):
+        picture = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
+        mask = np.zeros((height, width), dtype=np.uint8)
+        mask[5:20, 4:22] = number % 3 + 1
+        if number % 2:
+            mask[22:30, 10:30] = (number + 1) % 3 + 1
+        mask[4, 3:23] = 255
+        picture[mask > 0] //= 3
+        Image.fromarray(picture).save(root / "JPEGImages" / f"{name}.jpg", quality=95)
+        save_label_png(mask, root / "SegmentationClass" / f"{name}.png")
+    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(names) + "\n")
+    return root
+
+
+@pytest.fixture
+def voc_folder(tmp_path: Path) -> Path:
+    """Six images with masks of the classes disc, square and stripe."""
+    return make_voc_folder(tmp_path / "voc")
+
+
+@pytest.fixture
+def small_config(voc_folder: Path, tmp_path: Path) -> Path:
+    """A classifier of 8 to 64 channels on :func:`voc_folder`."""
+    path = tmp_path / "small_config.py"
+    path.write_text(
+        CONFIG.format(repository=REPOSITORY, root=voc_folder, classes=list(CLASSES))
+    )
+    return path
+
+
+@pytest.fixture
+def mini_voc() -> Path:
+    """The mini_voc evaluation data; tests that need it skip where it is absent."""
+    if not MINI_VOC.is_dir():
+        pytest.skip(f"mini_voc is not at {MINI_VOC} (set MINI_VOC to its folder)")
+    return MINI_VOC

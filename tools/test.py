@@ -1,0 +1,68 @@
+#!/usr/bin/env python
+"""Test a checkpoint: scores, class activation maps, seeds, masks and their metrics."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmwood.stack import StackError, check_stack
+
+
+def parse_args() -> argparse.Namespace:
+    from mmwood.launch import add_common_arguments
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument("--out", help="write the metrics to this JSON file")
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="test with the config's tta_model and tta_pipeline (scales and flips)",
+    )
+    parser.add_argument(
+        "--show-dir", help="draw pictures of the results to this folder"
+    )
+    parser.add_argument(
+        "--interval", type=int, default=1, help="draw every INTERVAL-th image"
+    )
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    try:
+        check_stack()
+    except StackError as error:
+        sys.exit(str(error))
+    args = parse_args()
+
+    from mmengine.dist import is_main_process
+
+    from mmwood.files import write_json
+    from mmwood.launch import (
+        build_runner,
+        load_config,
+        save_curves,
+        show_results,
+        use_tta,
+    )
+
+    if not Path(args.checkpoint).is_file():
+        sys.exit(f"checkpoint: there is no file {args.checkpoint}")
+    cfg = load_config(args)
+    cfg.load_from = args.checkpoint
+    if args.amp:
+        cfg.test_cfg.fp16 = True
+    if args.show_dir is not None:
+        show_results(cfg, args.show_dir, args.interval)
+    if args.tta:
+        use_tta(cfg)
+    save_curves(cfg)
+    metrics = build_runner(cfg).test()
+    if args.out is not None and is_main_process():
+        write_json(args.out, {key: float(value) for key, value in metrics.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+#!/usr/bin/env python
+"""Train a classifier, an IRN or a segmentation network from its config."""
+
+import argparse
+import sys
+
+from mmwood.stack import StackError, check_stack
+
+
+def parse_args() -> argparse.Namespace:
+    from mmwood.launch import add_common_arguments
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="config file")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="CHECKPOINT",
+        help="go on from this checkpoint, or from the latest one in the work dir",
+    )
+    parser.add_argument(
+        "--no-validate", action="store_true", help="do not evaluate during training"
+    )
+    parser.add_argument(
+        "--auto-scale-lr",
+        action="store_true",
+        help="scale the learning rate with the real batch size",
+    )
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    try:
+        check_stack()
+    except StackError as error:
+        sys.exit(str(error))
+    args = parse_args()
+
+    import torch
+
+    from mmwood.launch import build_runner, load_config
+
+    cfg = load_config(args)
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        if not torch.cuda.is_available():
+            sys.exit("--amp: training with mixed precision needs a GPU")
+        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
+    if args.auto_scale_lr:
+        if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
+            sys.exit("--auto-scale-lr: the config has no auto_scale_lr.base_batch_size")
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == "auto" else args.resume
+    build_runner(cfg).train()
+
+
+if __name__ == "__main__":
+    main()
