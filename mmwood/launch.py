@@ -113,7 +113,8 @@ def _distribute_on_cpu(cfg: Config) -> None:
     if cfg.launcher != "pytorch":
         raise ValueError(
             f"--launcher {cfg.launcher} needs CUDA devices; on CPUs start the "
-            "processes with torchrun, as tools/dist_train.sh does, and --launcher pytorch"
+            "processes with torchrun, as tools/dist_train.sh does, and --launcher "
+            "pytorch"
         )
     if not is_distributed():
         torch.distributed.init_process_group(backend="gloo")

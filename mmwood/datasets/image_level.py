@@ -178,8 +178,8 @@ class ImageLevelDataset(BaseDataset):
         names = tuple(self._metainfo.get("classes", ()))
         if not names:
             raise ValueError(
-                "classes: name the classes in the order of their labels, as a list or as "
-                "a file with one a line"
+                "classes: name the classes in the order of their labels, as a list or "
+                "as a file with one a line"
             )
         if len(set(names)) != len(names):
             raise ValueError(f"classes: a name occurs twice in {list(names)}")
@@ -303,9 +303,9 @@ class ImageLevelDataset(BaseDataset):
         untagged = sum(not info["gt_label"] for info in data_list)
         message = f"{where}: {len(data_list)} images, {len(classes)} classes"
         if untagged:
-            message += f"; {untagged} images show no class"
+            message += f"; images that show no class: {untagged}"
         if empty:
-            message += f"; no image shows {', '.join(empty)}"
+            message += f"; classes that no image shows: {', '.join(empty)}"
         print_log(message, logger="current")
 
 
