@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_write", "file_sha256", "text_sha256", "write_json"]
+__all__ = [
+    "atomic_write",
+    "file_sha256",
+    "remove_leftovers",
+    "text_sha256",
+    "write_json",
+]
+
+_TEMPORARY = ".tmp-"
 
 
 @contextmanager
@@ -34,7 +42,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
+        dir=path.parent, prefix=f"{_TEMPORARY}{path.stem}-", suffix=path.suffix
     )
     os.close(handle)
     temporary = Path(name)
@@ -47,6 +55,15 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: str | os.PathLike) -> None:
+    """Delete what killed processes were writing below a folder.
+
+    No other process may be writing there.
+    """
+    for path in Path(folder).rglob(f"{_TEMPORARY}*"):
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:

@@ -16,7 +16,7 @@ CLASSES = ("disc", "square", "stripe")
 SIZES = ((40, 48), (33, 47), (40, 48), (48, 36), (33, 47), (41, 40))
 
 CONFIG = """
-_base_ = ["{repository}/configs/_base_/cam_test.py",
+_base_ = ["{repository}/configs/_base_/image_level.py",
           "{repository}/configs/_base_/schedule_5e.py",
           "{repository}/configs/_base_/default_runtime.py"]
 dataset = dict(type="mmwood.ImageLevelDataset", label_source="mask",
@@ -30,19 +30,17 @@ model = dict(
                   strides=(1, 2, 1, 1)),
     head=dict(type="mmwood.CAMHead", num_classes=3, in_channels=64))
 train_dataloader = dict(
-    batch_size=2, num_workers=0, collate_fn=dict(type="default_collate"),
-    sampler=dict(type="DefaultSampler", shuffle=True),
+    batch_size=2, num_workers=0, persistent_workers=False,
     dataset=dict(**dataset, ann_file="ImageSets/Segmentation/train.txt", pipeline=[
         dict(type="mmwood.LoadImage"),
         dict(type="Resize", scale=(32, 32)),
         dict(type="PackInputs")]))
 val_cfg = None
+val_dataloader = None
+val_evaluator = None
 test_dataloader = dict(
-    batch_size=2, num_workers=0, collate_fn=dict(type="pseudo_collate"),
-    sampler=dict(type="DefaultSampler", shuffle=False, round_up=False),
-    dataset=dict(**dataset, ann_file="ImageSets/Segmentation/train.txt",
-                 pipeline={{{{_base_.test_pipeline}}}}))
-test_evaluator = [dict(type="AveragePrecision"), dict(type="mmwood.SeedMetric")]
+    batch_size=2, num_workers=0,
+    dataset=dict(**dataset, ann_file="ImageSets/Segmentation/train.txt"))
 train_cfg = dict(max_epochs=1)
 default_hooks = dict(logger=dict(interval=1))
 """

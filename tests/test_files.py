@@ -4,7 +4,13 @@ import stat
 
 import pytest
 
-from mmwood.files import atomic_write, file_sha256, text_sha256, write_json
+from mmwood.files import (
+    atomic_write,
+    file_sha256,
+    remove_leftovers,
+    text_sha256,
+    write_json,
+)
 
 
 def test_the_file_appears_whole(tmp_path):
@@ -31,6 +37,15 @@ def test_an_error_keeps_the_old_file(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+    (tmp_path / "kept.txt").write_text("kept")
+    writer = atomic_write(tmp_path / "folder/a.txt")
+    writer.__enter__()
+    assert len(list(tmp_path.rglob("*.txt"))) == 2
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.rglob("*.txt")) == [tmp_path / "kept.txt"]
 
 
 def test_others_may_read_it(tmp_path):

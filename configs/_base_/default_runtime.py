@@ -8,12 +8,14 @@ default_hooks = dict(
     checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=1),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="mmwood.CAMVisualizationHook"),
+    # By name, so that a config or --cfg-options can change one field of one hook:
+    # default_hooks.pseudo_label.threshold=0.2
+    checkpoint_guard=dict(type="mmwood.CheckpointGuardHook"),
+    progress_bar=dict(type="mmwood.ProgressBarHook"),
+    pseudo_label=dict(
+        type="mmwood.PseudoLabelHook", threshold=0.15, save_scores=["strided"]
+    ),
 )
-custom_hooks = [
-    dict(type="mmwood.CheckpointGuardHook"),
-    dict(type="mmwood.ProgressBarHook"),
-    dict(type="mmwood.PseudoLabelHook", threshold=0.15, save_scores=["strided"]),
-]
 
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -5,7 +5,7 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-epochs = 20
+epochs = 40
 model = dict(
     type="mmwood.CAMClassifier",
     data_preprocessor=dict(
@@ -35,6 +35,5 @@ param_scheduler = [
 ]
 # Nothing is pretrained, so every layer learns at one rate.
 optim_wrapper = dict(
-    optimizer=dict(lr=0.05),
-    paramwise_cfg=dict(custom_keys={"head.classifier": dict(lr_mult=1.0)}),
+    _delete_=True, optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05)
 )

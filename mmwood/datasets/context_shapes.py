@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 
 from mmwood.files import atomic_write, write_json
-from mmwood.visualization.palette import save_label_png, voc_palette
+from mmwood.visualization.palette import save_label_png
 
 CLASSES = ("aeroplane", "bird", "boat", "car", "sheep", "train")
 CONTEXTS = {
@@ -53,7 +53,6 @@ _ASPECTS = ((1, 1), (1, 0.75), (1, 0.75), (1, 0.875), (0.75, 1), (0.875, 1), (1,
 _JSON = "dataset.json"
 _UNFINISHED = "unfinished.json"
 
-PALETTE = voc_palette()
 """(256, 3) uint8 RGB; 0 is background (black), 255 is void (224, 224, 192)."""
 
 Colour = tuple[float, float, float]

@@ -18,29 +18,31 @@ from PIL import Image
 pytest.importorskip("mmpretrain")
 
 REPOSITORY = Path(__file__).parents[2]
-FULL = ("--cfg-options", "custom_hooks.2.save_scores=['strided','full']")
+FULL = ("--cfg-options", "default_hooks.pseudo_label.save_scores=['strided','full']")
 
 
-def command(*arguments, processes: int = 1) -> list[str]:
-    start = [sys.executable, "-W", "ignore"]
-    if processes > 1:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        start += ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
-        start += [f"--master_port={port}"]
-        arguments = (*arguments, "--launcher", "pytorch")
-    tool = str(REPOSITORY / "tools" / arguments[0])
-    return [*start, tool, *map(str, arguments[1:])]
+def command(tool: str, *arguments) -> list[str]:
+    start = ["bash"] if tool.endswith(".sh") else [sys.executable, "-W", "ignore"]
+    return [*start, str(REPOSITORY / "tools" / tool), *map(str, arguments)]
 
 
 def environment() -> dict[str, str]:
-    return dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS="1")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return dict(
+        os.environ,
+        PYTHONPATH=str(REPOSITORY),
+        OMP_NUM_THREADS="1",
+        # The shell scripts call `python`.
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        PORT=str(port),
+    )
 
 
-def run(*arguments, cwd: Path, processes: int = 1, fails: bool = False) -> str:
+def run(*arguments, cwd: Path, fails: bool = False) -> str:
     result = subprocess.run(
-        command(*arguments, processes=processes),
+        command(*arguments),
         cwd=cwd,
         env=environment(),
         capture_output=True,
@@ -149,7 +151,11 @@ def test_labels_pictures_metrics_and_repair(small_config, checkpoint, tmp_path):
 
     # Nothing of another setting is mixed in.
     text = run(
-        *arguments, *FULL, "custom_hooks.2.threshold=0.3", cwd=tmp_path, fails=True
+        *arguments,
+        *FULL,
+        "default_hooks.pseudo_label.threshold=0.3",
+        cwd=tmp_path,
+        fails=True,
     )
     assert "made with another threshold (0.15 instead of 0.3)" in text
     (folder / "manifest.json").unlink()
@@ -174,12 +180,12 @@ def test_killed_run_goes_on_to_the_same_bytes(small_config, checkpoint, tmp_path
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 2 <= len(list(labels.glob("image*.png"))) < 6
+    # As if the process had died within a file, which is rarer than between two.
+    (labels / ".tmp-image_4-abc.png").write_bytes(b"half")
     text = run(*slow, "--work-dir", "killed", "--out", "killed.json", cwd=tmp_path)
     assert "images are finished" in text
     whole = hashes(tmp_path / "whole/pseudo_labels")
     found = hashes(tmp_path / "killed/pseudo_labels")
-    # What the killed process was writing keeps its temporary name.
-    found = {name: value for name, value in found.items() if "/." not in name}
     assert found == whole
     metrics = [
         json.loads((tmp_path / name).read_text())
@@ -189,25 +195,26 @@ def test_killed_run_goes_on_to_the_same_bytes(small_config, checkpoint, tmp_path
 
 
 def test_two_processes_do_what_one_does(small_config, checkpoint, tmp_path):
-    arguments = ("test.py", small_config, checkpoint, "--tta", *FULL)
-    arguments += ("test_dataloader.batch_size=1",)
-    for processes in (1, 2):
-        run(
-            *(
-                *arguments,
-                "--work-dir",
-                f"by_{processes}",
-                "--out",
-                f"{processes}.json",
-            ),
-            processes=processes,
-            cwd=tmp_path,
-        )
-    assert hashes(tmp_path / "by_1/pseudo_labels") == hashes(
-        tmp_path / "by_2/pseudo_labels"
-    )
+    options = ("--tta", *FULL, "test_dataloader.batch_size=1")
+    for processes, start in (
+        (1, ("test.py", small_config, checkpoint)),
+        (2, ("dist_test.sh", small_config, checkpoint, 2)),
+    ):
+        files = ("--work-dir", f"by_{processes}", "--out", f"{processes}.json")
+        run(*start, *files, *options, cwd=tmp_path)
+    labels = [hashes(tmp_path / f"by_{n}/pseudo_labels") for n in (1, 2)]
+    assert labels[0] == labels[1]
     one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in (1, 2))
     assert one == pytest.approx(two, abs=1e-4)
 
-    text = run("train.py", small_config, processes=2, cwd=tmp_path)
+    text = run("dist_train.sh", small_config, 2, cwd=tmp_path)
     assert "Epoch(train) [1][2/2]" in text
+
+    repeating = "test_dataloader.sampler.round_up=True"
+    text = run(
+        *("dist_test.sh", small_config, checkpoint, 2, *options, repeating),
+        cwd=tmp_path,
+        fails=True,
+    )
+    assert "round_up must be False" in text
+    assert "usage" in run("dist_train.sh", small_config, cwd=tmp_path, fails=True)

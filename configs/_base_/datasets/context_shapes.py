@@ -1,12 +1,11 @@
 # The built-in data at data/context_shapes, made by
 # tools/dataset_converters/context_shapes.py.
-_base_ = ["../cam_test.py"]
+_base_ = ["../image_level.py"]
 
-classes = ["aeroplane", "bird", "boat", "car", "sheep", "train"]
 dataset = dict(
     type="mmwood.ImageLevelDataset",
     label_source="mask",
-    classes=classes,
+    classes=["aeroplane", "bird", "boat", "car", "sheep", "train"],
     data_root="data/context_shapes",
     data_prefix=dict(img_path="JPEGImages", seg_map_path="SegmentationClass"),
 )
@@ -19,44 +18,11 @@ train_pipeline = [
     dict(type="RandomCrop", crop_size=112, pad_if_needed=True, pad_val=128),
     dict(type="PackInputs"),
 ]
+train = dict(**dataset, ann_file="ImageSets/Segmentation/train.txt")
 
-train_dataloader = dict(
-    batch_size=16,
-    num_workers=1,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(
-        **dataset,
-        ann_file="ImageSets/Segmentation/train.txt",
-        pipeline=train_pipeline,
-    ),
-)
+train_dataloader = dict(num_workers=1, dataset=dict(**train, pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
-    sampler=dict(type="DefaultSampler", shuffle=False, round_up=False),
-    collate_fn=dict(type="pseudo_collate"),
-    dataset=dict(
-        **dataset,
-        ann_file="ImageSets/Segmentation/val.txt",
-        pipeline={{_base_.test_pipeline}},
-    ),
+    num_workers=1, dataset=dict(**dataset, ann_file="ImageSets/Segmentation/val.txt")
 )
-test_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
-    sampler=dict(type="DefaultSampler", shuffle=False, round_up=False),
-    collate_fn=dict(type="pseudo_collate"),
-    dataset=dict(
-        **dataset,
-        ann_file="ImageSets/Segmentation/train.txt",
-        pipeline={{_base_.test_pipeline}},
-    ),
-)
-val_evaluator = dict(type="AveragePrecision")
-test_evaluator = [
-    dict(type="AveragePrecision"),
-    dict(type="mmwood.SeedMetric", threshold=0.15),
-]
+# Seeds are made, and evaluated, on the training images.
+test_dataloader = dict(batch_size=8, num_workers=1, dataset=train)

@@ -1,7 +1,7 @@
 # One's own images with a table of tags: tags.csv with the columns image,labels (labels
 # separated by semicolons), image paths relative to data_root. Without masks there is
 # nothing to measure seeds with; look at them with --show-dir.
-_base_ = ["../cam_test.py"]
+_base_ = ["../image_level.py"]
 
 dataset = dict(
     type="mmwood.ImageLevelDataset",
@@ -22,22 +22,9 @@ train_pipeline = [
     dict(type="RandomCrop", crop_size=512, pad_if_needed=True, pad_val=(104, 116, 124)),
     dict(type="PackInputs"),
 ]
-train_dataloader = dict(
-    batch_size=16,
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(**dataset, pipeline=train_pipeline),
-)
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    sampler=dict(type="DefaultSampler", shuffle=False, round_up=False),
-    collate_fn=dict(type="pseudo_collate"),
-    dataset=dict(**dataset, pipeline={{_base_.test_pipeline}}),
-)
+
+train_dataloader = dict(dataset=dict(**dataset, pipeline=train_pipeline))
+test_dataloader = dict(dataset=dataset)
 val_dataloader = None
 val_evaluator = None
-test_evaluator = dict(type="AveragePrecision")
+test_evaluator = [dict(type="AveragePrecision")]

@@ -4,7 +4,7 @@
 # labels for all of trainaug: --cfg-options
 # test_dataloader.dataset.ann_file=ImageSets/Segmentation/trainaug.txt
 # test_dataloader.dataset.data_prefix.seg_map_path=SegmentationClassAug
-_base_ = ["./voc_classes.py", "../cam_test.py"]
+_base_ = ["./voc_classes.py", "../image_level.py"]
 
 dataset = dict(
     type="mmwood.ImageLevelDataset",
@@ -12,6 +12,8 @@ dataset = dict(
     classes={{_base_.classes}},
     data_root="data/VOCdevkit/VOC2012",
 )
+folders = dict(img_path="JPEGImages", xml_path="Annotations")
+evaluation_folders = dict(**folders, seg_map_path="SegmentationClass")
 train_pipeline = [
     dict(type="mmwood.LoadImage"),
     # The long side becomes 320 to 640.
@@ -35,54 +37,24 @@ train_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=16,
-    num_workers=4,
-    persistent_workers=True,
-    pin_memory=True,
-    drop_last=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
-    collate_fn=dict(type="default_collate"),
     dataset=dict(
         **dataset,
         ann_file="ImageSets/Segmentation/trainaug.txt",
-        data_prefix=dict(img_path="JPEGImages", xml_path="Annotations"),
+        data_prefix=folders,
         pipeline=train_pipeline,
-    ),
+    )
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    sampler=dict(type="DefaultSampler", shuffle=False, round_up=False),
-    collate_fn=dict(type="pseudo_collate"),
     dataset=dict(
         **dataset,
         ann_file="ImageSets/Segmentation/val.txt",
-        data_prefix=dict(
-            img_path="JPEGImages",
-            xml_path="Annotations",
-            seg_map_path="SegmentationClass",
-        ),
-        pipeline={{_base_.test_pipeline}},
-    ),
+        data_prefix=evaluation_folders,
+    )
 )
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    sampler=dict(type="DefaultSampler", shuffle=False, round_up=False),
-    collate_fn=dict(type="pseudo_collate"),
     dataset=dict(
         **dataset,
         ann_file="ImageSets/Segmentation/train.txt",
-        data_prefix=dict(
-            img_path="JPEGImages",
-            xml_path="Annotations",
-            seg_map_path="SegmentationClass",
-        ),
-        pipeline={{_base_.test_pipeline}},
-    ),
+        data_prefix=evaluation_folders,
+    )
 )
-val_evaluator = dict(type="AveragePrecision")
-test_evaluator = [
-    dict(type="AveragePrecision"),
-    dict(type="mmwood.SeedMetric", threshold=0.15),
-]

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mmwood.files import file_sha256, text_sha256, write_json
+from mmwood.files import file_sha256, remove_leftovers, text_sha256, write_json
 from mmwood.functional.cam import seed_from_cam
 from mmwood.registry import HOOKS
 from mmwood.score_maps import MAPS, ScoreMaps, load_score_maps, save_score_maps
@@ -53,8 +53,9 @@ class PseudoLabelHook(Hook):
             distributed sampler repeats images (``round_up``).
 
     Example:
-        >>> custom_hooks = [dict(type='mmwood.PseudoLabelHook', threshold=0.15,
-        ...                      save_scores=('strided',))]
+        >>> default_hooks = dict(
+        ...     pseudo_label=dict(type='mmwood.PseudoLabelHook', threshold=0.15,
+        ...                       save_scores=['strided']))
     """
 
     def __init__(
@@ -89,7 +90,9 @@ class PseudoLabelHook(Hook):
         self._compare_manifest()
         barrier()
         if is_main_process():
+            remove_leftovers(self._folder)
             write_json(self._folder / "manifest.json", self._manifest)
+        barrier()
         self._finished: set[str] = set()
         if not self.overwrite:
             self._skip_finished(runner, loader)

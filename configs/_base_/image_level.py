@@ -1,4 +1,5 @@
-# Test-time pipelines of class activation maps: one scale, and four with flips.
+# What all image-level data sets share: loaders, evaluators, and the test-time pipelines
+# of class activation maps: one scale, and four with flips.
 pack = dict(
     type="PackInputs",
     algorithm_keys=["gt_sem_seg"],
@@ -31,3 +32,26 @@ tta_pipeline = [
     ),
 ]
 tta_model = dict(type="mmwood.MultiScaleCAM")
+
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    collate_fn=dict(type="default_collate"),
+)
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    # Two processes must not write the labels of one image.
+    sampler=dict(type="DefaultSampler", shuffle=False, round_up=False),
+    collate_fn=dict(type="pseudo_collate"),
+    dataset=dict(pipeline=test_pipeline),
+)
+val_dataloader = test_dataloader
+val_evaluator = dict(type="AveragePrecision")
+test_evaluator = [
+    dict(type="AveragePrecision"),
+    dict(type="mmwood.SeedMetric", threshold=0.15),
+]
