@@ -53,8 +53,6 @@ _ASPECTS = ((1, 1), (1, 0.75), (1, 0.75), (1, 0.875), (0.75, 1), (0.875, 1), (1,
 _JSON = "dataset.json"
 _UNFINISHED = "unfinished.json"
 
-"""(256, 3) uint8 RGB; 0 is background (black), 255 is void (224, 224, 192)."""
-
 Colour = tuple[float, float, float]
 Points = Iterable[tuple[float, float]]
 
