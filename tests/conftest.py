@@ -1,6 +1,10 @@
 """Small real data: VOC-style folders of a few images, and configs that use them."""
 
 import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +68,63 @@ def make_voc_folder(root: Path, sizes=SIZES) -> Path:
         save_label_png(mask, root / "SegmentationClass" / f"{name}.png")
     (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(names) + "\n")
     return root
+
+
+def tool_command(tool: str, *arguments: object) -> list[str]:
+    """The command line that runs one of tools/."""
+    start = ["bash"] if tool.endswith(".sh") else [sys.executable, "-W", "ignore"]
+    return [*start, str(REPOSITORY / "tools" / tool), *map(str, arguments)]
+
+
+def tool_environment() -> dict[str, str]:
+    """One thread, this repository's mmwood, and a free port for shell scripts."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return dict(
+        os.environ,
+        PYTHONPATH=str(REPOSITORY),
+        OMP_NUM_THREADS="1",
+        # The shell scripts call `python`.
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        PORT=str(port),
+    )
+
+
+@pytest.fixture
+def run_tool(tmp_path: Path) -> Callable[..., str]:
+    """Run one of tools/ in the test's folder; gives what it printed."""
+
+    def run(*arguments: object, fails: bool = False) -> str:
+        result = subprocess.run(
+            tool_command(*arguments),
+            cwd=tmp_path,
+            env=tool_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        text = result.stdout + result.stderr
+        assert (result.returncode != 0) == fails, text[-4000:]
+        return text
+
+    return run
+
+
+@pytest.fixture
+def start_tool(tmp_path: Path) -> Callable[..., subprocess.Popen]:
+    """Start one of tools/ in the test's folder and do not wait for it."""
+
+    def start(*arguments: object) -> subprocess.Popen:
+        return subprocess.Popen(
+            tool_command(*arguments),
+            cwd=tmp_path,
+            env=tool_environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    return start
 
 
 @pytest.fixture

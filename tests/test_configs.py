@@ -1,9 +1,6 @@
 """Every config parses and builds; the published one trains on real images."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -40,40 +37,26 @@ def test_config_builds(name):
     assert classes is None or model.head.num_classes == len(classes)
 
 
-def train(config: Path, tmp_path: Path, *options: str) -> str:
-    """Two images a step without pretrained weights; the rest is as configured."""
-    result = subprocess.run(
-        [
-            *(sys.executable, "-W", "ignore", str(REPOSITORY / "tools/train.py")),
-            *(str(config), "--work-dir", str(tmp_path / "work"), "--no-validate"),
-            "--cfg-options",
-            "model.backbone.init_cfg=None",
-            "train_dataloader.batch_size=2",
-            "train_dataloader.num_workers=0",
-            "train_dataloader.persistent_workers=False",
-            "train_cfg.max_epochs=1",
-            "default_hooks.logger.interval=1",
-            *options,
-        ],
-        env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    text = result.stdout + result.stderr
-    assert result.returncode == 0, text[-3000:]
-    assert (tmp_path / "work/epoch_1.pth").is_file()
-    return text
+#: Two images a step without pretrained weights; the rest is as configured.
+SMALL = (
+    *("--work-dir", "work", "--no-validate", "--cfg-options"),
+    "model.backbone.init_cfg=None",
+    "train_dataloader.batch_size=2",
+    "train_dataloader.num_workers=0",
+    "train_dataloader.persistent_workers=False",
+    "train_cfg.max_epochs=1",
+    "default_hooks.logger.interval=1",
+)
 
 
-def test_published_resnet50_takes_two_steps_on_mini_voc(mini_voc, tmp_path):
+def test_published_resnet50_takes_two_steps_on_mini_voc(mini_voc, run_tool, tmp_path):
     names = (mini_voc / "ImageSets/Segmentation/train.txt").read_text().split()
     (tmp_path / "list.txt").write_text("\n".join(names[:4]))
     data = "train_dataloader.dataset"
-    text = train(
+    text = run_tool(
+        "train.py",
         REPOSITORY / "configs/classification/resnet50_voc12aug.py",
-        tmp_path,
+        *SMALL,
         f"{data}.data_root={mini_voc}",
         f"{data}.ann_file={tmp_path / 'list.txt'}",
         f"{data}.label_source=mask",
@@ -83,7 +66,7 @@ def test_published_resnet50_takes_two_steps_on_mini_voc(mini_voc, tmp_path):
     assert "Epoch(train) [1][2/2]" in text
 
 
-def test_own_images_as_the_readme_says(voc_folder, tmp_path):
+def test_own_images_as_the_readme_says(voc_folder, run_tool, tmp_path):
     """README's config and table, word by word, on the images of the test."""
     blocks = re.findall(
         r"```(\w*)\n(.*?)```", (REPOSITORY / "README.md").read_text(), flags=re.S
@@ -97,5 +80,5 @@ def test_own_images_as_the_readme_says(voc_folder, tmp_path):
     for number, line in enumerate(table.splitlines()[1:]):
         image = tmp_path / "my_images/jpg" / f"image_{number}.jpg"
         image.rename(tmp_path / "my_images" / line.split(",")[0])
-    text = train(Path("my_config.py"), tmp_path)
+    text = run_tool("train.py", "my_config.py", *SMALL)
     assert "tags.csv: 3 images, 2 classes; images that show no class: 1" in text

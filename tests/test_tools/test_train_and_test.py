@@ -4,9 +4,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,41 +14,7 @@ from PIL import Image
 
 pytest.importorskip("mmpretrain")
 
-REPOSITORY = Path(__file__).parents[2]
 FULL = ("--cfg-options", "default_hooks.pseudo_label.save_scores=['strided','full']")
-
-
-def command(tool: str, *arguments) -> list[str]:
-    start = ["bash"] if tool.endswith(".sh") else [sys.executable, "-W", "ignore"]
-    return [*start, str(REPOSITORY / "tools" / tool), *map(str, arguments)]
-
-
-def environment() -> dict[str, str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return dict(
-        os.environ,
-        PYTHONPATH=str(REPOSITORY),
-        OMP_NUM_THREADS="1",
-        # The shell scripts call `python`.
-        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        PORT=str(port),
-    )
-
-
-def run(*arguments, cwd: Path, fails: bool = False) -> str:
-    result = subprocess.run(
-        command(*arguments),
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    text = result.stdout + result.stderr
-    assert (result.returncode != 0) == fails, text[-4000:]
-    return text
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -63,18 +26,17 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def checkpoint(small_config: Path, tmp_path: Path) -> Path:
+def checkpoint(small_config: Path, run_tool, tmp_path: Path) -> Path:
     """What one epoch of training leaves."""
-    run("train.py", small_config, "--work-dir", "trained", cwd=tmp_path)
+    run_tool("train.py", small_config, "--work-dir", "trained")
     return tmp_path / "trained/epoch_1.pth"
 
 
-def test_train_resume_and_refusals(small_config, checkpoint, tmp_path):
+def test_train_resume_and_refusals(small_config, checkpoint, run_tool, tmp_path):
     assert checkpoint.is_file()
-    text = run(
+    text = run_tool(
         *("train.py", small_config, "--work-dir", "trained", "--resume"),
         *("--cfg-options", "train_cfg.max_epochs=2"),
-        cwd=tmp_path,
     )
     assert "resumed epoch: 1" in text
     checkpoint = tmp_path / "trained/epoch_2.pth"
@@ -82,24 +44,25 @@ def test_train_resume_and_refusals(small_config, checkpoint, tmp_path):
 
     renamed = small_config.read_text().replace("'disc', 'square'", "'square', 'disc'")
     (tmp_path / "renamed.py").write_text(renamed)
-    text = run("test.py", "renamed.py", checkpoint, cwd=tmp_path, fails=True)
+    text = run_tool("test.py", "renamed.py", checkpoint, fails=True)
     assert "ValueError" in text
     assert "was trained on the classes" in text
 
     torch.save(dict(state_dict={"other": torch.zeros(1)}), tmp_path / "other.pth")
-    text = run("test.py", small_config, "other.pth", cwd=tmp_path, fails=True)
+    text = run_tool("test.py", small_config, "other.pth", fails=True)
     assert "holds no head.classifier.weight" in text
 
-    assert "none.py" in run("train.py", "none.py", cwd=tmp_path, fails=True)
-    text = run("test.py", small_config, "none.pth", cwd=tmp_path, fails=True)
+    assert "none.py" in run_tool("train.py", "none.py", fails=True)
+    text = run_tool("test.py", small_config, "none.pth", fails=True)
     assert "there is no file none.pth" in text
 
 
-def test_labels_pictures_metrics_and_repair(small_config, checkpoint, tmp_path):
-    run(
+def test_labels_pictures_metrics_and_repair(
+    small_config, checkpoint, run_tool, tmp_path
+):
+    run_tool(
         *("test.py", small_config, checkpoint, "--tta", "--work-dir", "tested"),
         *("--show-dir", "pictures", "--interval", "2", "--out", "metrics.json", *FULL),
-        cwd=tmp_path,
     )
     folder = tmp_path / "tested/pseudo_labels"
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -138,42 +101,37 @@ def test_labels_pictures_metrics_and_repair(small_config, checkpoint, tmp_path):
         os.truncate(folder / path, size)
     (folder / "labels/image_5.png").unlink()
     arguments = ("test.py", small_config, checkpoint, "--tta", "--work-dir", "tested")
-    text = run(*arguments, "--out", "again.json", *FULL, cwd=tmp_path)
+    text = run_tool(*arguments, "--out", "again.json", *FULL)
     assert "images are finished" not in text
     assert hashes(folder) == whole
     assert json.loads((tmp_path / "again.json").read_text()) == metrics
 
     os.truncate(folder / "labels/image_0.png", 60)
-    text = run(*arguments, "--out", "again.json", *FULL, cwd=tmp_path)
+    text = run_tool(*arguments, "--out", "again.json", *FULL)
     assert "4 of 6 images are finished" in text
     assert hashes(folder) == whole
     assert json.loads((tmp_path / "again.json").read_text()) == metrics
 
     # Nothing of another setting is mixed in.
-    text = run(
+    text = run_tool(
         *arguments,
         *FULL,
         "default_hooks.pseudo_label.threshold=0.3",
-        cwd=tmp_path,
         fails=True,
     )
     assert "made with another threshold (0.15 instead of 0.3)" in text
     (folder / "manifest.json").unlink()
-    assert "no manifest.json" in run(*arguments, *FULL, cwd=tmp_path, fails=True)
+    assert "no manifest.json" in run_tool(*arguments, *FULL, fails=True)
 
 
-def test_killed_run_goes_on_to_the_same_bytes(small_config, checkpoint, tmp_path):
+def test_killed_run_goes_on_to_the_same_bytes(
+    small_config, checkpoint, run_tool, start_tool, tmp_path
+):
     arguments = ("test.py", small_config, checkpoint, "--tta", *FULL)
     slow = (*arguments, "test_dataloader.batch_size=1")
-    run(*slow, "--work-dir", "whole", "--out", "whole.json", cwd=tmp_path)
+    run_tool(*slow, "--work-dir", "whole", "--out", "whole.json")
     labels = tmp_path / "killed/pseudo_labels/labels"
-    process = subprocess.Popen(
-        command(*slow, "--work-dir", "killed"),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = start_tool(*slow, "--work-dir", "killed")
     deadline = time.monotonic() + 120
     while len(list(labels.glob("image*.png"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.001)
@@ -182,7 +140,7 @@ def test_killed_run_goes_on_to_the_same_bytes(small_config, checkpoint, tmp_path
     assert 2 <= len(list(labels.glob("image*.png"))) < 6
     # As if the process had died within a file, which is rarer than between two.
     (labels / ".tmp-image_4-abc.png").write_bytes(b"half")
-    text = run(*slow, "--work-dir", "killed", "--out", "killed.json", cwd=tmp_path)
+    text = run_tool(*slow, "--work-dir", "killed", "--out", "killed.json")
     assert "images are finished" in text
     whole = hashes(tmp_path / "whole/pseudo_labels")
     found = hashes(tmp_path / "killed/pseudo_labels")
@@ -194,27 +152,26 @@ def test_killed_run_goes_on_to_the_same_bytes(small_config, checkpoint, tmp_path
     assert metrics[0] == metrics[1]
 
 
-def test_two_processes_do_what_one_does(small_config, checkpoint, tmp_path):
+def test_two_processes_do_what_one_does(small_config, checkpoint, run_tool, tmp_path):
     options = ("--tta", *FULL, "test_dataloader.batch_size=1")
     for processes, start in (
         (1, ("test.py", small_config, checkpoint)),
         (2, ("dist_test.sh", small_config, checkpoint, 2)),
     ):
         files = ("--work-dir", f"by_{processes}", "--out", f"{processes}.json")
-        run(*start, *files, *options, cwd=tmp_path)
+        run_tool(*start, *files, *options)
     labels = [hashes(tmp_path / f"by_{n}/pseudo_labels") for n in (1, 2)]
     assert labels[0] == labels[1]
     one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in (1, 2))
     assert one == pytest.approx(two, abs=1e-4)
 
-    text = run("dist_train.sh", small_config, 2, cwd=tmp_path)
-    assert "Epoch(train) [1][2/2]" in text
+    text = run_tool("dist_train.sh", small_config, 2)
+    assert "Epoch(train) [1][1/1]" in text
 
     repeating = "test_dataloader.sampler.round_up=True"
-    text = run(
+    text = run_tool(
         *("dist_test.sh", small_config, checkpoint, 2, *options, repeating),
-        cwd=tmp_path,
         fails=True,
     )
     assert "round_up must be False" in text
-    assert "usage" in run("dist_train.sh", small_config, cwd=tmp_path, fails=True)
+    assert "usage" in run_tool("dist_train.sh", small_config, fails=True)
