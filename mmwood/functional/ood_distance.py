@@ -1,0 +1,156 @@
+"""Cluster centres in feature space and the distance loss of W-OoD.
+
+Source: Lee et al., Weakly Supervised Semantic Segmentation using Out-of-Distribution
+Data, CVPR 2022. Features z are the spatial means of the backbone's last feature map.
+"""
+
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+__all__ = ["in_distribution_centers", "ood_centers", "ood_distance_loss"]
+
+
+def in_distribution_centers(z: Tensor, labels: Tensor) -> Tensor:
+    """The mean feature of the images that show each class.
+
+    An image with several classes counts in each of them.
+
+    Args:
+        z: Features of the in-distribution images.
+        labels: Their image-level labels, 0 or 1.
+
+    Returns:
+        One centre per class, of the dtype of ``z``.
+
+    Shape:
+        - z: (N, D); labels: (N, C); output: (C, D)
+
+    Raises:
+        ValueError: The shapes do not fit, or no image shows a class; the message
+            numbers such classes.
+    """
+    if z.ndim != 2 or labels.ndim != 2 or len(z) != len(labels):
+        raise ValueError(
+            "in_distribution_centers needs z (N, D) and labels (N, C), got "
+            f"{tuple(z.shape)} and {tuple(labels.shape)}"
+        )
+    labels = labels.to(z)
+    counts = labels.sum(dim=0)
+    empty = torch.where(counts == 0)[0].tolist()
+    if empty:
+        raise ValueError(f"no image shows the classes {empty}: they have no centre")
+    return (labels.T @ z) / counts[:, None]
+
+
+def ood_centers(z: Tensor, k: int, seed: int) -> Tensor:
+    """The centres of K-means (k-means++, ten starts) on the features of OoD images.
+
+    Args:
+        z: Features of the out-of-distribution images.
+        k: K, the number of clusters.
+        seed: Seed of the starts. Equal input and seed give equal centres.
+
+    Returns:
+        The centres, of the dtype and on the device of ``z``.
+
+    Shape:
+        - z: (M, D); output: (K, D)
+
+    Raises:
+        ValueError: There are fewer images than clusters.
+    """
+    if k < 1 or len(z) < k:
+        raise ValueError(
+            f"K-means needs at least one image per cluster: {len(z)} OoD images, "
+            f"{k} clusters"
+        )
+    means = KMeans(n_clusters=k, init="k-means++", n_init=10, random_state=seed)
+    means.fit(z.detach().cpu().double().numpy())
+    return torch.from_numpy(means.cluster_centers_).to(z)
+
+
+def ood_distance_loss(
+    z: Tensor,
+    labels: Tensor,
+    in_centers: Tensor,
+    ood_centers: Tensor,
+    nearest: float = 0.2,
+    normalize: bool = True,
+    per: str = "image",
+    use_in: bool = True,
+    use_ood: bool = True,
+    margin: float | None = None,
+) -> Tensor:
+    r"""Draw images to the centres of their classes, away from the near OoD centres.
+
+    .. math:: L_d(x) = \sum_{c: y_c = 1} \|z - p^{in}_c\|_2
+                       - \sum_{k \in N(x)} \|z - p^{ood}_k\|_2
+
+    averaged over the batch of in-distribution images and, with ``normalize``, divided
+    by the number K of OoD centres. N(x) are the OoD centres nearest to x. Gradients
+    flow through z alone. The second term has no lower bound; ``margin`` gives it one.
+
+    Args:
+        z: Features of in-distribution images.
+        labels: Their image-level labels, 0 or 1.
+        in_centers: One centre per class.
+        ood_centers: The centres of the OoD clusters.
+        nearest: Which share of the OoD centres is near: the nearest
+            ``max(1, round(nearest * K))`` of each image.
+        normalize: Divide by K, as the released program does. The published weight
+            0.007 belongs to this form.
+        per: 'image' as in the paper; 'batch' takes the nearest
+            ``max(1, round(nearest * B * K))`` of all B·K distances of the batch
+            together, as the released program does.
+        use_in, use_ood: Whether the first and the second term count.
+        margin: A distance beyond which an OoD centre repels no more: distances are
+            cut to it in the second term. None as published.
+
+    Returns:
+        The loss, a scalar.
+
+    Shape:
+        - z: (B, D); labels: (B, C); in_centers: (C, D); ood_centers: (K, D)
+
+    Raises:
+        ValueError: The shapes do not fit, or a field has no such value.
+    """
+    if not 0 < nearest <= 1:
+        raise ValueError(f"nearest must be a share in (0, 1], got {nearest}")
+    if per not in ("image", "batch"):
+        raise ValueError(f"per must be 'image' or 'batch', got {per!r}")
+    if margin is not None and margin <= 0:
+        raise ValueError(f"margin must be a positive distance or None, got {margin}")
+    shapes = [tuple(x.shape) for x in (z, labels, in_centers, ood_centers)]
+    if [len(shape) for shape in shapes] != [2] * 4 or shapes != [
+        shapes[0],
+        (len(z), len(in_centers)),
+        (len(in_centers), z.shape[1]),
+        (len(ood_centers), z.shape[1]),
+    ]:
+        raise ValueError(
+            "ood_distance_loss needs z (B, D), labels (B, C), in_centers (C, D) and "
+            f"ood_centers (K, D), got {shapes}"
+        )
+    total = z.new_zeros(())
+    if use_in:
+        total = total + (_distances(z, in_centers) * labels.to(z)).sum()
+    if use_ood:
+        distances = _distances(z, ood_centers)
+        if per == "batch":
+            distances = distances.reshape(1, -1)
+        count = max(1, round(nearest * distances.shape[1]))
+        near = distances.topk(count, dim=1, largest=False).values
+        total = total - (near if margin is None else near.clamp(max=margin)).sum()
+    scale = len(z) * (len(ood_centers) if normalize else 1)
+    return total / scale
+
+
+def _distances(z: Tensor, centers: Tensor) -> Tensor:
+    """Euclidean distances, (B, K). Exact also where they are small."""
+    return torch.cdist(
+        z,
+        centers.detach().to(z),
+        compute_mode="donot_use_mm_for_euclid_dist",
+    )
