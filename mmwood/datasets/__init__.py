@@ -1,4 +1,4 @@
 from .image_level import ImageLevelDataset
-from .transforms import *  # noqa: F403
+from .transforms import LoadImage, LoadSemanticMask
 
-__all__ = ["ImageLevelDataset"]
+__all__ = ["ImageLevelDataset", "LoadImage", "LoadSemanticMask"]
