@@ -112,7 +112,7 @@ def seed_from_cam(cam: Tensor, classes: Tensor, threshold: float) -> Tensor:
     over [threshold, CAM_c for c in the image's classes], background first.
 
     Args:
-        cam: Normalised maps of the image's classes.
+        cam: Normalised maps of the image's classes; an array serves too.
         classes: Which class each map belongs to, counted from 0 without background,
             as in ``gt_label``.
         threshold: Score of the background, in the maps' unit.
@@ -132,6 +132,7 @@ def seed_from_cam(cam: Tensor, classes: Tensor, threshold: float) -> Tensor:
         >>> seed_from_cam(cam, torch.tensor([4, 7]), threshold=0.15)
         tensor([[5, 0]], dtype=torch.uint8)
     """
+    cam = torch.as_tensor(cam)
     classes = torch.as_tensor(classes, dtype=torch.long, device=cam.device)
     if cam.ndim != 3 or classes.shape != cam.shape[:1]:
         raise ValueError(
