@@ -265,7 +265,7 @@ class ImageLevelDataset(BaseDataset):
 
     def _check_files(self, items: list[Tagged], data_list: list[dict]) -> None:
         self._check_there(items, data_list, "img_path")
-        if "seg_map_path" in self.data_prefix:
+        if "seg_map_path" in self.data_prefix and self.label_source != "mask":
             self._check_there(items, data_list, "seg_map_path")
         unreadable, misfits = [], []
         for item, info in zip(items, data_list):
