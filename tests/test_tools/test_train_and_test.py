@@ -120,8 +120,25 @@ def test_labels_pictures_metrics_and_repair(
         fails=True,
     )
     assert "made with another threshold (0.15 instead of 0.3)" in text
+    # Overwriting leaves nothing of the old setting, also where it makes fewer files.
+    again = (
+        "default_hooks.pseudo_label.threshold=0.3",
+        "default_hooks.pseudo_label.overwrite=True",
+        "test_dataloader.dataset.indices=2",
+    )
+    run_tool(*arguments, *FULL, *again)
+    assert sorted(hashes(folder)) == [
+        "labels/image_0.png",
+        "labels/image_1.png",
+        "manifest.json",
+        "scores/image_0.npz",
+        "scores/image_1.npz",
+    ]
+    assert json.loads((folder / "manifest.json").read_text())["threshold"] == 0.3
     (folder / "manifest.json").unlink()
-    assert "no manifest.json" in run_tool(*arguments, *FULL, fails=True)
+    for options in (FULL, (*FULL, *again)):
+        assert "no manifest.json" in run_tool(*arguments, *options, fails=True)
+    assert len(hashes(folder)) == 4
 
 
 def test_killed_run_goes_on_to_the_same_bytes(

@@ -45,7 +45,8 @@ class PseudoLabelHook(Hook):
         out_dir: Folder to write to. None is ``pseudo_labels`` in the work dir.
         threshold: Score of the background. It is part of the manifest.
         save_scores: Which maps to keep: 'strided', 'full' or both.
-        overwrite: Make everything anew, also what another checkpoint made.
+        overwrite: Remove what is in the folder, whichever checkpoint made it, and
+            make everything anew. A folder without a manifest is never touched.
 
     Raises:
         ValueError: The folder holds files of another checkpoint, config or class
@@ -90,12 +91,13 @@ class PseudoLabelHook(Hook):
         self._compare_manifest()
         barrier()
         if is_main_process():
+            if self.overwrite:
+                # Before the new manifest: it must never describe old files.
+                self._remove_files()
             remove_leftovers(self._folder)
             write_json(self._folder / "manifest.json", self._manifest)
         barrier()
-        self._finished: set[str] = set()
-        if not self.overwrite:
-            self._skip_finished(runner, loader)
+        self._skip_finished(runner, loader)
 
     def after_test_iter(
         self,
@@ -160,14 +162,15 @@ class PseudoLabelHook(Hook):
 
     def _compare_manifest(self) -> None:
         path = self._folder / "manifest.json"
-        if self.overwrite:
-            return
         if not path.is_file():
-            if self._folder.is_dir() and any(self._folder.iterdir()):
+            found = self._folder.iterdir() if self._folder.is_dir() else ()
+            if any(not item.name.startswith(".") for item in found):
                 raise ValueError(
-                    f"out_dir: {self._folder} holds files but no manifest.json: name "
-                    "another folder, or set overwrite=True to write over them"
+                    f"out_dir: {self._folder} holds files but no manifest.json, so "
+                    "they are not this hook's: name another folder"
                 )
+            return
+        if self.overwrite:
             return
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -180,6 +183,12 @@ class PseudoLabelHook(Hook):
                     f"({found.get(key)!r} instead of {value!r}): name another folder, "
                     "or set overwrite=True to make all anew"
                 )
+
+    def _remove_files(self) -> None:
+        """Remove every label and score file of the folder."""
+        for pattern in ("labels/**/*.png", "scores/**/*.npz"):
+            for path in self._folder.glob(pattern):
+                path.unlink()
 
     def _skip_finished(self, runner: Runner, loader: DataLoader) -> None:
         """Take finished batches out of the test and into its metrics.
