@@ -6,6 +6,7 @@ the ``locations`` below. Only mmengine is imported here, so that a user who want
 one loss need not have every OpenMMLab package.
 """
 
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
@@ -13,7 +14,15 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
-__all__ = ["DATASETS", "HOOKS", "LOCATIONS", "METRICS", "MODELS", "TRANSFORMS"]
+__all__ = [
+    "DATASETS",
+    "DATA_SAMPLERS",
+    "HOOKS",
+    "LOCATIONS",
+    "METRICS",
+    "MODELS",
+    "TRANSFORMS",
+]
 
 #: The packages whose import registers everything mmwood has.
 LOCATIONS = ("mmwood.models", "mmwood.datasets", "mmwood.engine", "mmwood.evaluation")
@@ -25,6 +34,7 @@ def _child(name: str, parent: Registry, location: str) -> Registry:
 
 MODELS = _child("model", MMENGINE_MODELS, "mmwood.models")
 DATASETS = _child("dataset", MMENGINE_DATASETS, "mmwood.datasets")
+DATA_SAMPLERS = _child("data sampler", MMENGINE_DATA_SAMPLERS, "mmwood.datasets")
 TRANSFORMS = _child("transform", MMENGINE_TRANSFORMS, "mmwood.datasets")
 HOOKS = _child("hook", MMENGINE_HOOKS, "mmwood.engine")
 METRICS = _child("metric", MMENGINE_METRICS, "mmwood.evaluation")

@@ -38,11 +38,13 @@ assert DefaultScope.get_current_instance().scope_name == "mmpretrain"
 """
 
 EMPTY_SCOPE = """
-from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
+from mmengine.registry import DATA_SAMPLERS, DATASETS, HOOKS
+from mmengine.registry import METRICS, MODELS, TRANSFORMS
 
 print(HOOKS.get("mmwood.PseudoLabelHook").__name__,
       METRICS.get("mmwood.SeedMetric").__name__,
       DATASETS.get("mmwood.ImageLevelDataset").__name__,
+      DATA_SAMPLERS.get("mmwood.OoDRatioSampler").__name__,
       TRANSFORMS.get("mmwood.LoadImage").__name__,
       MODELS.get("mmwood.CAMClassifier").__name__)
 """
@@ -90,7 +92,8 @@ def test_head_in_a_stock_classification_config():
 def test_everything_from_no_scope():
     pytest.importorskip("mmpretrain")
     assert run(EMPTY_SCOPE).splitlines()[-1] == (
-        "PseudoLabelHook SeedMetric ImageLevelDataset LoadImage CAMClassifier"
+        "PseudoLabelHook SeedMetric ImageLevelDataset OoDRatioSampler LoadImage "
+        "CAMClassifier"
     )
 
 

@@ -100,14 +100,9 @@ class ImageLevelDataset(BaseDataset):
         self.use_difficult = use_difficult
         self.ignore_index = ignore_index
         self.check = check
-        if isinstance(classes, str):
-            path = Path(data_root, classes)
-            if not path.is_file():
-                raise FileNotFoundError(f"classes: there is no file {path}")
-            classes = [item.image for item in formats.read_id_list(path)]
         metainfo = dict(metainfo or {})
         if classes is not None:
-            metainfo["classes"] = tuple(classes)
+            metainfo["classes"] = read_class_names(classes, data_root)
         super().__init__(
             ann_file=ann_file,
             metainfo=metainfo,
@@ -151,16 +146,7 @@ class ImageLevelDataset(BaseDataset):
 
     def _read(self) -> list[Tagged]:
         if self.label_source == "none" and not self.ann_file:
-            folder = Path(self.data_prefix["img_path"])
-            if not folder.is_dir():
-                raise FileNotFoundError(
-                    f"data_prefix.img_path: there is no folder {folder}"
-                )
-            return [
-                Tagged(str(path.relative_to(folder)), None, str(path))
-                for path in sorted(folder.rglob("*"))
-                if path.suffix.lower() in self.IMAGE_SUFFIXES
-            ]
+            return list_folder(self.data_prefix["img_path"], self.IMAGE_SUFFIXES)
         path = Path(self.ann_file)
         if not path.is_file():
             raise FileNotFoundError(f"ann_file: there is no file {path}")
@@ -181,9 +167,7 @@ class ImageLevelDataset(BaseDataset):
                 "classes: name the classes in the order of their labels, as a list or "
                 "as a file with one a line"
             )
-        if len(set(names)) != len(names):
-            raise ValueError(f"classes: a name occurs twice in {list(names)}")
-        return names
+        return read_class_names(names)
 
     def _tag_reader(self, classes: tuple[str, ...]):
         """A function from an item of the annotation to its class names."""
@@ -252,28 +236,16 @@ class ImageLevelDataset(BaseDataset):
     def _check_there(
         self, items: list[Tagged], data_list: list[dict], key: str
     ) -> None:
-        faults = [
-            f"{item.source}: {info[key]}"
-            for item, info in zip(items, data_list)
-            if not Path(info[key]).is_file()
-        ]
-        if faults:
-            raise FileNotFoundError(
-                f"data_prefix.{key}: {len(faults)} of {len(items)} files do not exist:"
-                + _bullets(faults)
-            )
+        check_there(items, [info[key] for info in data_list], f"data_prefix.{key}")
 
     def _check_files(self, items: list[Tagged], data_list: list[dict]) -> None:
         self._check_there(items, data_list, "img_path")
         if "seg_map_path" in self.data_prefix and self.label_source != "mask":
             self._check_there(items, data_list, "seg_map_path")
-        unreadable, misfits = [], []
-        for item, info in zip(items, data_list):
-            try:
-                size = _image_size(info["img_path"], decode=self.check == "decode")
-            except (OSError, SyntaxError) as error:
-                unreadable.append(f"{item.source}: {info['img_path']}: {error}")
-                continue
+        images = [info["img_path"] for info in data_list]
+        sizes = check_readable(items, images, decode=self.check == "decode")
+        misfits = []
+        for item, info, size in zip(items, data_list, sizes):
             if "seg_map_path" in info:
                 mask_size = _image_size(info["seg_map_path"])
                 if mask_size != size:
@@ -281,15 +253,10 @@ class ImageLevelDataset(BaseDataset):
                         f"{item.source}: mask {info['seg_map_path']} has (W, H) = "
                         f"{mask_size}, its image {size}"
                     )
-        if unreadable:
-            raise ValueError(
-                f"{len(unreadable)} of {len(items)} images cannot be read:"
-                + _bullets(unreadable)
-            )
         if misfits:
             raise ValueError(
                 f"data_prefix.seg_map_path: {len(misfits)} of {len(items)} masks do "
-                "not have their image's size:" + _bullets(misfits)
+                "not have their image's size:" + bullets(misfits)
             )
 
     def _report(self, where: str, classes: tuple, data_list: list[dict]) -> None:
@@ -309,9 +276,84 @@ class ImageLevelDataset(BaseDataset):
         print_log(message, logger="current")
 
 
-def _bullets(faults: list[str]) -> str:
+def read_class_names(
+    classes: str | Sequence[str], data_root: str = ""
+) -> tuple[str, ...]:
+    """Class names from a list, or from a file below ``data_root`` with one a line.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A name occurs twice.
+    """
+    if isinstance(classes, str):
+        path = Path(data_root, classes)
+        if not path.is_file():
+            raise FileNotFoundError(f"classes: there is no file {path}")
+        classes = [item.image for item in formats.read_id_list(path)]
+    if len(set(classes)) != len(classes):
+        raise ValueError(f"classes: a name occurs twice in {list(classes)}")
+    return tuple(classes)
+
+
+def list_folder(folder: str | Path, suffixes: Sequence[str]) -> list[Tagged]:
+    """All images below a folder, in sorted order, named from it.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"data_prefix.img_path: there is no folder {folder}")
+    return [
+        Tagged(str(path.relative_to(folder)), None, str(path))
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in suffixes
+    ]
+
+
+def check_there(items: Sequence[Tagged], paths: Sequence[str], field: str) -> None:
+    """Refuse files that do not exist, with the lines that name them.
+
+    Raises:
+        FileNotFoundError: One is missing.
+    """
+    faults = [
+        f"{item.source}: {path}"
+        for item, path in zip(items, paths)
+        if not Path(path).is_file()
+    ]
+    if faults:
+        raise FileNotFoundError(
+            f"{field}: {len(faults)} of {len(items)} files do not exist:"
+            + bullets(faults)
+        )
+
+
+def check_readable(
+    items: Sequence[Tagged], paths: Sequence[str], decode: bool
+) -> list[tuple[int, int]]:
+    """The images' sizes (W, H), from their headers or from decoding them whole.
+
+    Raises:
+        ValueError: One is not an image or, with ``decode``, damaged.
+    """
+    sizes, faults = [], []
+    for item, path in zip(items, paths):
+        try:
+            sizes.append(_image_size(path, decode))
+        except (OSError, SyntaxError) as error:
+            faults.append(f"{item.source}: {path}: {error}")
+    if faults:
+        raise ValueError(
+            f"{len(faults)} of {len(items)} images cannot be read:" + bullets(faults)
+        )
+    return sizes
+
+
+def bullets(faults: Sequence[str]) -> str:
+    """The first faults, one a line, and how many more there are."""
     more = len(faults) - NAMED_FAULTS
-    lines = faults[:NAMED_FAULTS] + ([f"... and {more} more"] if more > 0 else [])
+    lines = [*faults[:NAMED_FAULTS], *([f"... and {more} more"] if more > 0 else [])]
     return "".join(f"\n  {line}" for line in lines)
 
 

@@ -1,3 +1,4 @@
 from .loading import LoadImage, LoadSemanticMask
+from .softening import RandomSoften
 
-__all__ = ["LoadImage", "LoadSemanticMask"]
+__all__ = ["LoadImage", "LoadSemanticMask", "RandomSoften"]

@@ -1,0 +1,1 @@
+"""Candidates for out-of-distribution images: mining and its manifest."""

@@ -1,0 +1,104 @@
+"""The list of candidate out-of-distribution images: mining, review, training share it.
+
+A CSV file with the columns ``image, class, probability, rank, state, sha256``: one row
+for every class that the in-distribution classifier believes an image to show. An image
+may have several rows.
+"""
+
+import csv
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from mmwood.files import atomic_write
+
+__all__ = ["COLUMNS", "STATES", "Candidate", "read_manifest", "write_manifest"]
+
+COLUMNS = ("image", "class", "probability", "rank", "state", "sha256")
+#: What a person said: nothing yet, shows no foreground object, shows one.
+STATES = ("unseen", "kept", "rejected")
+
+
+@dataclass(slots=True)
+class Candidate:
+    """One row of a manifest.
+
+    Attributes:
+        image: Path of the image, from the folder the programs run in, or absolute.
+        class_name: The class that the classifier believes to see.
+        probability: Its probability p_c.
+        rank: Place among the candidates of the class by probability, from 1.
+        state: One of :data:`STATES`.
+        sha256: Hash of the image file.
+    """
+
+    image: str
+    class_name: str
+    probability: float
+    rank: int
+    state: str
+    sha256: str
+
+
+def read_manifest(path: str | os.PathLike) -> Iterator[tuple[int, Candidate]]:
+    """The rows of a manifest with their line numbers, one at a time.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The header or a row is not a manifest's; the message names the
+            line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no manifest {path}")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        if tuple(header) != COLUMNS:
+            raise ValueError(
+                f"{path}:1: a manifest's header is {','.join(COLUMNS)!r}, got "
+                f"{','.join(header)!r}"
+            )
+        for row in reader:
+            if row:
+                yield reader.line_num, _parse(row, f"{path}:{reader.line_num}")
+
+
+def write_manifest(path: str | os.PathLike, rows: Iterable[Candidate]) -> int:
+    """Write a manifest, atomically; rows may come from a generator.
+
+    Returns:
+        The number of rows.
+    """
+    count = 0
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in rows:
+            image, class_name, probability, *rest = astuple(row)
+            writer.writerow([image, class_name, f"{probability:.6f}", *rest])
+            count += 1
+    return count
+
+
+def _parse(row: list[str], where: str) -> Candidate:
+    if len(row) != len(COLUMNS):
+        raise ValueError(f"{where}: expected {len(COLUMNS)} fields, got {len(row)}")
+    image, class_name, probability, rank, state, sha256 = row
+    if not image:
+        raise ValueError(f"{where}: names no image")
+    if state not in STATES:
+        raise ValueError(f"{where}: state must be one of {STATES}, got {state!r}")
+    try:
+        return Candidate(
+            image, class_name, float(probability), int(rank), state, sha256
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"{where}: expected a probability and a rank, got {probability!r} and "
+            f"{rank!r}"
+        ) from error

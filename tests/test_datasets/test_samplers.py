@@ -1,0 +1,324 @@
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.dataset import DefaultSampler
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader, Dataset
+
+from mmwood.datasets import OoDRatioSampler
+from mmwood.datasets.samplers import ratio_indices
+
+
+class Numbers(Dataset):
+    """As many numbers as there are images of both kinds."""
+
+    def __init__(self, num_in: int, num_ood: int) -> None:
+        self.num_in = num_in
+        self.num_ood = num_ood
+
+    def __len__(self) -> int:
+        return self.num_in + self.num_ood
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+def slow_training(num_in, num_ood, in_per_batch, ood_per_batch, world, seed, epochs):
+    """Batches by [epoch][step][rank], dealt out image by image."""
+
+    def endless():
+        for number in itertools.count():
+            generator = np.random.default_rng((seed, number))
+            yield from (num_in + generator.permutation(num_ood)).tolist()
+
+    ood = endless()
+    training = []
+    for epoch in range(epochs):
+        generator = torch.Generator().manual_seed(seed + epoch)
+        images = torch.randperm(num_in, generator=generator).tolist()
+        training.append([])
+        while len(images) >= in_per_batch * world:
+            batches = [[] for _ in range(world)]
+            for number, source in ((in_per_batch, images), (ood_per_batch, ood)):
+                for _ in range(number):
+                    for batch in batches:
+                        batch.append(
+                            source.pop(0) if source is images else next(source)
+                        )
+            training[-1].append(batches)
+    return training
+
+
+sizes = st.fixed_dictionaries(
+    dict(
+        num_in=st.integers(6, 30),
+        num_ood=st.integers(1, 20),
+        in_per_batch=st.integers(1, 2),
+        ood_per_batch=st.integers(0, 5),
+        seed=st.integers(0, 2**31 - 1),
+    )
+)
+
+
+@given(sizes, st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_indices_of_all_processes_and_epochs(size, world):
+    expected = slow_training(**size, world=world, epochs=4)
+    for epoch, rank in itertools.product(range(4), range(world)):
+        found = ratio_indices(**size, epoch=epoch, rank=rank, world=world)
+        batches = [step[rank] for step in expected[epoch]]
+        assert found.tolist() == batches
+
+
+@given(sizes, st.integers(1, 3), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_every_image_comes_once_before_any_comes_again(size, world, shuffle):
+    num_in, inside = size["num_in"], size["in_per_batch"]
+    used = []
+    for epoch in range(3):
+        ranks = [
+            ratio_indices(**size, epoch=epoch, rank=rank, world=world, shuffle=shuffle)
+            for rank in range(world)
+        ]
+        # Several processes do together what one does with larger batches.
+        larger = dict(
+            in_per_batch=inside * world, ood_per_batch=size["ood_per_batch"] * world
+        )
+        one = ratio_indices(
+            **{**size, **larger}, epoch=epoch, rank=0, world=1, shuffle=shuffle
+        )
+        together = np.concatenate(ranks, axis=1)
+        assert together.shape == one.shape
+        np.testing.assert_array_equal(np.sort(together), np.sort(one))
+        assert all((rank[:, :inside] < num_in).all() for rank in ranks)
+        assert all((rank[:, inside:] >= num_in).all() for rank in ranks)
+        labelled = one[:, : inside * world].flatten()
+        assert len(set(labelled)) == len(labelled) > num_in - inside * world
+        used.extend(one[:, inside * world :].flatten() - num_in)
+    rounds = [
+        used[start : start + size["num_ood"]]
+        for start in range(0, len(used), size["num_ood"])
+    ]
+    for images in rounds:
+        assert len(set(images)) == len(images)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_without_ood_images_it_is_the_stock_sampler(shuffle):
+    dataset = Numbers(20, 0)
+    options = dict(seed=3, shuffle=shuffle)
+    sampler = OoDRatioSampler(dataset, in_per_batch=4, ood_per_batch=0, **options)
+    stock = DefaultSampler(dataset, **options)
+    assert sampler.batch_size == 4
+    assert len(sampler) == 20
+    for epoch in (0, 1, 5):
+        sampler.set_epoch(epoch)
+        stock.set_epoch(epoch)
+        assert list(sampler) == list(stock)
+
+
+def training(sampler: OoDRatioSampler, loops: int) -> list[int]:
+    """What a loop draws that counts its epochs from 0."""
+    indices = []
+    for number in range(loops):
+        sampler.set_epoch(number)
+        indices.extend(sampler)
+    return indices
+
+
+def test_skip_leads_where_an_undisturbed_training_would_be():
+    options = dict(
+        dataset=Numbers(11, 7), in_per_batch=3, ood_per_batch=2, seed=5, shuffle=True
+    )
+    length = len(OoDRatioSampler(**options))
+    assert length == 15
+    whole = training(OoDRatioSampler(**options), 6)
+    for skipped in range(0, 4 * length):
+        sampler = OoDRatioSampler(**options)
+        # The epoch of a checkpoint, which does not count for an absolute place.
+        sampler.set_epoch(skipped % 3)
+        sampler.skip(skipped)
+        first = list(sampler)
+        assert first == whole[skipped : length * (skipped // length + 1)]
+        sampler.set_epoch(1)
+        second = list(sampler)
+        rest = whole[skipped + len(first) :]
+        assert second == rest[:length]
+    with pytest.raises(ValueError, match="must not be negative, got -1"):
+        sampler.skip(-1)
+
+
+def test_batches_of_a_loader_with_persistent_workers():
+    dataset = Numbers(9, 5)
+    sampler = OoDRatioSampler(dataset, in_per_batch=2, ood_per_batch=3, seed=1)
+    loader = DataLoader(
+        dataset,
+        batch_size=sampler.batch_size,
+        sampler=sampler,
+        num_workers=2,
+        persistent_workers=True,
+    )
+    expected = slow_training(9, 5, 2, 3, world=1, seed=1, epochs=3)
+    assert len(loader) == 4
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        batches = [batch.tolist() for batch in loader]
+        assert batches == [step[0] for step in expected[epoch]]
+
+
+PROCESS = """
+import json, sys
+import torch.distributed as dist
+from torch.utils.data import TensorDataset
+import torch
+
+from mmwood.datasets import OoDRatioSampler
+
+rank, store = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+dataset = TensorDataset(torch.zeros(14))
+dataset.num_in = 9
+sampler = OoDRatioSampler(dataset, in_per_batch=2, ood_per_batch=1)
+sampler.set_epoch(2)
+print(json.dumps([sampler.seed, len(sampler), list(sampler)]))
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes(tmp_path):
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", PROCESS, str(rank), tmp_path / "s"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    results = [json.loads(process.communicate()[0]) for process in processes]
+    (seed, *_), (other_seed, *_) = results
+    assert seed == other_seed
+    expected = slow_training(9, 5, 2, 1, world=2, seed=seed, epochs=3)[2]
+    for rank, (_, length, indices) in enumerate(results):
+        assert length == 6
+        assert indices == [index for step in expected for index in step[rank]]
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="OoDMixDataset, it is a list"):
+        OoDRatioSampler([1, 2])
+    with pytest.raises(ValueError, match="in_per_batch must be at least 1, got 0"):
+        OoDRatioSampler(Numbers(4, 4), in_per_batch=0)
+    with pytest.raises(ValueError, match="ood_per_batch must not be negative, got -1"):
+        OoDRatioSampler(Numbers(4, 4), in_per_batch=1, ood_per_batch=-1)
+    with pytest.raises(ValueError, match=r"4 in-distribution images .* 1 x 5 = 5"):
+        OoDRatioSampler(Numbers(4, 4), in_per_batch=5)
+    with pytest.raises(ValueError, match=r"ood_per_batch is 1, but .* no OoD image"):
+        OoDRatioSampler(Numbers(4, 0), in_per_batch=2, ood_per_batch=1)
+
+
+class Recorder(BaseModel):
+    """Write down the images of every step."""
+
+    def __init__(self, log: str) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.log = log
+
+    def forward(self, inputs, data_samples, mode="loss"):
+        line = [[s.img_id, s.is_ood] for s in data_samples]
+        with Path(self.log).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        return dict(loss=self.weight * 0.0)
+
+
+def train(root: Path, name: str, by_epoch: bool, **options) -> list:
+    """Train a :class:`Recorder` in a Runner; gives the images of its steps."""
+    part = dict(
+        type="mmwood.OoDDataset",
+        data_root=str(root),
+        pipeline=[
+            dict(type="mmwood.LoadImage"),
+            dict(type="Resize", scale=(16, 16)),
+            dict(type="PackInputs", meta_keys=["img_id"]),
+        ],
+    )
+    mixture = dict(
+        type="mmwood.OoDMixDataset",
+        in_distribution=dict(**part, data_prefix=dict(img_path="JPEGImages")),
+        ood=dict(**part, data_prefix=dict(img_path="SegmentationClass")),
+    )
+    log = root / f"{name}.jsonl"
+    Runner(
+        model=Recorder(str(log)),
+        work_dir=str(root / name),
+        experiment_name=f"{root.name}_{name}",
+        train_dataloader=dict(
+            dataset=mixture,
+            batch_size=5,
+            num_workers=1,
+            persistent_workers=True,
+            sampler=dict(
+                type="mmwood.OoDRatioSampler", in_per_batch=2, ood_per_batch=3
+            ),
+            collate_fn=dict(type="default_collate"),
+        ),
+        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.1)),
+        default_hooks=dict(
+            checkpoint=dict(
+                type="CheckpointHook", by_epoch=by_epoch, interval=1 if by_epoch else 4
+            )
+        ),
+        randomness=dict(seed=4),
+        default_scope="mmpretrain",
+        **options,
+    ).train()
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def test_resuming_by_epoch(voc_folder):
+    pytest.importorskip("mmpretrain")
+    whole = train(
+        voc_folder, "whole", True, train_cfg=dict(max_epochs=3, by_epoch=True)
+    )
+    assert len(whole) == 9
+    for batch in whole:
+        assert [is_ood for _, is_ood in batch] == [False] * 2 + [True] * 3
+    rest = train(
+        voc_folder,
+        "rest",
+        True,
+        train_cfg=dict(max_epochs=3, by_epoch=True),
+        load_from=str(voc_folder / "whole/epoch_1.pth"),
+        resume=True,
+    )
+    assert rest == whole[3:]
+
+
+def test_resuming_by_iteration(voc_folder):
+    pytest.importorskip("mmpretrain")
+    # Three steps an epoch: the checkpoint is in the second one, the end in the third.
+    loop = dict(max_iters=7, by_epoch=False)
+    whole = train(voc_folder, "whole", False, train_cfg=loop)
+    assert len(whole) == 7
+    rest = train(
+        voc_folder,
+        "rest",
+        False,
+        train_cfg=loop,
+        load_from=str(voc_folder / "whole/iter_4.pth"),
+        resume=True,
+    )
+    assert rest == whole[4:]
+    by_epoch = train(
+        voc_folder, "epochs", True, train_cfg=dict(max_epochs=2, by_epoch=True)
+    )
+    assert by_epoch == whole[:6]
