@@ -149,3 +149,39 @@ def mini_voc() -> Path:
     if not MINI_VOC.is_dir():
         pytest.skip(f"mini_voc is not at {MINI_VOC} (set MINI_VOC to its folder)")
     return MINI_VOC
+
+
+WOOD = """
+_base_ = ["{small_config}"]
+model = dict(head=dict(type="mmwood.WOoDHead"))
+train_dataloader = dict(
+    batch_size=4,
+    sampler=dict(_delete_=True, type="mmwood.OoDRatioSampler", in_per_batch=2,
+                 ood_per_batch=2),
+    dataset=dict(
+        _delete_=True, type="mmwood.OoDMixDataset",
+        in_distribution={{{{_base_.train_dataloader.dataset}}}},
+        ood=dict(type="mmwood.OoDDataset", ann_file="list.txt", data_root="{root}"),
+        pipeline={{{{_base_.train_dataloader.dataset.pipeline}}}}))
+default_hooks = dict(ood_clusters=dict(
+    type="mmwood.OoDClusterHook", clusters=3, batch_size=3, num_workers=0))
+"""
+
+
+@pytest.fixture
+def wood_config(small_config: Path, tmp_path: Path) -> Path:
+    """:func:`small_config` with W-OoD and seven OoD images of three clusters."""
+    root = tmp_path / "ood"
+    root.mkdir()
+    rng = np.random.default_rng(1)
+    names = [f"ood_{number}.png" for number in range(7)]
+    for number, name in enumerate(names):
+        # Three shades, so that K-means has three clusters to find.
+        shade = 40 + 80 * (number % 3)
+        size = (40, 48 + 4 * (number % 2), 3)
+        picture = rng.integers(shade - 9, shade + 9, size).astype(np.uint8)
+        Image.fromarray(picture).save(root / name)
+    (root / "list.txt").write_text("\n".join(names) + "\n")
+    path = tmp_path / "wood_config.py"
+    path.write_text(WOOD.format(small_config=small_config, root=root))
+    return path

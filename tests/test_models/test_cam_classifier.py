@@ -198,6 +198,18 @@ def test_given_labels_are_needed_unless_predicted_ones_are_asked_for():
     assert sample.cam_classes.tolist() == predicted.tolist()
 
 
+@torch.no_grad()
+def test_scores_without_maps_need_no_labels():
+    data = image_batch((40, 56), (33, 47), (40, 56))
+    expected = [sample.pred_score for sample in build().test_step(data)]
+    for sample in data["data_samples"]:
+        del sample.gt_label
+    samples = build(test_cfg=dict(cam_labels="none")).test_step(data)
+    for sample, score in zip(samples, expected):
+        assert set(sample.keys()) == {"pred_score", "pred_label"}
+        assert torch.equal(sample.pred_score, score)
+
+
 def test_norm_eval_keeps_the_statistics_of_any_backbone():
     model = build(norm_eval=True).train()
     before = model.backbone.bn1.running_mean.clone()

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmwood.functional.cam import merge_scales, strided_size
+from mmwood.functional.grouping import group_by_shape
 from mmwood.registry import MODELS
 
 __all__ = ["CAMClassifier"]
@@ -39,7 +40,8 @@ class CAMClassifier(ImageClassifier):
 
             - ``cam_labels`` (str): 'given', the default, makes the maps of the image's
               own image-level labels (``gt_label``), as label-making does; 'predicted'
-              those of ``pred_label``, for images without labels.
+              those of ``pred_label``, for images without labels; 'none' makes no maps:
+              a prediction is ``pred_score`` and ``pred_label`` only.
             - ``cam_dtype`` (str): 'float16' or 'float32'.
             - ``round_up_to`` (int): See
               :func:`mmwood.functional.cam.merge_scales`.
@@ -73,9 +75,9 @@ class CAMClassifier(ImageClassifier):
                 f"{sorted(options)}"
             )
         options.update(test_cfg or {})
-        if options["cam_labels"] not in ("given", "predicted"):
+        if options["cam_labels"] not in ("given", "predicted", "none"):
             raise ValueError(
-                "model.test_cfg.cam_labels must be 'given' or 'predicted', got "
+                "model.test_cfg.cam_labels must be 'given', 'predicted' or 'none', got "
                 f"{options['cam_labels']!r}"
             )
         if options["cam_dtype"] not in ("float16", "float32"):
@@ -94,6 +96,12 @@ class CAMClassifier(ImageClassifier):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+    def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """The head's losses; a head with ``perturb`` may change the images first."""
+        if hasattr(self.head, "perturb"):
+            inputs = self.head.perturb(inputs, data_samples, self.extract_feat)
+        return super().loss(inputs, data_samples)
 
     def val_step(self, data: dict) -> list[DataSample]:
         """As :meth:`test_step`."""
@@ -116,11 +124,8 @@ class CAMClassifier(ImageClassifier):
         inputs, samples = data["inputs"], data["data_samples"]
         if isinstance(inputs, Tensor):
             return super().test_step(data)
-        groups: dict[tuple, list[int]] = {}
-        for index, image in enumerate(inputs):
-            groups.setdefault(tuple(image.shape), []).append(index)
         results: list[DataSample | None] = [None] * len(inputs)
-        for indices in groups.values():
+        for indices in group_by_shape(inputs):
             batch = dict(
                 inputs=[inputs[i] for i in indices],
                 data_samples=[samples[i] for i in indices],
@@ -146,6 +151,9 @@ class CAMClassifier(ImageClassifier):
             merged.set_pred_label(score.topk(self.head.topk).indices)
         else:
             merged.set_pred_label(torch.where(score >= self.head.thr)[0])
+        del merged.activation
+        if self.test_cfg["cam_labels"] == "none":
+            return merged
         classes = self._cam_classes(merged)
         maps = []
         for view in views:
@@ -162,7 +170,6 @@ class CAMClassifier(ImageClassifier):
         dtype = getattr(torch, self.test_cfg["cam_dtype"])
         full = merge_scales(maps, size, self.test_cfg["round_up_to"])
         strided = merge_scales(maps, strided_size(size))
-        del merged.activation
         merged.set_field(full.to(dtype), "cam", dtype=Tensor)
         merged.set_field(strided.to(dtype), "cam_strided", dtype=Tensor)
         merged.set_field(classes, "cam_classes", dtype=Tensor)

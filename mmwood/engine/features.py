@@ -1,0 +1,118 @@
+"""Pooled features of whole data sets, by one process or by many."""
+
+import copy
+from typing import NamedTuple
+
+import torch
+from mmengine.dataset import Compose, DefaultSampler, pseudo_collate
+from mmengine.dist import all_gather, is_main_process
+from mmengine.model import BaseModel
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from mmwood.functional.grouping import group_by_shape
+
+__all__ = ["Features", "extract_features"]
+
+
+class Features(NamedTuple):
+    """What a classifier makes of N images, on the CPU.
+
+    Attributes:
+        z: Pooled features. Shape: (N, D) float32.
+        scores: Probability of each class. Shape: (N, C) float32.
+        labels: Image-level labels. Shape: (N, C) uint8.
+        images: Paths of the images.
+    """
+
+    z: Tensor
+    scores: Tensor
+    labels: Tensor
+    images: list[str]
+
+
+@torch.no_grad()
+def extract_features(
+    model: BaseModel,
+    dataset: Dataset,
+    pipeline: list | None = None,
+    batch_size: int = 16,
+    num_workers: int = 2,
+    label: str = "features",
+) -> Features:
+    """The features z of all images of a data set, in evaluation mode.
+
+    Every process of a distributed job must call it; each works on its share of the
+    images, and all get the whole result.
+
+    Args:
+        model: A classifier of mmpretrain's interface whose head is a
+            :class:`mmwood.CAMHead`, not wrapped.
+        dataset: An mmengine data set, wrapped (``ConcatDataset``, ...) or not.
+        pipeline: Transforms in place of the data set's own, which may be random.
+        batch_size: Images of each process that are loaded together. Those of one size
+            go through the network together.
+        num_workers: Loading processes.
+        label: What stands before the progress bar.
+
+    Returns:
+        The features, in the order of the data set.
+    """
+    if pipeline is not None:
+        dataset = _with_pipeline(dataset, Compose(pipeline))
+    loader = DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=DefaultSampler(dataset, shuffle=False, round_up=True),
+        num_workers=num_workers,
+        collate_fn=pseudo_collate,
+    )
+    was_training = model.training
+    model.eval()
+    batches = [
+        _batch_features(model, batch)
+        for batch in tqdm(
+            loader, desc=label, disable=None if is_main_process() else True
+        )
+    ]
+    model.train(was_training)
+    # Rank r of w has the images r, r + w, ...; the last ones repeat the first.
+    shares = all_gather(torch.cat(batches))
+    z = torch.stack(shares, dim=1).flatten(0, 1)[: len(dataset)].cpu()
+    labels = torch.zeros(len(dataset), model.head.num_classes, dtype=torch.uint8)
+    images = []
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        labels[index, info.get("gt_label", [])] = 1
+        images.append(info["img_path"])
+    scores = torch.sigmoid(z @ model.head.weight.float().cpu().T)
+    return Features(z, scores, labels, images)
+
+
+def _batch_features(model: BaseModel, batch: dict) -> Tensor:
+    """(B, D) float32 features of a batch of images of any sizes."""
+    inputs, samples = batch["inputs"], batch["data_samples"]
+    results: list[Tensor | None] = [None] * len(inputs)
+    for indices in group_by_shape(inputs):
+        data = dict(
+            inputs=[inputs[i] for i in indices],
+            data_samples=[samples[i] for i in indices],
+        )
+        data = model.data_preprocessor(data, False)
+        z = model.head.pre_logits(model.extract_feat(data["inputs"])).float()
+        for index, row in zip(indices, z):
+            results[index] = row
+    return torch.stack(results)
+
+
+def _with_pipeline(dataset: Dataset, pipeline: Compose) -> Dataset:
+    """The data set, and those it wraps, with another pipeline; images are shared."""
+    dataset = copy.copy(dataset)
+    if hasattr(dataset, "datasets"):
+        dataset.datasets = [_with_pipeline(d, pipeline) for d in dataset.datasets]
+    elif hasattr(dataset, "dataset"):
+        dataset.dataset = _with_pipeline(dataset.dataset, pipeline)
+    else:
+        dataset.pipeline = pipeline
+    return dataset

@@ -1,0 +1,278 @@
+"""Cluster centres for W-OoD, made at the start of a training."""
+
+import csv
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import BaseModel, is_model_wrapper
+from mmengine.runner import Runner, load_checkpoint
+from torch import Tensor
+
+from mmwood.engine.features import Features, extract_features
+from mmwood.files import atomic_write, file_sha256, write_json
+from mmwood.functional.ood_distance import in_distribution_centers, ood_centers
+from mmwood.registry import HOOKS
+
+__all__ = ["OoDClusterHook"]
+
+
+@HOOKS.register_module()
+class OoDClusterHook(Hook):
+    """Make the centres of :class:`mmwood.WOoDHead` (Lee et al., CVPR 2022).
+
+    Before training, the pooled features z of all in-distribution and OoD images are
+    computed without augmentation, in evaluation mode. The centre of a class is the mean
+    z of the images that show it; the OoD centres are those of K-means on the z of the
+    OoD images, or their means by wrongly predicted class. Under several processes each
+    computes its share of the features. A resumed run has its centres in the checkpoint.
+
+    ::
+
+        out_dir/
+          clusters.json    method, seed, sizes, what they were made from
+          members.csv      image, cluster, distance, class, probability
+
+    Args:
+        method: 'kmeans', or 'predicted': one cluster for each class that is the largest
+            score of some OoD image.
+        clusters: K of K-means.
+        checkpoint: Weights to compute z with. None: those that the training starts
+            from (``load_from``).
+        interval: Make the centres anew after every so many epochs, with the weights of
+            that time; 0: never.
+        pipeline: Transforms of one image, without augmentation. None: those of
+            ``test_dataloader`` in the config.
+        batch_size, num_workers: Of the loading; see
+            :func:`mmwood.engine.features.extract_features`.
+        seed: Seed of K-means.
+        out_dir: Folder for the files. None is ``ood_clusters`` in the work dir.
+
+    Raises:
+        ValueError: The head is no :class:`mmwood.WOoDHead`, or the training data set no
+            :class:`mmwood.OoDMixDataset`; fewer OoD images than clusters; a class that
+            no image shows; batches of another size than the sampler makes; a field has
+            no such value.
+
+    Example:
+        >>> default_hooks = dict(
+        ...     ood_clusters=dict(type='mmwood.OoDClusterHook', clusters=50))
+    """
+
+    METHODS = ("kmeans", "predicted")
+
+    def __init__(
+        self,
+        method: str = "kmeans",
+        clusters: int = 50,
+        checkpoint: str | None = None,
+        interval: int = 0,
+        pipeline: list | None = None,
+        batch_size: int = 16,
+        num_workers: int = 2,
+        seed: int = 0,
+        out_dir: str | None = None,
+    ) -> None:
+        if method not in self.METHODS:
+            raise ValueError(f"method must be one of {self.METHODS}, got {method!r}")
+        if clusters < 1:
+            raise ValueError(f"clusters must be at least 1, got {clusters}")
+        if interval < 0:
+            raise ValueError(f"interval must not be negative, got {interval}")
+        self.method = method
+        self.clusters = clusters
+        self.checkpoint = checkpoint
+        self.interval = interval
+        self.pipeline = pipeline
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.out_dir = out_dir
+
+    def before_train(self, runner: Runner) -> None:
+        """Make the centres, unless a resumed run has them."""
+        model = _unwrapped(runner)
+        dataset = runner.train_dataloader.dataset
+        if not hasattr(model.head, "set_centers"):
+            raise ValueError(
+                "mmwood.OoDClusterHook makes the centres of mmwood.WOoDHead, but "
+                f"model.head is a {type(model.head).__name__}"
+            )
+        if not hasattr(dataset, "ood"):
+            raise ValueError(
+                "mmwood.OoDClusterHook needs train_dataloader.dataset to be a "
+                f"mmwood.OoDMixDataset, it is a {type(dataset).__name__}"
+            )
+        loader = runner.train_dataloader
+        wanted = getattr(loader.sampler, "batch_size", loader.batch_size)
+        if wanted != loader.batch_size:
+            raise ValueError(
+                f"train_dataloader.batch_size is {loader.batch_size}, but its sampler "
+                f"makes batches of {wanted} images (in_per_batch + ood_per_batch)"
+            )
+        if runner.iter > 0 and len(model.head.ood_centers):
+            return
+        # Before minutes of work that would be in vain.
+        if self.method == "kmeans" and len(dataset.ood) < self.clusters:
+            raise ValueError(
+                f"mmwood.OoDClusterHook: {len(dataset.ood)} OoD images cannot be "
+                f"{self.clusters} clusters: set clusters to {len(dataset.ood)} or less"
+            )
+        if self.checkpoint is None:
+            start = runner.cfg.get("load_from")
+            if start is None:
+                print_log(
+                    "mmwood.OoDClusterHook: the features are those of a network that "
+                    "no classifier was loaded into; set load_from or checkpoint",
+                    logger="current",
+                    level=logging.WARNING,
+                )
+            self._make_centers(runner, model, start)
+            return
+        trained = {key: value.clone() for key, value in model.state_dict().items()}
+        load_checkpoint(model, self.checkpoint, map_location="cpu")
+        self._make_centers(runner, model, self.checkpoint)
+        centers = model.head.in_centers, model.head.ood_centers
+        model.load_state_dict(trained)
+        self._set_centers(runner, model, *centers)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Make the centres anew where it is asked for."""
+        if self.interval and self.every_n_epochs(runner, self.interval):
+            self._make_centers(runner, _unwrapped(runner), None)
+
+    def _make_centers(
+        self, runner: Runner, model: BaseModel, checkpoint: str | None
+    ) -> None:
+        dataset = runner.train_dataloader.dataset
+        options = (self._pipeline(runner), self.batch_size, self.num_workers)
+        inside = extract_features(
+            model, dataset.in_distribution, *options, label="features of D_in"
+        )
+        outside = extract_features(
+            model, dataset.ood, *options, label="features of D_ood"
+        )
+        classes = dataset.metainfo["classes"]
+        empty = [classes[c] for c in torch.where(inside.labels.sum(0) == 0)[0]]
+        if empty:
+            raise ValueError(
+                f"no in-distribution image shows {', '.join(empty)}: such classes have "
+                "no centre. Leave them out of the data set's classes"
+            )
+        # One process computes, so that all have the same centres to the bit.
+        results = [None]
+        if is_main_process():
+            results = [self._cluster(inside, outside)]
+        broadcast_object_list(results)
+        in_centers, centers, members, numbers = results[0]
+        self._set_centers(runner, model, in_centers, centers)
+        names = None
+        if numbers is not None:
+            names = [classes[number] for number in numbers]
+            unused = [name for name in classes if name not in names]
+            if unused:
+                print_log(
+                    "classes that the classifier sees in no OoD image, so that they "
+                    f"have no OoD cluster: {', '.join(unused)}",
+                    logger="current",
+                )
+        if is_main_process():
+            self._write(runner, outside, classes, centers, members, names, checkpoint)
+
+    def _pipeline(self, runner: Runner) -> list:
+        if self.pipeline is not None:
+            return self.pipeline
+        dataset = (runner.cfg.get("test_dataloader") or {}).get("dataset", {})
+        if "pipeline" not in dataset:
+            raise ValueError(
+                "mmwood.OoDClusterHook needs transforms without augmentation: the "
+                "config has no test_dataloader.dataset.pipeline, so set the hook's "
+                "pipeline"
+            )
+        return dataset["pipeline"]
+
+    def _cluster(
+        self, inside: Features, outside: Features
+    ) -> tuple[Tensor, Tensor, Tensor, list[int] | None]:
+        """Centres of classes and clusters, each image's cluster, the clusters' classes.
+
+        Shape:
+            - (C, D), (K, D), (M,)
+        """
+        in_centers = in_distribution_centers(inside.z, inside.labels)
+        if self.method == "kmeans":
+            centers = ood_centers(outside.z, self.clusters, self.seed)
+            # A member belongs to the nearest centre, in K-means by definition.
+            return in_centers, centers, _nearest(outside.z, centers), None
+        numbers, members = outside.scores.argmax(dim=1).unique(return_inverse=True)
+        groups = torch.nn.functional.one_hot(members, len(numbers))
+        centers = in_distribution_centers(outside.z, groups)
+        return in_centers, centers, members, numbers.tolist()
+
+    def _set_centers(
+        self, runner: Runner, model: BaseModel, in_centers: Tensor, centers: Tensor
+    ) -> None:
+        model.head.set_centers(in_centers, centers)
+        # EMAHook made its copy of the model when there were no centres.
+        for hook in runner.hooks:
+            if hasattr(hook, "ema_model"):
+                hook.ema_model.module.head.set_centers(in_centers, centers)
+
+    def _write(
+        self,
+        runner: Runner,
+        outside: Features,
+        classes: tuple[str, ...],
+        centers: Tensor,
+        members: Tensor,
+        names: list[str] | None,
+        checkpoint: str | None,
+    ) -> None:
+        folder = Path(self.out_dir or Path(runner.work_dir, "ood_clusters"))
+        distances = (outside.z - centers[members]).norm(dim=1)
+        top = outside.scores.max(dim=1)
+        with (
+            atomic_write(folder / "members.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["image", "cluster", "distance", "class", "probability"])
+            for row in zip(outside.images, members, distances, top.indices, top.values):
+                image, cluster, distance, number, score = row
+                writer.writerow(
+                    [image, int(cluster), f"{distance:.6g}", classes[number]]
+                    + [f"{score:.6f}"]
+                )
+        sizes = np.bincount(members, minlength=len(centers)).tolist()
+        content = dict(
+            format="mmwood OoD clusters 1",
+            method=self.method,
+            seed=self.seed,
+            epoch=runner.epoch,
+            checkpoint=checkpoint,
+            checkpoint_sha256=checkpoint
+            and Path(checkpoint).is_file()
+            and file_sha256(checkpoint),
+            images=len(outside.images),
+            sizes=sizes,
+            names=names,
+        )
+        write_json(folder / "clusters.json", content)
+        print_log(
+            f"{len(sizes)} OoD clusters of {len(outside.images)} images, the smallest "
+            f"of {min(sizes)}, the largest of {max(sizes)} (see {folder})",
+            logger="current",
+        )
+
+
+def _unwrapped(runner: Runner) -> BaseModel:
+    model = runner.model
+    return model.module if is_model_wrapper(model) else model
+
+
+def _nearest(z: Tensor, centers: Tensor) -> Tensor:
+    return torch.cdist(z.double(), centers.double()).argmin(dim=1)

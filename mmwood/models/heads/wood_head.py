@@ -1,0 +1,247 @@
+"""The classification head that learns from hard out-of-distribution images."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from mmpretrain.structures import DataSample, label_to_onehot
+from torch import Tensor
+
+from mmwood.functional.ood_distance import ood_distance_loss
+from mmwood.registry import MODELS
+
+from .cam_head import CAMHead
+
+__all__ = ["WOoDHead"]
+
+
+@MODELS.register_module()
+class WOoDHead(CAMHead):
+    r"""W-OoD (Lee et al., CVPR 2022) on any backbone with a spatial feature map.
+
+    .. math:: L = L_{cls}(x_{in}, y) + \alpha L_{cls}(x_{ood}, 0)
+                  + \lambda L_d(x_{in}, y)
+
+    with :math:`L_{cls}` the loss of :class:`mmwood.CAMHead`, averaged over the
+    in-distribution and over the OoD images of the batch, and :math:`L_d` that of
+    :func:`mmwood.functional.ood_distance.ood_distance_loss`, which draws images to the
+    centres of their classes and away from the near OoD centres.
+
+    Which images are out of distribution says ``is_ood`` of their data samples, set by
+    :class:`mmwood.OoDMixDataset`. The centres come from :class:`mmwood.OoDClusterHook`
+    and are buffers: they are part of the checkpoint.
+
+    Each term that is switched on is logged by a name of its own: ``loss_cls``,
+    ``loss_cls_ood``, ``loss_in_distance`` and ``loss_ood_distance``, weights included.
+
+    Args:
+        num_classes, in_channels: As in :class:`mmwood.CAMHead`.
+        alpha: Weight of the OoD images in the classification loss; 0 leaves it out.
+            1 in the paper, 0.25 in the released program.
+        distance_weight: λ; 0 leaves :math:`L_d` out.
+        nearest, per, normalize, use_in, use_ood, margin: Fields of :math:`L_d`, see
+            the function. The released program has ``per='batch'``.
+        adversarial_step: Length of one step that makes the OoD images harder before
+            they are classified (0.07 in the released program), in units of the
+            normalised image: along the gradient of their summed largest scores,
+            divided by its largest absolute value in the batch. None: no step. It costs
+            a second pass and needs ``model.type='mmwood.CAMClassifier'``.
+        excluded_classes: OoD images whose largest score is that of one of these
+            classes (numbers from 0) do not count in the classification loss. The
+            released program leaves out VOC's bottle, 4.
+        **kwargs: ``loss``, ``thr``, ``topk`` and ``init_cfg`` of
+            :class:`mmwood.CAMHead`.
+
+    Raises:
+        ValueError: A field has no such value; at the first step: no centres, or a batch
+            without in-distribution or OoD images where they are needed.
+
+    Shape:
+        - features: tuple of which the last is (B, D, h, w), in-distribution and OoD
+          images in any order; in_centers: (C, D); ood_centers: (K, D)
+
+    Example:
+        >>> head = dict(type='mmwood.WOoDHead', num_classes=20, in_channels=2048)
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        alpha: float = 1.0,
+        distance_weight: float = 0.007,
+        nearest: float = 0.2,
+        per: str = "image",
+        normalize: bool = True,
+        use_in: bool = True,
+        use_ood: bool = True,
+        margin: float | None = None,
+        adversarial_step: float | None = None,
+        excluded_classes: Sequence[int] = (),
+        **kwargs,
+    ) -> None:
+        super().__init__(num_classes, in_channels, **kwargs)
+        for name, value in (("alpha", alpha), ("distance_weight", distance_weight)):
+            if value < 0:
+                raise ValueError(f"model.head.{name} must not be negative, got {value}")
+        if adversarial_step is not None and adversarial_step <= 0:
+            raise ValueError(
+                "model.head.adversarial_step must be positive or None, got "
+                f"{adversarial_step}"
+            )
+        wrong = [c for c in excluded_classes if c not in range(num_classes)]
+        if wrong:
+            raise ValueError(
+                f"model.head.excluded_classes: {wrong} are no classes; they are "
+                f"numbered 0 to {num_classes - 1}"
+            )
+        self.alpha = alpha
+        self.distance_weight = distance_weight
+        self.use_in = use_in
+        self.use_ood = use_ood
+        self._distance = dict(
+            nearest=nearest, per=per, normalize=normalize, margin=margin
+        )
+        self.adversarial_step = adversarial_step
+        self.excluded_classes = tuple(excluded_classes)
+        self._is_perturbed = False
+        self.register_buffer("in_centers", torch.zeros(0, in_channels))
+        self.register_buffer("ood_centers", torch.zeros(0, in_channels))
+        # A wrong value of a field must be seen now, not at the first step.
+        self._distance_losses(torch.zeros(1, 1), *torch.zeros(3, 1, 1))
+
+    def set_centers(self, in_centers: Tensor, ood_centers: Tensor) -> None:
+        """Set the centres of the classes (C, D) and of the OoD clusters (K, D).
+
+        Raises:
+            ValueError: The shapes do not fit the head.
+        """
+        expected = (self.num_classes, self.in_channels)
+        if tuple(in_centers.shape) != expected or not (
+            ood_centers.ndim == 2
+            and len(ood_centers)
+            and ood_centers.shape[1] == self.in_channels
+        ):
+            raise ValueError(
+                f"the head needs in_centers {expected} and ood_centers "
+                f"(K, {self.in_channels}), got {tuple(in_centers.shape)} and "
+                f"{tuple(ood_centers.shape)}"
+            )
+        self.in_centers = in_centers.to(self.weight).detach()
+        self.ood_centers = ood_centers.to(self.weight).detach()
+
+    def loss(
+        self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs
+    ) -> dict[str, Tensor]:
+        """The terms of the loss by name; their sum is the loss."""
+        ood = [bool(sample.get("is_ood", False)) for sample in data_samples]
+        self._check_batch(ood)
+        z = self.pre_logits(feats)
+        is_ood = torch.tensor(ood, device=z.device)
+        z_in, z_ood = z[~is_ood], z[is_ood]
+        samples = [s for s, out in zip(data_samples, ood) if not out]
+        scores = z_in @ self.weight.T
+        losses = dict(loss_cls=self._get_loss(scores, samples, **kwargs)["loss"])
+        if self.alpha:
+            losses["loss_cls_ood"] = self.alpha * self._ood_loss(z_ood @ self.weight.T)
+        if self.distance_weight:
+            labels = [label_to_onehot(s.gt_label, self.num_classes) for s in samples]
+            losses |= self._distance_losses(
+                z_in, torch.stack(labels), self.in_centers, self.ood_centers
+            )
+        return losses
+
+    def perturb(
+        self,
+        images: Tensor,
+        data_samples: list[DataSample],
+        extract_feat: Callable[[Tensor], tuple[Tensor, ...]],
+    ) -> Tensor:
+        """Make the OoD images harder; see ``adversarial_step``.
+
+        Args:
+            images: The normalised batch.
+            data_samples: Its data samples.
+            extract_feat: From images to what this head takes.
+
+        Returns:
+            The batch, its OoD images moved and cut to the range that they had.
+
+        Shape:
+            - images: (B, 3, H, W); output: the same
+        """
+        ood = [bool(sample.get("is_ood", False)) for sample in data_samples]
+        if self.adversarial_step is None or not any(ood):
+            return images
+        is_ood = torch.tensor(ood, device=images.device)
+        climbing = images[is_ood].detach().requires_grad_()
+        top = self(extract_feat(climbing)).max(dim=1).values.sum()
+        (gradient,) = torch.autograd.grad(top, climbing)
+        gradient = gradient / gradient.abs().amax().clamp(min=1e-12)
+        moved = climbing.detach() + self.adversarial_step * gradient
+        images = images.clone()
+        images[is_ood] = moved.clamp(climbing.min(), climbing.max()).detach()
+        self._is_perturbed = True
+        return images
+
+    def _ood_loss(self, scores: Tensor) -> Tensor:
+        """Every class of an OoD image is absent. Shape: (M, C) -> ()."""
+        counted = scores
+        if self.excluded_classes:
+            top = scores.argmax(dim=1, keepdim=True)
+            excluded = torch.tensor(self.excluded_classes, device=scores.device)
+            counted = scores[(top != excluded).all(dim=1)]
+        # Averaged over all OoD images of the batch, as the released program does.
+        return self.loss_module(
+            counted, torch.zeros_like(counted), avg_factor=len(scores)
+        )
+
+    def _distance_losses(
+        self, z: Tensor, labels: Tensor, in_centers: Tensor, ood_centers: Tensor
+    ) -> dict[str, Tensor]:
+        """The two terms of L_d that are switched on, each times λ."""
+        terms = dict(loss_in_distance=(True, False), loss_ood_distance=(False, True))
+        return {
+            name: self.distance_weight
+            * ood_distance_loss(
+                # Distances of half-precision features would overflow.
+                z.float(),
+                labels,
+                in_centers,
+                ood_centers,
+                use_in=use_in,
+                use_ood=use_ood,
+                **self._distance,
+            )
+            for name, (use_in, use_ood) in terms.items()
+            if (use_in and self.use_in) or (use_ood and self.use_ood)
+        }
+
+    def _check_batch(self, ood: list[bool]) -> None:
+        if all(ood) or (self.alpha and not any(ood)):
+            raise ValueError(
+                f"a training batch has {ood.count(False)} in-distribution and "
+                f"{ood.count(True)} OoD images: mmwood.WOoDHead needs both in every "
+                "batch. Use mmwood.OoDMixDataset with mmwood.OoDRatioSampler and "
+                "train_dataloader.batch_size = in_per_batch + ood_per_batch"
+            )
+        if self.distance_weight and not len(self.ood_centers):
+            raise ValueError(
+                "model.head.distance_weight is positive, but there are no cluster "
+                "centres. Make them at the start of the training: python "
+                "tools/train.py CONFIG --cfg-options load_from=CLASSIFIER.pth "
+                "default_hooks.ood_clusters.type=mmwood.OoDClusterHook"
+            )
+        if self.adversarial_step is not None and self.alpha and not self._is_perturbed:
+            raise ValueError(
+                "model.head.adversarial_step needs model.type='mmwood.CAMClassifier', "
+                "which can compute the gradient of an image"
+            )
+        self._is_perturbed = False
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        # How many clusters there are, and whether any, the checkpoint knows.
+        for name in ("in_centers", "ood_centers"):
+            stored = state_dict.get(prefix + name)
+            if stored is not None:
+                setattr(self, name, getattr(self, name).new_empty(stored.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)

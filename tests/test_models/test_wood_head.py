@@ -1,0 +1,250 @@
+"""Every term of W-OoD's loss against loops in double precision."""
+
+import math
+
+import pytest
+import torch
+
+pytest.importorskip("mmpretrain")
+
+from mmengine.registry import init_default_scope
+from mmpretrain.structures import DataSample
+
+from mmwood.models import CAMClassifier, CAMHead, WOoDHead
+
+CLASSES, CHANNELS, CLUSTERS = 3, 5, 4
+
+
+def make_head(**fields) -> WOoDHead:
+    init_default_scope("mmpretrain")
+    torch.manual_seed(0)
+    head = WOoDHead(CLASSES, CHANNELS, **fields).double()
+    head.set_centers(torch.randn(CLASSES, CHANNELS), torch.randn(CLUSTERS, CHANNELS))
+    return head
+
+
+def make_batch() -> tuple[tuple[torch.Tensor], list[DataSample]]:
+    """Three in-distribution and three OoD images, mixed; one without any class."""
+    torch.manual_seed(1)
+    features = torch.randn(6, CHANNELS, 2, 3, dtype=torch.float64, requires_grad=True)
+    labels = ([0], [], [1, 2], [], [], [])
+    ood = (False, True, False, True, True, False)
+    samples = []
+    for label, is_ood in zip(labels, ood):
+        sample = DataSample().set_gt_label(torch.tensor(label, dtype=torch.long))
+        sample.set_field(is_ood, "is_ood")
+        samples.append(sample)
+    return (features,), samples
+
+
+def log_sigmoid(value: float) -> float:
+    return -math.log(1 + math.exp(-value))
+
+
+def reference(head: WOoDHead, features, samples, excluded=()) -> dict[str, float]:
+    """METHOD: all four terms without weights, one number at a time."""
+    z = features[0].detach().flatten(2).mean(dim=2).tolist()
+    weight = head.weight.detach().tolist()
+    near = max(1, round(0.2 * CLUSTERS))
+    terms = dict.fromkeys(("cls", "ood", "in_distance", "ood_distance"), 0.0)
+    for image, sample in zip(z, samples):
+        scores = [sum(w * x for w, x in zip(row, image)) for row in weight]
+        present = sample.gt_label.tolist()
+        if sample.is_ood:
+            if scores.index(max(scores)) in excluded:
+                continue
+            terms["ood"] -= sum(log_sigmoid(-s) for s in scores) / CLASSES / 3
+            continue
+        for c, score in enumerate(scores):
+            sign = 1 if c in present else -1
+            terms["cls"] -= log_sigmoid(sign * score) / CLASSES / 3
+        for c in present:
+            terms["in_distance"] += math.dist(image, head.in_centers[c].tolist())
+        distances = sorted(math.dist(image, p.tolist()) for p in head.ood_centers)
+        terms["ood_distance"] -= sum(distances[:near])
+    for name in ("in_distance", "ood_distance"):
+        terms[name] /= 3 * CLUSTERS
+    return terms
+
+
+def test_terms_against_loops():
+    head = make_head(alpha=0.3, distance_weight=0.7)
+    losses = head.loss(*make_batch())
+    expected = reference(head, *make_batch())
+    assert {key: value.item() for key, value in losses.items()} == pytest.approx(
+        dict(
+            loss_cls=expected["cls"],
+            loss_cls_ood=0.3 * expected["ood"],
+            loss_in_distance=0.7 * expected["in_distance"],
+            loss_ood_distance=0.7 * expected["ood_distance"],
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        (dict(alpha=0, distance_weight=0), {"cls"}),
+        (dict(distance_weight=0), {"cls", "cls_ood"}),
+        (dict(alpha=0, use_in=False), {"cls", "ood_distance"}),
+        (dict(use_ood=False), {"cls", "cls_ood", "in_distance"}),
+        (dict(use_in=False), {"cls", "cls_ood", "ood_distance"}),
+        (dict(), {"cls", "cls_ood", "in_distance", "ood_distance"}),
+    ],
+    ids="abcdef",
+)
+def test_ablations_switch_single_terms(fields, names):
+    losses = make_head(**fields).loss(*make_batch())
+    assert set(losses) == {f"loss_{name}" for name in names}
+    whole = make_head().loss(*make_batch())
+    for name, value in losses.items():
+        torch.testing.assert_close(value, whole[name])
+
+
+def test_only_in_distribution_images_are_moved_by_distances():
+    features, samples = make_batch()
+    losses = make_head(distance_weight=1.0).loss(features, samples)
+    distance = losses["loss_in_distance"] + losses["loss_ood_distance"]
+    (gradient,) = torch.autograd.grad(distance, features[0])
+    moved = [bool(row.abs().sum() > 0) for row in gradient]
+    assert moved == [not sample.is_ood for sample in samples]
+
+
+def test_excluded_classes_leave_images_out_of_the_sum_alone():
+    features, samples = make_batch()
+    scores = make_head()(features).tolist()
+    tops = {max(range(CLASSES), key=row.__getitem__) for row in scores}
+    for excluded in [{top} for top in tops] + [set(range(CLASSES))]:
+        head = make_head(excluded_classes=sorted(excluded))
+        expected = reference(head, features, samples, excluded)["ood"]
+        value = head.loss(features, samples)["loss_cls_ood"]
+        assert value.item() == pytest.approx(expected)
+        value.backward(retain_graph=True)
+
+
+def test_without_ood_terms_it_is_the_cam_head():
+    features, samples = make_batch()
+    head = make_head(alpha=0, distance_weight=0)
+    inside = [index for index, sample in enumerate(samples) if not sample.is_ood]
+    plain = CAMHead(CLASSES, CHANNELS).double()
+    plain.load_state_dict(head.state_dict(), strict=False)
+    chosen = (features[0][inside],), [samples[index] for index in inside]
+    torch.testing.assert_close(
+        head.loss(*chosen)["loss_cls"], plain.loss(*chosen)["loss"]
+    )
+
+
+def test_centers_travel_with_the_checkpoint():
+    head = make_head()
+    for clusters in (CLUSTERS, 2):
+        head.set_centers(
+            torch.randn(CLASSES, CHANNELS), torch.randn(clusters, CHANNELS)
+        )
+        fresh = WOoDHead(CLASSES, CHANNELS).double()
+        fresh.load_state_dict(head.state_dict())
+        torch.testing.assert_close(fresh.ood_centers, head.ood_centers)
+        torch.testing.assert_close(fresh.in_centers, head.in_centers)
+        assert not fresh.ood_centers.requires_grad
+
+
+def test_faults_of_batches():
+    features, samples = make_batch()
+    head = WOoDHead(CLASSES, CHANNELS).double()
+    with pytest.raises(ValueError, match=r"OoDClusterHook"):
+        head.loss(features, samples)
+    for is_ood in (True, False):
+        for sample in samples:
+            sample.set_field(is_ood, "is_ood")
+        with pytest.raises(ValueError, match="needs both in every batch"):
+            make_head().loss(features, samples)
+    # Without a term that looks at OoD images none are needed.
+    make_head(alpha=0).loss(features, samples)
+    with pytest.raises(ValueError, match=r"in_centers \(3, 5\)"):
+        head.set_centers(torch.zeros(2, CHANNELS), torch.zeros(4, CHANNELS))
+    with pytest.raises(ValueError, match="ood_centers"):
+        head.set_centers(torch.zeros(CLASSES, CHANNELS), torch.zeros(0, CHANNELS))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(alpha=-1), "alpha must not be negative"),
+        (dict(distance_weight=-0.1), "distance_weight must not be negative"),
+        (dict(nearest=20), "nearest must be a share"),
+        (dict(per="epoch"), "per must be 'image' or 'batch'"),
+        (dict(margin=0), "margin must be a positive distance"),
+        (dict(adversarial_step=0), "adversarial_step must be positive"),
+        (dict(excluded_classes=[3]), r"\[3\] are no classes"),
+    ],
+)
+def test_wrong_fields(fields, message):
+    with pytest.raises(ValueError, match=message):
+        make_head(**fields)
+
+
+def make_classifier(**fields) -> CAMClassifier:
+    init_default_scope("mmpretrain")
+    torch.manual_seed(0)
+    model = CAMClassifier(
+        backbone=dict(type="ResNet", depth=18, stem_channels=8, base_channels=8),
+        head=dict(
+            type="mmwood.WOoDHead",
+            num_classes=CLASSES,
+            in_channels=64,
+            distance_weight=0,
+            **fields,
+        ),
+        norm_eval=True,
+    )
+    model.train()
+    return model
+
+
+def test_adversarial_step_climbs_as_far_as_it_says():
+    model = make_classifier(adversarial_step=0.07)
+    torch.manual_seed(1)
+    images = torch.randn(6, 3, 32, 32)
+    samples = make_batch()[1]
+    ood = torch.tensor([sample.is_ood for sample in samples])
+    moved = model.head.perturb(images, samples, model.extract_feat)
+    assert torch.equal(moved[~ood], images[~ood])
+    low, high = images[ood].min(), images[ood].max()
+    assert moved[ood].min() >= low
+    assert moved[ood].max() <= high
+    assert (moved - images).abs().max() == pytest.approx(0.07, abs=1e-5)
+
+    def top(batch):
+        return model.head(model.extract_feat(batch))[ood].max(dim=1).values.sum()
+
+    with torch.no_grad():
+        assert top(moved) > top(images)
+    # The direction is the gradient's: central differences at some pixels.
+    images = images.double()
+    model.double()
+    moved = model.head.perturb(images, samples, model.extract_feat)
+    step = (moved - images)[ood]
+    numbers = torch.randint(step.numel(), (8,))
+    slopes = []
+    with torch.no_grad():
+        for number in numbers:
+            change = torch.zeros_like(step).flatten()
+            change[number] = 1e-6
+            whole = torch.zeros_like(images)
+            whole[ood] = change.view_as(step)
+            slopes.append((top(images + whole) - top(images - whole)) / 2e-6)
+    slopes = torch.stack(slopes)
+    inside = (moved[ood] > images[ood].min()) & (moved[ood] < images[ood].max())
+    chosen = inside.flatten()[numbers]
+    ratio = step.flatten()[numbers][chosen] / slopes[chosen]
+    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=1e-4, atol=0)
+
+
+def test_adversarial_step_in_training_and_without_the_classifier():
+    images, samples = torch.randn(6, 3, 32, 32), make_batch()[1]
+    plain = make_classifier().loss(images, samples)
+    harder = make_classifier(adversarial_step=0.07).loss(images, samples)
+    torch.testing.assert_close(harder["loss_cls"], plain["loss_cls"])
+    assert harder["loss_cls_ood"] > plain["loss_cls_ood"]
+    harder["loss_cls_ood"].backward()
+    with pytest.raises(ValueError, match=r"needs model\.type='mmwood\.CAMClassifier'"):
+        make_head(adversarial_step=0.07).loss(*make_batch())
