@@ -1,0 +1,386 @@
+"""Charts of what out-of-distribution images change, and the numbers behind them."""
+
+import argparse
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mmwood.files import atomic_write
+
+__all__ = [
+    "CLASS_COLOURS",
+    "THRESHOLDS",
+    "Amount",
+    "ClassChange",
+    "SeedResult",
+    "amount_curve",
+    "class_changes",
+    "mean_and_std",
+    "png_path",
+    "read_seed_curve",
+    "save_amount_curve",
+    "save_class_changes",
+    "save_embeddings",
+]
+
+#: The background thresholds at which a seed curve has values by class.
+THRESHOLDS = dict(
+    best="at the best threshold, chosen with pixel masks",
+    configured="at the configured threshold",
+)
+#: Okabe and Ito's colours, which the colour-blind can tell apart; yellow is too pale.
+CLASS_COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#e69f00",
+    "#000000",
+)
+_MEAN, _RUN, _INK = "#1f4e79", "#c55a11", "#202020"
+#: Light enough for an error bar to be seen on them.
+_GAIN, _LOSS = "#7db3de", "#eba55d"
+
+
+class SeedResult(NamedTuple):
+    """Seed quality of one run at one threshold, in percent.
+
+    Attributes:
+        miou: mIoU.
+        class_iou: IoU by class, background included; None where the class occurs
+            neither in the ground truth nor in the seeds.
+    """
+
+    miou: float
+    class_iou: dict[str, float | None]
+
+
+class ClassChange(NamedTuple):
+    """What became of one class, in percent and points.
+
+    Attributes:
+        base, other: Means of the IoU over the runs.
+        change: other - base.
+        std: Standard deviation of the change over pairs of runs, or None.
+    """
+
+    base: float
+    other: float
+    change: float
+    std: float | None
+
+
+class Amount(NamedTuple):
+    """Seed mIoU of the runs with one number of OoD images, in percent.
+
+    Attributes:
+        images: |D_ood|.
+        miou: mIoU of each run.
+        mean: Their mean.
+        std: Their standard deviation, or None for a single run.
+    """
+
+    images: int
+    miou: list[float]
+    mean: float
+    std: float | None
+
+
+def png_path(text: str) -> Path:
+    """The type of a command line's argument that names a figure to write.
+
+    Raises:
+        argparse.ArgumentTypeError: It does not end in .png.
+    """
+    path = Path(text)
+    if path.suffix != ".png":
+        raise argparse.ArgumentTypeError(
+            f"figures are .png files (their numbers get another suffix), got {text!r}"
+        )
+    return path
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation (n - 1); None for a single value."""
+    return fmean(values), stdev(values) if len(values) > 1 else None
+
+
+def read_seed_curve(path: str | os.PathLike, at: str) -> SeedResult:
+    """Seed quality from a ``seed_curve.json`` of :class:`mmwood.SeedMetric`.
+
+    Args:
+        path: The file.
+        at: One of :data:`THRESHOLDS`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not such a file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no file {path}: expected a seed_curve.json of mmwood.SeedMetric"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        class_iou = {
+            str(name): None if iou is None else float(iou)
+            for name, iou in content[f"class_iou_at_{at}"].items()
+        }
+        return SeedResult(float(content[at]["mIoU"]), class_iou)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no seed_curve.json of mmwood.SeedMetric: expected JSON with "
+            f"{at}.mIoU and class_iou_at_{at} ({type(error).__name__}: {error})"
+        ) from error
+
+
+def class_changes(
+    base: Sequence[Mapping[str, float | None]],
+    other: Sequence[Mapping[str, float | None]],
+) -> dict[str, ClassChange]:
+    """How the IoU of each class changed, the largest gain first.
+
+    Args:
+        base: IoU by class of each run before the change; None: the class is absent.
+        other: The same of each run after it. Where there are as many as in ``base``,
+            at least two, run i is the pair of run i.
+
+    Returns:
+        The change of each class that is present in all runs.
+
+    Raises:
+        ValueError: The runs are not of the same classes.
+    """
+    runs = [*base, *other]
+    names = list(runs[0])
+    for run in runs[1:]:
+        if set(run) != set(names):
+            raise ValueError(
+                f"the runs have different classes: {names} and {list(run)}"
+            )
+    changes = {}
+    for name in names:
+        if any(run[name] is None for run in runs):
+            continue
+        before, after = ([run[name] for run in part] for part in (base, other))
+        std = None
+        if len(before) == len(after):
+            _, std = mean_and_std([a - b for a, b in zip(after, before)])
+        means = fmean(before), fmean(after)
+        changes[name] = ClassChange(*means, means[1] - means[0], std)
+    return dict(sorted(changes.items(), key=lambda item: -item[1].change))
+
+
+def amount_curve(runs: Sequence[tuple[int, float]]) -> list[Amount]:
+    """Mean and standard deviation of the mIoU by the number of OoD images.
+
+    Args:
+        runs: Number of OoD images and mIoU of each run, in any order.
+    """
+    grouped: dict[int, list[float]] = {}
+    for images, miou in runs:
+        grouped.setdefault(images, []).append(miou)
+    return [
+        Amount(images, mious, *mean_and_std(mious))
+        for images, mious in sorted(grouped.items())
+    ]
+
+
+def save_class_changes(
+    changes: Mapping[str, ClassChange], miou: ClassChange, path: Path, note: str = ""
+) -> None:
+    """Draw the change of each class's seed IoU as a bar (W-OoD's figure 6).
+
+    Args:
+        changes: What :func:`class_changes` gives.
+        miou: The same for the mIoU.
+        path: The PNG file to write.
+        note: A line below the title.
+    """
+    figure = _figure(6.4, 1.5 + 0.25 * len(changes))
+    axes = figure.add_subplot()
+    rows = range(len(changes))
+    values = [change.change for change in changes.values()]
+    axes.barh(
+        rows,
+        values,
+        xerr=[
+            np.nan if change.std is None else change.std for change in changes.values()
+        ],
+        color=[_GAIN if value >= 0 else _LOSS for value in values],
+        error_kw=dict(ecolor=_INK, elinewidth=1, capsize=2),
+        height=0.72,
+    )
+    axes.set_yticks(rows, list(changes))
+    axes.set_ylim(len(changes) - 0.4, -0.6)
+    axes.axvline(0, color="black", linewidth=0.8)
+    for row, change in zip(rows, changes.values()):
+        # In a column of their own, so that no bar and no error bar is below a number.
+        axes.text(
+            *(1.02, row, _points(change)),
+            transform=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=8,
+        )
+    axes.axvline(miou.change, color=_INK, linewidth=1, linestyle=":")
+    axes.annotate(
+        "mIoU",
+        (miou.change, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 2),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+    )
+    spread = "" if miou.std is None else " (± standard deviation)"
+    axes.set_xlabel(f"change of the seed IoU in points{spread}")
+    axes.grid(axis="x", alpha=0.25)
+    axes.set_axisbelow(True)
+    title = f"Seed mIoU {miou.base:.1f} → {miou.other:.1f} ({_points(miou)})"
+    _title(figure, title, note)
+    _save(figure, path)
+
+
+def save_amount_curve(curve: Sequence[Amount], path: Path, note: str = "") -> None:
+    """Draw the seed mIoU over the number of OoD images (W-OoD's figure 5).
+
+    Args:
+        curve: What :func:`amount_curve` gives.
+        path: The PNG file to write.
+        note: A line below the title.
+    """
+    figure = _figure(6.4, 4.4)
+    axes = figure.add_subplot()
+    amounts = [amount.images for amount in curve]
+    means = np.array([amount.mean for amount in curve])
+    # No band where a single run says nothing of the spread.
+    spread = np.array([np.nan if a.std is None else a.std for a in curve])
+    if not np.isnan(spread).all():
+        axes.fill_between(
+            *(amounts, means - spread, means + spread),
+            color=_MEAN,
+            alpha=0.18,
+            linewidth=0,
+            label="± standard deviation",
+        )
+    axes.plot(amounts, means, color=_MEAN, linewidth=2.2, label="mean")
+    runs = [(amount.images, miou) for amount in curve for miou in amount.miou]
+    axes.plot(
+        *zip(*runs),
+        "o",
+        color=_RUN,
+        markersize=5,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        label="run",
+    )
+    # Zero has no logarithm: up to 1 the axis is linear.
+    axes.set_xscale("symlog", linthresh=1, linscale=0.5)
+    axes.set_xlim(-0.3, 1.7 * max(1, *amounts))
+    axes.set_xticks(amounts, _tick_labels(axes, amounts))
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel(r"number of OoD images $|D_{ood}|$")
+    axes.set_ylabel("seed mIoU in percent")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, framealpha=0.9)
+    _title(figure, "Seed mIoU by the number of OoD images", note)
+    _save(figure, path)
+
+
+def save_embeddings(
+    embeddings: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    is_ood: Sequence[bool],
+    path: Path,
+) -> None:
+    """Draw embeddings of the same images side by side (W-OoD's figure 7).
+
+    In-distribution images are dots, OoD images crosses, in their class's colour.
+
+    Args:
+        embeddings: (N, 2) points by the title of their panel.
+        names: Class of each image; at most ``len(CLASS_COLOURS)`` different ones.
+        is_ood: Whether each image is out of distribution.
+        path: The PNG file to write.
+    """
+    count = len(embeddings)
+    columns = count if count <= 3 else math.isqrt(count - 1) + 1
+    rows = -(-count // columns)
+    figure = _figure(4.2 * columns + 0.4, 4.2 * rows + 1)
+    names, is_ood = np.asarray(names), np.asarray(is_ood, dtype=bool)
+    classes = list(dict.fromkeys(names.tolist()))
+    for number, (title, points) in enumerate(embeddings.items(), start=1):
+        axes = figure.add_subplot(rows, columns, number)
+        for name, colour in zip(classes, CLASS_COLOURS):
+            # Crosses above: they are what the figure is about.
+            for ood, marker, size in ((False, "o", 18), (True, "x", 26)):
+                chosen = points[(names == name) & (is_ood == ood)]
+                kind = "OoD" if ood else "in distribution"
+                axes.scatter(
+                    *chosen.T,
+                    s=size,
+                    c=colour,
+                    marker=marker,
+                    linewidths=1.2 if ood else 0,
+                    alpha=0.9 if ood else 0.55,
+                    label=f"{name}, {kind} ({len(chosen)})",
+                )
+        axes.set_title(title, fontsize=10)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        # Distances are what an embedding shows: one scale for both axes.
+        axes.set_aspect("equal", adjustable="datalim")
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=min(len(classes), 2 * columns),
+        fontsize=8,
+        frameon=False,
+    )
+    _save(figure, path)
+
+
+def _tick_labels(axes: Axes, amounts: Sequence[int]) -> list[str]:
+    """The amounts; those that stand too close to the last one go a line lower."""
+    places = axes.transAxes.inverted().transform(
+        axes.transData.transform([(amount, 0) for amount in amounts])
+    )[:, 0]
+    labels, line = [], 0
+    for number, amount in enumerate(amounts):
+        close = number > 0 and places[number] - places[number - 1] < 0.07
+        line = (line + 1) % 3 if close else 0
+        labels.append("\n" * line + str(amount))
+    return labels
+
+
+def _points(change: ClassChange) -> str:
+    spread = "" if change.std is None else f" ± {change.std:.1f}"
+    # Adding zero turns -0.0 into 0.0.
+    return f"{round(change.change, 1) + 0.0:+.1f}{spread}"
+
+
+def _title(figure: Figure, title: str, note: str) -> None:
+    figure.suptitle(title + (f"\n{note}" if note else ""), fontsize=10)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure of so many inches that needs no display."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=120)

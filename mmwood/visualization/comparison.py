@@ -1,0 +1,117 @@
+"""The seeds of several runs side by side."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from mmwood.score_maps import load_score_maps
+from mmwood.visualization.contact_sheet import contact_sheet
+from mmwood.visualization.panels import overlay_heat, overlay_label
+
+__all__ = ["one_image_per_class", "seed_comparison"]
+
+
+def seed_comparison(
+    runs: Mapping[str, str | os.PathLike],
+    image_ids: Sequence[str],
+    image_dir: str | os.PathLike,
+    mask_dir: str | os.PathLike | None = None,
+    suffix: str = ".jpg",
+    cell: tuple[int, int] = (200, 150),
+) -> np.ndarray:
+    """One row an image: image | map and seed of every run | ground truth.
+
+    The map is that of the class which occurs most in the seeds, or of the first class
+    of the image.
+
+    Args:
+        runs: What to call a run, and the folder that :class:`mmwood.PseudoLabelHook`
+            wrote for it, with 'strided' score maps.
+        image_ids: Which images.
+        image_dir: Folder of the images.
+        mask_dir: Folder of the masks, or None.
+        suffix: Suffix of the images.
+        cell: (width, height) of a picture in pixels.
+
+    Returns:
+        The sheet, uint8 RGB.
+
+    Raises:
+        FileNotFoundError: A file of a run, an image or a mask is missing.
+        ValueError: A run has no 'strided' maps, or the runs have other classes.
+    """
+    classes = _class_names(runs.values())
+    pictures, captions = [], []
+    for image_id in image_ids:
+        with Image.open(Path(image_dir, image_id + suffix)) as image:
+            picture = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        labels = [_read_label(Path(run, "labels", image_id)) for run in runs.values()]
+        maps = [
+            load_score_maps(Path(run, "scores", f"{image_id}.npz"), needs=("strided",))
+            for run in runs.values()
+        ]
+        pictures.append(picture)
+        captions.append(image_id)
+        present = maps[0].classes
+        if len(present):
+            found = np.concatenate([label[label > 0] for label in labels])
+            shown = np.bincount(found, minlength=present.max() + 2)[present + 1]
+            chosen = int(present[shown.argmax()])
+        for name, label, stored in zip(runs, labels, maps):
+            heat = np.zeros(picture.shape[:2], dtype=np.float32)
+            caption = name
+            if len(present):
+                score = stored.strided[list(stored.classes).index(chosen)]
+                size = picture.shape[1::-1]
+                heat = cv2.resize(score.astype(np.float32), size)
+                caption += f": {classes[chosen]}"
+            pictures += [overlay_heat(picture, heat), overlay_label(picture, label)]
+            captions += [caption, f"{name}: seed"]
+        if mask_dir is not None:
+            truth = _read_label(Path(mask_dir, image_id))
+            pictures.append(overlay_label(picture, truth))
+            captions.append("ground truth")
+    columns = len(pictures) // len(image_ids)
+    return contact_sheet(pictures, captions, columns=columns, cell=cell)
+
+
+def one_image_per_class(run: str | os.PathLike) -> list[str]:
+    """For each class the first image that shows it alone, by the names of the files.
+
+    Args:
+        run: Folder that :class:`mmwood.PseudoLabelHook` wrote.
+
+    Returns:
+        Image ids, in the order of the classes; a class without such an image has none.
+    """
+    first: dict[int, str] = {}
+    for path in sorted(Path(run, "scores").rglob("*.npz")):
+        classes = load_score_maps(path).classes
+        if len(classes) == 1:
+            name = str(path.relative_to(Path(run, "scores")).with_suffix(""))
+            first.setdefault(int(classes[0]), name)
+    return [first[number] for number in sorted(first)]
+
+
+def _class_names(runs) -> list[str]:
+    names = []
+    for run in runs:
+        path = Path(run, "manifest.json")
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{run} holds no manifest.json: it is no folder of mmwood's labels"
+            )
+        names.append(json.loads(path.read_text(encoding="utf-8"))["classes"])
+    if any(other != names[0] for other in names):
+        raise ValueError(f"the runs have other classes: {names}")
+    return names[0]
+
+
+def _read_label(path: Path) -> np.ndarray:
+    with Image.open(path.with_name(path.name + ".png")) as image:
+        return np.array(image)

@@ -1,0 +1,95 @@
+#!/usr/bin/env python
+"""Which classes' seeds a change made better or worse (W-OoD's figure 6).
+
+Example:
+    python tools/analysis_tools/class_change.py \
+        --base work_dirs/irn_{0,1,2}/seed_curve.json \
+        --other work_dirs/wood_{0,1,2}/seed_curve.json --out change.png
+"""
+
+import argparse
+import sys
+
+from mmwood.files import write_json
+from mmwood.visualization.charts import (
+    THRESHOLDS,
+    class_changes,
+    png_path,
+    read_seed_curve,
+    save_class_changes,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, text in (("base", "before the change"), ("other", "after it")):
+        parser.add_argument(
+            f"--{name}",
+            nargs="+",
+            action="extend",
+            required=True,
+            metavar="seed_curve.json",
+            help=f"what mmwood.SeedMetric wrote {text}, one file a run; with as many "
+            "runs before as after, run i is compared with run i",
+        )
+    parser.add_argument(
+        "--at", choices=THRESHOLDS, default="best", help="background threshold"
+    )
+    parser.add_argument(
+        "--out",
+        type=png_path,
+        required=True,
+        help="figure (PNG) to write; its numbers go to a JSON file of the same name",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        base, other = (
+            [read_seed_curve(path, args.at) for path in paths]
+            for paths in (args.base, args.other)
+        )
+        for path, run in zip([*args.base, *args.other], base + other):
+            if set(run.class_iou) != set(base[0].class_iou):
+                sys.exit(
+                    f"{path} has the classes {list(run.class_iou)}, {args.base[0]} has "
+                    f"{list(base[0].class_iou)}: expected runs of one data set"
+                )
+        changes = class_changes(
+            *([r.class_iou for r in runs] for runs in (base, other))
+        )
+        miou = class_changes(
+            *([dict(mIoU=r.miou) for r in runs] for runs in (base, other))
+        )
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    absent = [name for name in base[0].class_iou if name not in changes]
+    runs = f"{len(base)} base and {len(other)} other runs"
+    save_class_changes(
+        changes, miou["mIoU"], args.out, f"{THRESHOLDS[args.at]}; {runs}"
+    )
+    numbers = args.out.with_suffix(".json")
+    write_json(
+        numbers,
+        dict(
+            at=args.at,
+            base=args.base,
+            other=args.other,
+            mIoU=miou["mIoU"]._asdict(),
+            classes={name: change._asdict() for name, change in changes.items()},
+            absent=absent,
+        ),
+    )
+    if absent:
+        print(f"{len(absent)} classes are absent from a run: {', '.join(absent)}")
+    if len(base) != len(other):
+        print(f"{runs} do not pair up: there are no error bars")
+    print(f"figure: {args.out}\nnumbers: {numbers}")
+
+
+if __name__ == "__main__":
+    main()

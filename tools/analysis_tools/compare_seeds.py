@@ -1,0 +1,53 @@
+#!/usr/bin/env python
+"""A picture of the seeds of several runs side by side."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+
+from mmwood.files import atomic_write
+from mmwood.visualization.comparison import one_image_per_class, seed_comparison
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="NAME=FOLDER",
+        help="what to call a run, and its pseudo_labels folder (with strided maps)",
+    )
+    parser.add_argument("--images", required=True, help="folder of the images")
+    parser.add_argument("--masks", help="folder of the masks")
+    parser.add_argument("--suffix", default=".jpg", help="suffix of the images")
+    parser.add_argument(
+        "--ids",
+        nargs="+",
+        help="image ids (default: for each class the first image that shows it alone)",
+    )
+    parser.add_argument("--out", default="comparison.png", help="PNG to write")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    wrong = [run for run in args.runs if "=" not in run]
+    if wrong:
+        sys.exit(f"expected NAME=FOLDER, got {wrong[0]!r}")
+    runs = dict(run.split("=", 1) for run in args.runs)
+    try:
+        ids = args.ids or one_image_per_class(next(iter(runs.values())))
+        if not ids:
+            sys.exit("no image shows one class alone: name images with --ids")
+        sheet = seed_comparison(runs, ids, args.images, args.masks, args.suffix)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    with atomic_write(Path(args.out)) as temporary:
+        cv2.imwrite(str(temporary), sheet[..., ::-1])
+    print(f"{len(ids)} images: {args.out}")
+
+
+if __name__ == "__main__":
+    main()
