@@ -1,11 +1,15 @@
 from .cam_visualization_hook import CAMVisualizationHook
 from .checkpoint_guard_hook import CheckpointGuardHook
+from .ood_cluster_hook import OoDClusterHook
+from .ood_mining_hook import OoDMiningHook
 from .progress_bar_hook import ProgressBarHook
 from .pseudo_label_hook import PseudoLabelHook
 
 __all__ = [
     "CAMVisualizationHook",
     "CheckpointGuardHook",
+    "OoDClusterHook",
+    "OoDMiningHook",
     "ProgressBarHook",
     "PseudoLabelHook",
 ]

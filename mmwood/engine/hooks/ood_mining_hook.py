@@ -1,0 +1,194 @@
+"""Note which classes a classifier believes candidate images to show."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.dist import (
+    barrier,
+    broadcast_object_list,
+    get_rank,
+    get_world_size,
+)
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmwood.datasets.candidates import CandidateDataset
+from mmwood.files import file_sha256, text_sha256
+from mmwood.ood.parts import Finding, Part, finished_images, next_run
+from mmwood.registry import HOOKS
+
+__all__ = ["OoDMiningHook"]
+
+
+@HOOKS.register_module()
+class OoDMiningHook(Hook):
+    """Keep the classes of each tested image whose probability reaches a threshold.
+
+    ::
+
+        out_dir/
+          part_RUN_RANK.sqlite    see mmwood.ood.parts
+
+    A run that was ended goes on where it was, also with another number of processes.
+    Batches are the same stretches of the list of candidates for any number of
+    processes, and so are the results, to the bit. Results of another checkpoint, model,
+    pipeline, list of candidates or threshold are never mixed in.
+
+    ``tools/mine_ood.py`` sets it up and makes the manifest of what it found.
+
+    Args:
+        out_dir: Folder to write to. None is ``mining`` in the work dir.
+        threshold: Least probability.
+
+    Raises:
+        ValueError: The threshold is not in [0, 1); the data set is no
+            :class:`mmwood.CandidateDataset`; the folder holds results of something
+            else; the classifier gives no scores, or not one a class name; a model that
+            would pad them is given images of different sizes.
+
+    Example:
+        >>> default_hooks = dict(
+        ...     ood_mining=dict(type='mmwood.OoDMiningHook', threshold=0.5))
+    """
+
+    def __init__(self, out_dir: str | None = None, threshold: float = 0.5) -> None:
+        if not 0 <= threshold < 1:
+            raise ValueError(f"threshold must be in [0, 1), got {threshold}")
+        self.out_dir = out_dir
+        self.threshold = threshold
+
+    def before_test(self, runner: Runner) -> None:
+        """Compare the folder with this run and leave out what is finished."""
+        loader = runner.test_loop.dataloader
+        dataset = loader.dataset
+        if not isinstance(dataset, CandidateDataset):
+            raise ValueError(
+                "mmwood.OoDMiningHook needs test_dataloader.dataset to be a "
+                f"mmwood.CandidateDataset, it is a {type(dataset).__name__}"
+            )
+        folder = Path(self.out_dir or Path(runner.work_dir, "mining"))
+        self._classes = dataset.metainfo["classes"]
+        description = self._describe(runner)
+        finished = finished_images(folder, description, len(dataset))
+        run = [next_run(folder)]
+        # All must have read the folder before one of them writes there.
+        barrier()
+        broadcast_object_list(run)
+        name = f"part_{run[0]:04d}_{get_rank():04d}.sqlite"
+        self._part = Part(folder / name, description)
+        if finished.any():
+            runner.logger.info(
+                f"{finished.sum()} of {len(dataset)} candidates are finished"
+            )
+        runner.test_loop.dataloader = DataLoader(
+            dataset,
+            batch_sampler=_OpenBatches(
+                finished, loader.batch_size, get_rank(), get_world_size()
+            ),
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            pin_memory=loader.pin_memory,
+            worker_init_fn=loader.worker_init_fn,
+        )
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        # mmwood.CAMClassifier: its activations() take images of any sizes.
+        self._pads = not hasattr(model, "activations")
+
+    def before_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Refuse to have images padded, which would change their scores."""
+        if self._pads and len({image.shape for image in data_batch["inputs"]}) > 1:
+            raise ValueError(
+                f"a {runner.cfg.model.type} pads images of different sizes in a batch, "
+                "which changes their scores: use --batch-size 1"
+            )
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence | None = None,
+    ) -> None:
+        """Write what a batch gave."""
+        self._part.add([self._finding(sample) for sample in outputs])
+
+    def after_test(self, runner: Runner) -> None:
+        """Close the file and wait for the other processes."""
+        self._part.close()
+        barrier()
+
+    def _finding(self, sample) -> Finding:
+        finding = Finding(sample.candidate, sample.img_path, fault=sample.fault)
+        if finding.fault is not None:
+            return finding
+        if "pred_score" not in sample:
+            raise ValueError(
+                "the model's predictions have no pred_score: mining needs a "
+                "multi-label classifier of mmpretrain's interface"
+            )
+        # Double precision: 0.7 as float32 lies below 0.7.
+        score = sample.pred_score.double().cpu().numpy()
+        if score.shape != (len(self._classes),):
+            raise ValueError(
+                f"the classifier's scores have the shape {score.shape}, but "
+                f"{len(self._classes)} class names are known, from the config's data "
+                f"set or the checkpoint: {tuple(self._classes)}"
+            )
+        if not np.isfinite(score).all():
+            raise ValueError(f"{finding.image}: the classifier gives {score.tolist()}")
+        finding.top = float(score.max())
+        kept = np.flatnonzero(score >= self.threshold).tolist()
+        finding.classes = [(index, float(score[index])) for index in kept]
+        if kept:
+            finding.sha256 = file_sha256(finding.image)
+        return finding
+
+    def _describe(self, runner: Runner) -> dict:
+        """What determines the results."""
+        cfg = runner.cfg.to_dict()
+        dataset = runner.test_loop.dataloader.dataset
+        settings = dict(
+            model=cfg["model"],
+            pipeline=cfg["test_dataloader"]["dataset"]["pipeline"],
+            fp16=bool((cfg.get("test_cfg") or {}).get("fp16")),
+        )
+        checkpoint = cfg.get("load_from")
+        return dict(
+            format="mmwood mining 1",
+            checkpoint_sha256=checkpoint and file_sha256(checkpoint),
+            config_sha256=text_sha256(
+                json.dumps(settings, sort_keys=True, default=str)
+            ),
+            classes=list(self._classes),
+            candidates_sha256=file_sha256(dataset.ann_file),
+            threshold=self.threshold,
+        )
+
+
+class _OpenBatches:
+    """This process's batches, without the finished images.
+
+    Batch b holds the images b·size to (b + 1)·size - 1, so that it is the same in any
+    run: the numbers of an image depend, in the last bit, on the images that go through
+    the network with it.
+    """
+
+    def __init__(self, finished: np.ndarray, size: int, rank: int, world: int) -> None:
+        self._open = np.flatnonzero(~finished)
+        starts = np.flatnonzero(np.diff(self._open // size, prepend=-1))
+        stops = np.append(starts, len(self._open))[1:]
+        self._bounds = np.stack([starts, stops], axis=1)[rank::world]
+
+    def __len__(self) -> int:
+        return len(self._bounds)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start, stop in self._bounds:
+            yield self._open[start:stop].tolist()

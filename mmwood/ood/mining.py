@@ -1,0 +1,159 @@
+"""From a classifier's config to a test over candidate images.
+
+With the in-distribution classifier, p_c(x) is the sigmoid of the score of class c. An
+image x is kept for c where p_c(x) reaches 0.5, highest first (Lee et al., CVPR 2022).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import CheckpointLoader
+
+__all__ = ["class_names", "use_candidates"]
+
+#: Hooks that a config keeps; others write what nobody wants of candidates.
+KEPT_HOOKS = ("CheckpointGuardHook", "LoggerHook", "ProgressBarHook")
+
+
+def use_candidates(
+    cfg: Config,
+    candidates: str,
+    threshold: float = 0.5,
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    size: int | None = None,
+) -> None:
+    """Make the config's test one over candidate images, without maps and metrics.
+
+    Args:
+        cfg: The classifier's config; ``load_from`` is its checkpoint.
+        candidates: What :func:`mmwood.datasets.write_candidate_list` writes, or will
+            have written when the test starts.
+        threshold: Least probability; see :class:`mmwood.OoDMiningHook`.
+        batch_size, num_workers: Of each process. None: as in the config.
+        size: Long side in pixels that images are resized to. None: the test pipeline
+            as it is.
+
+    Raises:
+        ValueError: The config has no test pipeline, or one that ``size`` cannot be
+            put into; nobody names the classes.
+    """
+    loader = cfg.get("test_dataloader") or ConfigDict()
+    pipeline = list(_unwrapped(loader.get("dataset") or {}).get("pipeline", []))
+    if not pipeline:
+        raise ValueError(
+            "the config has no test_dataloader.dataset.pipeline to load candidates with"
+        )
+    if size is not None:
+        _insert_resize(pipeline, size)
+    names = class_names(cfg)
+    batch_size = batch_size or loader.get("batch_size", 1)
+    if num_workers is None:
+        num_workers = loader.get("num_workers", 0)
+    cfg.test_dataloader = dict(
+        batch_size=batch_size,
+        num_workers=num_workers,
+        pin_memory=loader.get("pin_memory", False),
+        sampler=dict(type="DefaultSampler", shuffle=False, round_up=False),
+        collate_fn=dict(type="pseudo_collate"),
+        dataset=dict(
+            type="mmwood.CandidateDataset",
+            ann_file=candidates,
+            metainfo=dict(classes=names),
+            pipeline=pipeline,
+        ),
+    )
+    cfg.test_evaluator = []
+    cfg.test_cfg = cfg.get("test_cfg") or dict()
+    cfg.resume = False
+    if _kind(cfg.model) == "CAMClassifier":
+        cfg.model.test_cfg = dict(cfg.model.get("test_cfg") or {}, cam_labels="none")
+    hooks = {
+        name: hook
+        for name, hook in (cfg.get("default_hooks") or {}).items()
+        if hook and _kind(hook) in KEPT_HOOKS
+    }
+    hooks["ood_mining"] = dict(
+        type="mmwood.OoDMiningHook",
+        out_dir=str(Path(candidates).parent),
+        threshold=threshold,
+    )
+    cfg.default_hooks = hooks
+    cfg.custom_hooks = []
+
+
+def class_names(cfg: Config) -> list[str]:
+    """The names of a classifier's classes, from its config or else its checkpoint.
+
+    They are what a data set of the config names in ``classes`` or
+    ``metainfo.classes``, or what ``load_from`` keeps of the data set that it was
+    trained on.
+
+    Raises:
+        FileNotFoundError: ``classes`` names a file that is not there.
+        ValueError: There are none.
+    """
+    for loader in ("test_dataloader", "train_dataloader"):
+        dataset = _unwrapped((cfg.get(loader) or {}).get("dataset") or {})
+        names = dataset.get("classes") or dataset.get("metainfo", {}).get("classes")
+        if isinstance(names, str):
+            names = _read_names(loader, dataset, names)
+        if names:
+            return list(names)
+    checkpoint = CheckpointLoader.load_checkpoint(cfg.load_from, map_location="cpu")
+    known = checkpoint.get("meta", {}).get("dataset_meta") or {}
+    names = known.get("classes") or known.get("CLASSES")
+    if not names:
+        raise ValueError(
+            "neither test_dataloader.dataset.classes of the config nor the checkpoint "
+            f"{cfg.load_from} (meta.dataset_meta) names the classes: add the former"
+        )
+    return list(names)
+
+
+def _read_names(loader: str, dataset: dict, name: str) -> Sequence[str]:
+    path = Path(dataset.get("data_root") or "", name)
+    if not path.is_file():
+        raise FileNotFoundError(f"{loader}.dataset.classes: there is no file {path}")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _unwrapped(dataset: dict) -> dict:
+    """The config of the data set that wrappers hold; the first of several."""
+    while True:
+        if "dataset" in dataset:
+            dataset = dataset["dataset"]
+        elif dataset.get("datasets"):
+            dataset = dataset["datasets"][0]
+        else:
+            return dataset
+
+
+def _kind(config: dict) -> str:
+    """The name of a config's type without its scope."""
+    kind = config["type"]
+    name = kind if isinstance(kind, str) else kind.__name__
+    return name.rpartition(".")[2]
+
+
+def _insert_resize(pipeline: list[dict], size: int) -> None:
+    kinds = [_kind(transform) for transform in pipeline]
+    resizing = [kind for kind in kinds if "Resize" in kind or "TestTimeAug" in kind]
+    loading = [number for number, kind in enumerate(kinds) if kind.startswith("Load")]
+    if resizing or not loading:
+        reason = f"already has {resizing[0]}" if resizing else "loads no image"
+        raise ValueError(
+            f"--size: test_dataloader.dataset.pipeline {reason}: change it with "
+            "--cfg-options instead"
+        )
+    # As the test-time pipelines of class activation maps resize.
+    resize = dict(
+        type="Resize",
+        scale=(size, size),
+        keep_ratio=True,
+        backend="pillow",
+        interpolation="bicubic",
+    )
+    pipeline.insert(loading[-1] + 1, resize)

@@ -1,0 +1,183 @@
+"""What mining has found, in SQLite files that a kill at any moment leaves whole.
+
+Each process of each run writes one file; together they hold every finished image
+once. A batch is one transaction, so an image is there with all its rows or not at all.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["Finding", "Part", "finished_images", "merged", "next_run", "part_paths"]
+
+_TABLES = (
+    "CREATE TABLE description (json TEXT)",
+    "CREATE TABLE images (number INTEGER PRIMARY KEY, top REAL, fault TEXT, "
+    "unreadable TEXT)",
+    "CREATE TABLE found (number INTEGER, class INTEGER, image TEXT, probability REAL, "
+    "sha256 TEXT, PRIMARY KEY (number, class)) WITHOUT ROWID",
+)
+
+
+@dataclass(slots=True)
+class Finding:
+    """What the classifier says about one candidate.
+
+    Attributes:
+        number: Place of the image in the list of candidates, from 0.
+        image: Its path.
+        top: Largest probability of any class; None if the image cannot be read.
+        fault: Why the image cannot be read, or None.
+        classes: Index and probability of each class above the threshold.
+        sha256: Hash of the image file, if there is such a class.
+    """
+
+    number: int
+    image: str
+    top: float | None = None
+    fault: str | None = None
+    classes: list[tuple[int, float]] = field(default_factory=list)
+    sha256: str = ""
+
+
+class Part:
+    """One process's file; it appears with the first batch.
+
+    Args:
+        path: The file.
+        description: What determines the results: JSON values by name.
+    """
+
+    def __init__(self, path: str | os.PathLike, description: dict) -> None:
+        self.path = Path(path)
+        self.description = description
+        self._connection: sqlite3.Connection | None = None
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Write a batch, all of it or nothing."""
+        if self._connection is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # isolation_level=None: transactions are those written here.
+            self._connection = sqlite3.connect(self.path, isolation_level=None)
+            self._connection.execute("BEGIN IMMEDIATE")
+            for table in _TABLES:
+                self._connection.execute(table)
+            self._connection.execute(
+                "INSERT INTO description VALUES (?)", [json.dumps(self.description)]
+            )
+        else:
+            self._connection.execute("BEGIN IMMEDIATE")
+        for item in findings:
+            self._connection.execute(
+                "INSERT INTO images VALUES (?, ?, ?, ?)",
+                [item.number, item.top, item.fault, item.fault and item.image],
+            )
+            self._connection.executemany(
+                "INSERT INTO found VALUES (?, ?, ?, ?, ?)",
+                [
+                    (item.number, index, item.image, probability, item.sha256)
+                    for index, probability in item.classes
+                ],
+            )
+        self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def part_paths(folder: str | os.PathLike) -> list[Path]:
+    """The part files of a folder, sorted."""
+    return sorted(Path(folder).glob("part_*.sqlite"))
+
+
+def next_run(folder: str | os.PathLike) -> int:
+    """A number that no part file of the folder has: ``part_RUN_RANK.sqlite``."""
+    runs = [int(path.stem.split("_")[1]) for path in part_paths(folder)]
+    return max(runs, default=-1) + 1
+
+
+def finished_images(
+    folder: str | os.PathLike, description: dict, count: int
+) -> np.ndarray:
+    """Which of ``count`` candidates the part files of a folder hold.
+
+    Returns:
+        Shape (count,), bool.
+
+    Raises:
+        ValueError: A file is damaged, or was made from something else than
+            ``description`` says; the message names what differs.
+    """
+    finished = np.zeros(count, dtype=bool)
+    for path in part_paths(folder):
+        with _opened(path) as connection:
+            if not _has_tables(connection, "main"):
+                continue
+            (text,) = connection.execute("SELECT json FROM description").fetchone()
+            _compare(path, json.loads(text), description)
+            for (number,) in connection.execute("SELECT number FROM images"):
+                finished[number] = True
+    return finished
+
+
+@contextmanager
+def merged(folder: str | os.PathLike) -> Iterator[sqlite3.Connection]:
+    """All part files of a folder as one temporary database on disk.
+
+    It has the tables ``description`` (json), with one row a part, ``images`` (number,
+    top, fault, unreadable: the path if there is a fault) and ``found`` (number, class,
+    image, probability, sha256).
+    """
+    # An empty name: SQLite keeps the database in a file of its own and deletes it.
+    with closing(sqlite3.connect("", isolation_level=None)) as connection:
+        for table in _TABLES:
+            connection.execute(table)
+        for path in part_paths(folder):
+            connection.execute("ATTACH ? AS part", [str(path)])
+            if _has_tables(connection, "part"):
+                for table in ("description", "images", "found"):
+                    connection.execute(
+                        f"INSERT OR IGNORE INTO {table} SELECT * FROM part.{table}"
+                    )
+            connection.execute("DETACH part")
+        yield connection
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            yield connection
+    except sqlite3.DatabaseError as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}): delete it, and its images are mined "
+            "again"
+        ) from error
+
+
+def _has_tables(connection: sqlite3.Connection, schema: str) -> bool:
+    """False for a file whose process was killed before its first batch was written."""
+    query = f"SELECT 1 FROM {schema}.sqlite_master WHERE name = 'images'"
+    return connection.execute(query).fetchone() is not None
+
+
+def _compare(path: Path, found: dict, expected: dict) -> None:
+    differing = [
+        f"{key} ({found.get(key)!r} instead of {expected.get(key)!r})"
+        for key in dict.fromkeys([*expected, *found])
+        if found.get(key) != expected.get(key)
+    ]
+    if differing:
+        raise ValueError(
+            f"{path} was made with another {', '.join(differing)}: name another "
+            f"--work-dir, or delete {path.parent} to mine anew"
+        )

@@ -1,0 +1,250 @@
+"""From part files to the manifest of candidates, and numbers about it."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from prettytable import PrettyTable
+
+from mmwood.files import atomic_write, write_json
+from mmwood.ood.manifest import STATES, Candidate, read_manifest, write_manifest
+from mmwood.ood.parts import merged
+
+__all__ = ["check_manifest", "summary_tables", "write_results"]
+
+#: How many unreadable images the summary names.
+NAMED_FAULTS = 10
+_EVERYTHING = 1 << 62
+
+
+def check_manifest(path: str | os.PathLike, update: bool = False) -> None:
+    """Refuse to overwrite what a person reviewed.
+
+    Args:
+        path: The manifest to write.
+        update: Whether its states will be carried over.
+
+    Raises:
+        ValueError: It holds reviewed rows and is not to be updated, or is no manifest.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".csv":
+        raise ValueError(f"--out must be a .csv file, got {path}")
+    if not path.exists():
+        return
+    reviewed = sum(1 for _ in _reviewed(path))
+    if reviewed and not update:
+        raise ValueError(
+            f"--out: {path} holds {reviewed} reviewed rows: add --update to carry "
+            "their states over to the new manifest, or name another file"
+        )
+
+
+def write_results(
+    folder: str | os.PathLike,
+    out: str | os.PathLike,
+    candidates: int,
+    top: int | None = None,
+    max_per_image: int | None = None,
+    update: bool = False,
+    unreadable: str | os.PathLike = "unreadable.txt",
+) -> dict:
+    """Write the manifest, a JSON summary beside it, and the unreadable images.
+
+    Rows are sorted by class and by probability, highest first, then by path. With
+    ``update`` a row keeps the state that a person gave to the same file (by its hash)
+    and class. Reviewed rows that are not found any more stay, after the others of
+    their class, with the probability they had.
+
+    Args:
+        folder: Where the part files are.
+        out: The manifest; the summary has the same name with ``.json``.
+        candidates: Number of images in the list.
+        top: Most rows of a class.
+        max_per_image: Most rows of an image, those of its most probable classes. It
+            comes before ``top``.
+        update: Whether to carry over the states of the manifest that is there.
+        unreadable: File for the images that cannot be read: path, tab, reason.
+
+    Returns:
+        The summary.
+
+    Raises:
+        ValueError: Not every candidate is finished; see also :func:`check_manifest`.
+    """
+    out = Path(out)
+    check_manifest(out, update)
+    with merged(folder) as db:
+        (finished,) = db.execute("SELECT COUNT(*) FROM images").fetchone()
+        if finished != candidates:
+            raise ValueError(
+                f"{folder} holds {finished} of {candidates} candidates: run again to "
+                "go on"
+            )
+        made_from = json.loads(db.execute("SELECT json FROM description").fetchone()[0])
+        _choose(db, made_from["classes"], out if update else None, top, max_per_image)
+        rows = db.execute(
+            "SELECT image, name, probability, rank, state, sha256 FROM manifest "
+            "ORDER BY class IS NULL, class, name, rank"
+        )
+        write_manifest(out, (Candidate(*row) for row in rows))
+        with (
+            atomic_write(unreadable) as temporary,
+            temporary.open("w", encoding="utf-8") as file,
+        ):
+            for image, reason in _faults(db):
+                file.write(f"{image}\t{reason}\n")
+        summary = dict(
+            made_from,
+            candidates=candidates,
+            top=top,
+            max_per_image=max_per_image,
+            **_counts(db),
+        )
+    write_json(out.with_suffix(".json"), summary)
+    return summary
+
+
+def summary_tables(summary: dict) -> str:
+    """The summary as tables for a terminal."""
+    states = summary["states"]
+    numbers = PrettyTable(["", "number"], align="r")
+    numbers.add_rows(
+        [
+            ["candidates", summary["candidates"]],
+            ["unreadable", summary["unreadable"]],
+            ["images with a row", summary["images"]],
+            ["rows", summary["rows"]],
+            *([f"rows {state}", states[state]] for state in states),
+        ]
+    )
+    per_class = PrettyTable(["class", "p >= threshold", "rows", "highest p"], align="r")
+    per_class.align["class"] = "l"
+    for item in summary["per_class"]:
+        highest = "" if item["highest"] is None else f"{item['highest']:.4f}"
+        per_class.add_row([item["name"], item["above"], item["rows"], highest])
+    histogram = PrettyTable(["largest p of an image", "images"], align="r")
+    for number, count in enumerate(summary["histogram"]):
+        histogram.add_row([f"{number / 10:.1f} to {(number + 1) / 10:.1f}", count])
+    return "\n".join(map(str, (numbers, per_class, histogram)))
+
+
+def _reviewed(path: Path) -> Iterator[Candidate]:
+    return (row for _, row in read_manifest(path) if row.state != "unseen")
+
+
+def _choose(
+    db: sqlite3.Connection,
+    classes: Sequence[str],
+    old: Path | None,
+    top: int | None,
+    max_per_image: int | None,
+) -> None:
+    """Make the table ``manifest``; SQLite sorts on disk where memory is short."""
+    db.execute("CREATE TABLE names (class INTEGER PRIMARY KEY, name TEXT)")
+    db.executemany("INSERT INTO names VALUES (?, ?)", enumerate(classes))
+    db.execute(
+        "CREATE TABLE reviewed (line INTEGER PRIMARY KEY, image TEXT, name TEXT, "
+        "probability REAL, state TEXT, sha256 TEXT)"
+    )
+    if old is not None and old.exists():
+        db.executemany(
+            "INSERT INTO reviewed (image, name, probability, state, sha256) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (
+                (row.image, row.class_name, row.probability, row.state, row.sha256)
+                for row in _reviewed(old)
+            ),
+        )
+    db.execute("CREATE INDEX by_file ON reviewed (sha256, name)")
+    # Two files of the same bytes: the path decides, then the careful 'rejected', which
+    # the alphabet puts last.
+    db.execute(
+        """
+        CREATE TABLE manifest AS
+        WITH
+        likely AS (
+            SELECT *, ROW_NUMBER() OVER (
+                PARTITION BY number ORDER BY probability DESC, class) AS place
+            FROM found),
+        ranked AS (
+            SELECT *, ROW_NUMBER() OVER (
+                PARTITION BY class ORDER BY probability DESC, image) AS rank
+            FROM likely WHERE place <= ?)
+        SELECT number, class, name, image, probability, rank, sha256, (
+            SELECT SUBSTR(MAX((r.image = ranked.image) || r.state), 2)
+            FROM reviewed AS r
+            WHERE r.sha256 = ranked.sha256 AND r.name = names.name) AS state
+        FROM ranked JOIN names USING (class) WHERE rank <= ?
+        """,
+        [max_per_image or _EVERYTHING, top or _EVERYTHING],
+    )
+    db.execute("CREATE INDEX by_content ON manifest (sha256, name)")
+    db.execute(
+        """
+        INSERT INTO manifest
+        SELECT NULL, class, name, image, probability, (
+            SELECT COUNT(*) FROM manifest AS m WHERE m.name = r.name
+            ) + ROW_NUMBER() OVER (PARTITION BY name ORDER BY line),
+            sha256, state
+        FROM reviewed AS r LEFT JOIN names USING (name)
+        WHERE NOT EXISTS (
+            SELECT 1 FROM manifest AS m
+            WHERE m.sha256 = r.sha256 AND m.name = r.name)
+        """
+    )
+    db.execute("UPDATE manifest SET state = 'unseen' WHERE state IS NULL")
+
+
+def _faults(db: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    """Path and reason of each image that cannot be read, in the order of the list."""
+    return db.execute(
+        "SELECT unreadable, fault FROM images WHERE fault IS NOT NULL ORDER BY number"
+    )
+
+
+def _counts(db: sqlite3.Connection) -> dict:
+    """What the summary says about ``images``, ``found`` and ``manifest``."""
+    unreadable, images, rows, stale = db.execute(
+        """
+        SELECT (SELECT COUNT(*) FROM images WHERE fault IS NOT NULL),
+            COUNT(DISTINCT number), COUNT(*), COUNT(*) - COUNT(number)
+        FROM manifest
+        """
+    ).fetchone()
+    states = dict.fromkeys(STATES, 0)
+    states.update(db.execute("SELECT state, COUNT(*) FROM manifest GROUP BY state"))
+    histogram = [0] * 10
+    for number, count in db.execute(
+        "SELECT MIN(CAST(top * 10 AS INTEGER), 9) AS bin, COUNT(*) FROM images "
+        "WHERE fault IS NULL GROUP BY bin"
+    ):
+        histogram[number] = count
+    per_class = db.execute(
+        """
+        SELECT name,
+            (SELECT COUNT(*) FROM found AS f WHERE f.class = names.class),
+            (SELECT COUNT(*) FROM manifest AS m WHERE m.class = names.class),
+            (SELECT MAX(probability) FROM found AS f WHERE f.class = names.class)
+        FROM names ORDER BY class
+        """
+    )
+    columns = ("name", "above", "rows", "highest")
+    (highest,) = db.execute("SELECT MAX(top) FROM images").fetchone()
+    return dict(
+        unreadable=unreadable,
+        images=images,
+        rows=rows,
+        not_found_again=stale,
+        highest=highest,
+        states=states,
+        histogram=histogram,
+        per_class=[dict(zip(columns, row)) for row in per_class],
+        first_unreadable=[
+            dict(image=image, reason=reason)
+            for image, reason in islice(_faults(db), NAMED_FAULTS)
+        ],
+    )
