@@ -33,7 +33,8 @@ def test_config_builds(name):
     cfg.model.backbone.pop("checkpoint_path", None)
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
-    classes = cfg.train_dataloader.dataset.get("classes")
+    dataset = cfg.train_dataloader.dataset
+    classes = dataset.get("in_distribution", dataset).get("classes")
     assert classes is None or model.head.num_classes == len(classes)
 
 

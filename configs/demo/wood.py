@@ -1,7 +1,6 @@
-# The demo's classifier, gone on with from its last epoch with OoD images.
-_base_ = "./classifier.py"
+# The demo's W-OoD: the classifier gone on with, 16 + 16 images a batch.
+_base_ = "./plain.py"
 
-epochs = 10
 model = dict(head=dict(type="mmwood.WOoDHead"))
 train_dataloader = dict(
     batch_size=32,
@@ -19,17 +18,3 @@ train_dataloader = dict(
     ),
 )
 default_hooks = dict(ood_clusters=dict(type="mmwood.OoDClusterHook", clusters=10))
-optim_wrapper = dict(optimizer=dict(lr=5e-4))
-train_cfg = dict(max_epochs=epochs, val_interval=epochs)
-param_scheduler = [
-    dict(
-        type="PolyLR",
-        power=0.9,
-        eta_min=0.0,
-        begin=0,
-        end=epochs,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    )
-]
-load_from = "work_dirs/demo/classifier/epoch_40.pth"

@@ -241,12 +241,11 @@ class OoDClusterHook(Hook):
         ):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["image", "cluster", "distance", "class", "probability"])
-            for row in zip(outside.images, members, distances, top.indices, top.values):
-                image, cluster, distance, number, score = row
-                writer.writerow(
-                    [image, int(cluster), f"{distance:.6g}", classes[number]]
-                    + [f"{score:.6f}"]
-                )
+            for image, cluster, distance, number, score in zip(
+                outside.images, members, distances, top.indices, top.values
+            ):
+                numbers = f"{distance:.6g}", classes[number], f"{score:.6f}"
+                writer.writerow([image, int(cluster), *numbers])
         sizes = np.bincount(members, minlength=len(centers)).tolist()
         content = dict(
             format="mmwood OoD clusters 1",
@@ -254,9 +253,9 @@ class OoDClusterHook(Hook):
             seed=self.seed,
             epoch=runner.epoch,
             checkpoint=checkpoint,
-            checkpoint_sha256=checkpoint
-            and Path(checkpoint).is_file()
-            and file_sha256(checkpoint),
+            checkpoint_sha256=file_sha256(checkpoint)
+            if checkpoint and Path(checkpoint).is_file()
+            else None,
             images=len(outside.images),
             sizes=sizes,
             names=names,
