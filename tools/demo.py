@@ -73,31 +73,50 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"))
     work = parser.parse_args().work_dir
-    for folder in ("classifier", "plain", "wood", "seeds_plain", "seeds_wood", "logs"):
+    for folder in (
+        "classifier",
+        "plain",
+        "mining",
+        "wood",
+        "seeds_plain",
+        "seeds_wood",
+        "logs",
+    ):
         shutil.rmtree(work / folder, ignore_errors=True)
     start = time.monotonic()
     stage(
-        "1/6 Draw the built-in images: objects, seven in ten on their own context,\n"
+        "1/7 Draw the built-in images: objects, seven in ten on their own context,\n"
         "    and out-of-distribution (OoD) images, which show contexts alone",
         work / "logs/data.log",
         "dataset_converters/context_shapes.py",
         *(DATA, "--correlation", 0.7),
     )
     classifier = train(
-        "2/6 Train a classifier on the image tags alone", work, "classifier"
+        "2/7 Train a classifier on the image tags alone", work, "classifier"
     )
+    stage(
+        "3/7 Mine: which OoD images does it take for its objects?",
+        work / "logs/mining.log",
+        *("mine_ood.py", CONFIGS / "classifier.py", classifier),
+        *("--candidates", f"{DATA}/OoD/list.txt", "--root", DATA),
+        *("--out", work / "ood.csv", "--work-dir", work / "mining"),
+    )
+    mined = json.loads((work / "ood.json").read_text())
+    print(f"{mined['images']} of {mined['candidates']}, with p of at least 0.5")
     begin = ("--no-validate", "--cfg-options", f"load_from={classifier}")
     train(
-        "3/6 Go on for some epochs without OoD images, to compare",
-        work,
-        "plain",
-        *begin,
+        "4/7 Go on for some epochs without OoD images, to compare with",
+        *(work, "plain", *begin),
     )
-    train("4/6 Go on for as many with OoD images (W-OoD)", work, "wood", *begin)
+    train(
+        "5/7 Go on for as many with the mined OoD images (W-OoD)",
+        *(work, "wood", *begin),
+        f"train_dataloader.dataset.ood.ann_file={work}/ood.csv",
+    )
     curves = {}
-    for number, (name, run) in enumerate(RUNS.items(), start=5):
+    for number, (name, run) in enumerate(RUNS.items(), start=6):
         stage(
-            f"{number}/6 Maps and seeds of the classifier {name}, against the masks",
+            f"{number}/7 Maps and seeds of the classifier {name}, against the masks",
             work / f"logs/seeds_{run}.log",
             *("test.py", CONFIGS / f"{run}.py"),
             (work / run / "last_checkpoint").read_text().strip(),

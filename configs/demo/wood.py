@@ -13,8 +13,9 @@ train_dataloader = dict(
         in_distribution={{_base_.train_dataloader.dataset}},
         ood=dict(
             type="mmwood.OoDDataset",
-            ann_file="OoD/list.txt",
-            data_root={{_base_.dataset.data_root}},
+            ann_file="work_dirs/demo/ood.csv",
+            # Nobody needs to review them: they were drawn without objects.
+            states=["unseen"],
         ),
         pipeline={{_base_.train_pipeline}},
     ),
