@@ -84,3 +84,21 @@ def test_faults(folders):
     runs = {"one": folders / "one", "two": folders / "two"}
     with pytest.raises(ValueError, match="other classes"):
         seed_comparison(runs, ["a"], folders / "images", None, ".png")
+
+
+def test_tool(folders, run_tool):
+    tool = ("analysis_tools/compare_seeds.py", "old=one", "new=two")
+    files = ("--images", "images", "--masks", "two/labels", "--suffix", ".png")
+    text = run_tool(*tool, *files, "--out", "new/sheet.png")
+    assert "2 images: new/sheet.png" in text
+    with Image.open(folders / "new/sheet.png") as image:
+        sheet = np.array(image)
+    runs = {"old": folders / "one", "new": folders / "two"}
+    expected = seed_comparison(
+        runs, ["c", "a"], folders / "images", folders / "two/labels", ".png"
+    )
+    np.testing.assert_array_equal(sheet, expected)
+    text = run_tool(*tool, *files[:2], "--ids", "a", fails=True)
+    assert "a.jpg" in text
+    assert "Traceback" not in text
+    assert "expected NAME=FOLDER" in run_tool(tool[0], "one", *files, fails=True)
