@@ -20,7 +20,9 @@ cluster_pipeline = [
     dict(type="Resize", scale=(320, 320), keep_ratio=True),
     dict(type="PackInputs"),
 ]
-model = dict(head=dict(type="mmwood.WOoDHead"))
+# Without L_d: over seeds 0, 1 and 2 the seeds' mIoU at 0.15 is 35.4, with the published
+# weight 0.007 it is 34.9, and without OoD images 34.0 (README.md).
+model = dict(head=dict(type="mmwood.WOoDHead", distance_weight=0.0))
 train_dataloader = dict(
     batch_size=32,
     sampler=dict(_delete_=True, type="mmwood.OoDRatioSampler"),
