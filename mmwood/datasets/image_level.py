@@ -277,7 +277,7 @@ class ImageLevelDataset(BaseDataset):
 
 
 def read_class_names(
-    classes: str | Sequence[str], data_root: str = ""
+    classes: str | Sequence[str], data_root: str = "", field: str = "classes"
 ) -> tuple[str, ...]:
     """Class names from a list, or from a file below ``data_root`` with one a line.
 
@@ -288,10 +288,10 @@ def read_class_names(
     if isinstance(classes, str):
         path = Path(data_root, classes)
         if not path.is_file():
-            raise FileNotFoundError(f"classes: there is no file {path}")
+            raise FileNotFoundError(f"{field}: there is no file {path}")
         classes = [item.image for item in formats.read_id_list(path)]
     if len(set(classes)) != len(classes):
-        raise ValueError(f"classes: a name occurs twice in {list(classes)}")
+        raise ValueError(f"{field}: a name occurs twice in {list(classes)}")
     return tuple(classes)
 
 

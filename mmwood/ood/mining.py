@@ -4,11 +4,12 @@ With the in-distribution classifier, p_c(x) is the sigmoid of the score of class
 image x is kept for c where p_c(x) reaches 0.5, highest first (Lee et al., CVPR 2022).
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import CheckpointLoader
+
+from mmwood.datasets.image_level import read_class_names
 
 __all__ = ["class_names", "use_candidates"]
 
@@ -92,15 +93,14 @@ def class_names(cfg: Config) -> list[str]:
 
     Raises:
         FileNotFoundError: ``classes`` names a file that is not there.
-        ValueError: There are none.
+        ValueError: There are none, or one occurs twice.
     """
     for loader in ("test_dataloader", "train_dataloader"):
         dataset = _unwrapped((cfg.get(loader) or {}).get("dataset") or {})
         names = dataset.get("classes") or dataset.get("metainfo", {}).get("classes")
-        if isinstance(names, str):
-            names = _read_names(loader, dataset, names)
         if names:
-            return list(names)
+            root, field = dataset.get("data_root") or "", f"{loader}.dataset.classes"
+            return list(read_class_names(names, root, field))
     checkpoint = CheckpointLoader.load_checkpoint(cfg.load_from, map_location="cpu")
     known = checkpoint.get("meta", {}).get("dataset_meta") or {}
     names = known.get("classes") or known.get("CLASSES")
@@ -110,14 +110,6 @@ def class_names(cfg: Config) -> list[str]:
             f"{cfg.load_from} (meta.dataset_meta) names the classes: add the former"
         )
     return list(names)
-
-
-def _read_names(loader: str, dataset: dict, name: str) -> Sequence[str]:
-    path = Path(dataset.get("data_root") or "", name)
-    if not path.is_file():
-        raise FileNotFoundError(f"{loader}.dataset.classes: there is no file {path}")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _unwrapped(dataset: dict) -> dict:

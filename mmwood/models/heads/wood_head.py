@@ -133,7 +133,7 @@ class WOoDHead(CAMHead):
         self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs
     ) -> dict[str, Tensor]:
         """The terms of the loss by name; their sum is the loss."""
-        ood = [bool(sample.get("is_ood", False)) for sample in data_samples]
+        ood = _which_are_ood(data_samples)
         self._check_batch(ood)
         z = self.pre_logits(feats)
         is_ood = torch.tensor(ood, device=z.device)
@@ -169,7 +169,7 @@ class WOoDHead(CAMHead):
         Shape:
             - images: (B, 3, H, W); output: the same
         """
-        ood = [bool(sample.get("is_ood", False)) for sample in data_samples]
+        ood = _which_are_ood(data_samples)
         if self.adversarial_step is None or not any(ood):
             return images
         is_ood = torch.tensor(ood, device=images.device)
@@ -245,3 +245,7 @@ class WOoDHead(CAMHead):
             if stored is not None:
                 setattr(self, name, getattr(self, name).new_empty(stored.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _which_are_ood(data_samples: list[DataSample]) -> list[bool]:
+    return [bool(sample.get("is_ood", False)) for sample in data_samples]
