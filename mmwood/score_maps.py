@@ -1,15 +1,24 @@
-"""The file in which an image's score maps are kept."""
+"""The files in which images' score maps are kept, and the folder that holds them."""
 
+import json
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from mmwood.files import atomic_write
+from mmwood.files import atomic_write, file_sha256
 
-__all__ = ["MAPS", "ScoreMaps", "load_score_maps", "save_score_maps"]
+__all__ = [
+    "MAPS",
+    "ScoreMaps",
+    "load_score_maps",
+    "read_score_manifest",
+    "save_score_maps",
+    "score_path",
+]
 
 #: The maps that can be kept: on the stride-4 grid, and at the image's size.
 MAPS = ("strided", "full")
@@ -63,3 +72,70 @@ def load_score_maps(path: str | os.PathLike, needs: Iterable[str] = ()) -> Score
         if getattr(maps, key) is None:
             raise ValueError(f"{path} holds no {key!r} maps")
     return maps
+
+
+def score_path(folder: str | os.PathLike, name: str) -> Path:
+    """Where :class:`mmwood.PseudoLabelHook` keeps the score maps of an image.
+
+    Args:
+        folder: The hook's ``out_dir``.
+        name: The image's id.
+    """
+    return Path(folder, "scores", f"{name}.npz")
+
+
+def read_score_manifest(
+    folder: str | os.PathLike,
+    classes: Sequence[str],
+    checkpoint: str | os.PathLike | None = None,
+    field: str = "score_dir",
+) -> dict:
+    """What made the score maps of a folder; maps that do not fit are refused.
+
+    Args:
+        folder: The ``out_dir`` of a finished :class:`mmwood.PseudoLabelHook`.
+        classes: The class names that its maps must be of, in this order.
+        checkpoint: The file that they must have been made with, or None.
+        field: What messages call the folder.
+
+    Raises:
+        FileNotFoundError: There is no manifest, or no such checkpoint.
+        ValueError: The manifest is damaged, of an unfinished run, of other classes or
+            of another checkpoint, or no maps were kept.
+    """
+    path = Path(folder, "manifest.json")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{field}: there is no {path}; tools/test.py writes score maps with "
+            "default_hooks.pseudo_label.save_scores=[strided]"
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not manifest.get("complete"):
+        raise ValueError(
+            f"{field}: the run that wrote {folder} did not finish: run the same "
+            "command again, it goes on"
+        )
+    if not manifest["scores"]:
+        raise ValueError(
+            f"{field}: {folder} holds labels but no score maps: test again with "
+            "default_hooks.pseudo_label.save_scores=[strided]"
+        )
+    if manifest["classes"] != list(classes):
+        raise ValueError(
+            f"{field}: {folder} holds maps of the classes {manifest['classes']}, the "
+            f"data set has {list(classes)}"
+        )
+    if checkpoint is not None:
+        if not Path(checkpoint).is_file():
+            raise FileNotFoundError(f"score_checkpoint: there is no file {checkpoint}")
+        digest = file_sha256(checkpoint)
+        if manifest["checkpoint_sha256"] != digest:
+            raise ValueError(
+                f"{field}: {folder} was made with another checkpoint "
+                f"(SHA-256 {manifest['checkpoint_sha256']}) than {checkpoint} "
+                f"({digest})"
+            )
+    return manifest

@@ -10,6 +10,7 @@ from PIL import Image
 from mmwood.datasets import tags as formats
 from mmwood.datasets.tags import Tagged
 from mmwood.registry import DATASETS
+from mmwood.score_maps import read_score_manifest, score_path
 
 __all__ = ["ImageLevelDataset"]
 
@@ -51,6 +52,10 @@ class ImageLevelDataset(BaseDataset):
         use_difficult: Whether objects that VOC marks as difficult count. The
             published image-level labels count them.
         ignore_index: Value of void pixels in masks.
+        score_dir: Folder in which :class:`mmwood.PseudoLabelHook` kept score maps of
+            these images; each image's file goes to ``score_path``. Not relative to
+            ``data_root``.
+        score_checkpoint: The classifier that must have made them. None takes any.
         check: What is looked at when the data set is made: 'none', 'header' (each
             file is there, is an image, and fits its mask), or 'decode' (each image
             can be decoded whole; milliseconds an image). A damaged image that no
@@ -58,7 +63,7 @@ class ImageLevelDataset(BaseDataset):
         **kwargs: As in ``mmengine.dataset.BaseDataset``.
 
     Raises:
-        FileNotFoundError: A list, a mask or an image is missing.
+        FileNotFoundError: A list, a mask, an image or its score maps are missing.
         ValueError: Anything else is wrong: an unknown class name, an empty list, an
             image listed twice, a mask of another size than its image, ....
 
@@ -83,6 +88,8 @@ class ImageLevelDataset(BaseDataset):
         seg_map_suffix: str = ".png",
         use_difficult: bool = True,
         ignore_index: int = 255,
+        score_dir: str | None = None,
+        score_checkpoint: str | None = None,
         check: str = "header",
         metainfo: dict | None = None,
         **kwargs,
@@ -99,6 +106,8 @@ class ImageLevelDataset(BaseDataset):
         self.seg_map_suffix = seg_map_suffix
         self.use_difficult = use_difficult
         self.ignore_index = ignore_index
+        self.score_dir = score_dir
+        self.score_checkpoint = score_checkpoint
         self.check = check
         metainfo = dict(metainfo or {})
         if classes is not None:
@@ -122,6 +131,10 @@ class ImageLevelDataset(BaseDataset):
         data_list = [self._data_info(item) for item in items]
         if self.label_source == "mask":
             self._check_there(items, data_list, "seg_map_path")
+        if self.score_dir is not None:
+            read_score_manifest(self.score_dir, classes, self.score_checkpoint)
+            paths = [info["score_path"] for info in data_list]
+            check_there(items, paths, "score_dir")
         tags_of = self._tag_reader(classes)
         index = {name: number for number, name in enumerate(classes)}
         for item, info in zip(items, data_list):
@@ -219,6 +232,8 @@ class ImageLevelDataset(BaseDataset):
         )
         if "seg_map_path" in self.data_prefix or self.label_source == "mask":
             info["seg_map_path"] = str(self._path(item, "seg_map_path"))
+        if self.score_dir is not None:
+            info["score_path"] = str(score_path(self.score_dir, info["img_id"]))
         return info
 
     def _refuse_duplicates(self, items: list[Tagged]) -> None:

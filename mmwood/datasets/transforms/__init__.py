@@ -1,4 +1,11 @@
-from .loading import LoadImage, LoadSemanticMask
+from .affinity_label import AffinityLabel
+from .loading import LoadImage, LoadScoreMaps, LoadSemanticMask
 from .softening import RandomSoften
 
-__all__ = ["LoadImage", "LoadSemanticMask", "RandomSoften"]
+__all__ = [
+    "AffinityLabel",
+    "LoadImage",
+    "LoadScoreMaps",
+    "LoadSemanticMask",
+    "RandomSoften",
+]

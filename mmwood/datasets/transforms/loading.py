@@ -6,9 +6,11 @@ from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine.structures import PixelData
 from PIL import Image
 
+from mmwood.functional.cam import strided_size
 from mmwood.registry import TRANSFORMS
+from mmwood.score_maps import load_score_maps
 
-__all__ = ["LoadImage", "LoadSemanticMask"]
+__all__ = ["LoadImage", "LoadScoreMaps", "LoadSemanticMask"]
 
 
 @TRANSFORMS.register_module()
@@ -84,4 +86,38 @@ class LoadSemanticMask(BaseTransform):
                 f"{results['img_path']} has {tuple(results['ori_shape'][:2])}"
             )
         results["gt_sem_seg"] = PixelData(data=torch.from_numpy(mask)[None])
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadScoreMaps(BaseTransform):
+    """Load the score maps that a classifier left of the image, for :class:`mmwood.IRN`.
+
+    The data set names their file (``score_dir``). Pack them with
+    ``PackInputs(algorithm_keys=('score_maps', 'score_classes', 'pred_score'))``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The data set names none; the file is damaged, holds no maps on the
+            stride-4 grid, or maps of another size than the image's.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Add ``score_maps`` (n, h, w), ``score_classes`` (n,), ``pred_score`` (C,)."""
+        path = results.get("score_path")
+        if path is None:
+            raise ValueError(
+                f"{results['img_path']} has no score maps: set score_dir in the data "
+                "set"
+            )
+        maps = load_score_maps(path, needs=("strided",))
+        size = strided_size(results["ori_shape"][:2])
+        if maps.strided.shape[1:] != size:
+            raise ValueError(
+                f"{path} holds maps of (h, w) = {maps.strided.shape[1:]}; the stride-4 "
+                f"grid of {results['img_path']} is {size}"
+            )
+        results["score_maps"] = torch.from_numpy(maps.strided)
+        results["score_classes"] = torch.from_numpy(maps.classes)
+        results["pred_score"] = torch.from_numpy(maps.scores)
         return results

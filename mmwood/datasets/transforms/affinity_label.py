@@ -1,0 +1,232 @@
+"""IRN's training labels from cached class activation maps."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmcv.transforms import BaseTransform
+from PIL import Image
+
+from mmwood.functional.cam import strided_size
+from mmwood.functional.refine import affinity_label, refine_settings
+from mmwood.registry import TRANSFORMS
+from mmwood.score_maps import MAPS, load_score_maps
+
+__all__ = ["LABEL_FORMAT", "AffinityLabel", "label_path", "read_label"]
+
+#: What the manifest of a folder of these labels says it is.
+LABEL_FORMAT = "mmwood affinity labels 1"
+TOOL = "tools/make_affinity_labels.py"
+CRF = dict(method="crf")
+
+
+@TRANSFORMS.register_module()
+class AffinityLabel(BaseTransform):
+    """Make the label that IRN is trained with from the image's score maps.
+
+    A pixel where a map exceeds ``foreground`` has that class, one where none exceeds
+    ``background`` is background, and all others are 255; both label maps are refined
+    first (see :func:`mmwood.functional.refine.affinity_label`). The score maps are
+    those that :class:`mmwood.PseudoLabelHook` kept; the data set names them
+    (``score_dir``).
+
+    Refining takes a tenth of a second to seconds an image: with a ``folder`` the labels
+    are read that tools/make_affinity_labels.py made once of the same config.
+
+    It stands right after the image is loaded: whatever resizes, flips or crops comes
+    later and takes the label along.
+
+    Args:
+        foreground: The higher threshold. IRN: 0.30.
+        background: The lower one. IRN: 0.05; W-OoD's program: 0.15.
+        refine: ``method`` ('crf', 'pamr' or None) and options of
+            :func:`mmwood.functional.refine.dense_crf` or ``pamr``. None refines
+            nothing.
+        maps: Which score maps: 'full', at the image's size, or 'strided', which are
+            resized by 4 (bilinear, ``align_corners=False``) and cropped.
+        folder: Folder of labels that were made before, or None.
+
+    Raises:
+        FileNotFoundError: ``folder`` holds no manifest, or lacks the image's label; or
+            the score maps are missing.
+        ImportError: The refinement needs a package that is not installed.
+        ValueError: A field has no such value; the labels of ``folder`` were made with
+            other settings, or not to the end; the image has no score maps, or maps or
+            a label of another size, or was flipped before; a file is damaged; a class
+            is above 253.
+
+    Required keys:
+        - img: (H, W, 3) uint8 BGR; img_path; img_id; score_path (without ``folder``)
+
+    Added key:
+        - gt_seg_map: (H, W) uint8: 0 is background, c + 1 is class c, 255 is unknown
+
+    Example:
+        >>> dict(type='mmwood.AffinityLabel', foreground=0.30, background=0.05,
+        ...      refine=dict(method='crf'), folder='work_dirs/irn/affinity_labels')
+    """
+
+    def __init__(
+        self,
+        foreground: float = 0.30,
+        background: float = 0.05,
+        refine: Mapping | None = CRF,
+        maps: str = "full",
+        folder: str | None = None,
+    ) -> None:
+        if maps not in MAPS:
+            raise ValueError(
+                f"mmwood.AffinityLabel: maps must be one of {MAPS}, got {maps!r}"
+            )
+        self.foreground = foreground
+        self.background = background
+        self.refine = refine_settings(refine)
+        self.maps = maps
+        self.folder = folder
+        # On a tiny image: a wrong value or a missing package must not wait for the
+        # workers. What reads finished labels needs no package.
+        affinity_label(
+            np.zeros((2, 2, 3), dtype=np.uint8),
+            np.ones((1, 2, 2)),
+            [0],
+            foreground,
+            background,
+            self.refine if folder is None else None,
+        )
+        if folder is not None:
+            self._check_folder()
+
+    @property
+    def settings(self) -> dict:
+        """What determines the labels, as JSON gives it back."""
+        fields = ("foreground", "background", "refine", "maps")
+        return json.loads(json.dumps({name: getattr(self, name) for name in fields}))
+
+    def transform(self, results: dict) -> dict:
+        """Add ``gt_seg_map``, and its name to ``seg_fields``."""
+        if results.get("flip"):
+            raise ValueError(
+                "mmwood.AffinityLabel must stand before the transforms that flip: "
+                f"{results['img_path']} was flipped, its score maps are not"
+            )
+        if self.folder is None:
+            results["gt_seg_map"] = self._make(results)
+        else:
+            results["gt_seg_map"] = self._read(results)
+        fields = results.setdefault("seg_fields", [])
+        if "gt_seg_map" not in fields:
+            fields.append("gt_seg_map")
+        return results
+
+    def _make(self, results: dict) -> np.ndarray:
+        path = results.get("score_path")
+        if path is None:
+            raise ValueError(
+                f"mmwood.AffinityLabel: {results['img_path']} has no score maps: set "
+                "score_dir in the data set"
+            )
+        scores = load_score_maps(path, needs=(self.maps,))
+        maps = torch.from_numpy(getattr(scores, self.maps)).float()
+        height, width = size = results["img"].shape[:2]
+        expected = size if self.maps == "full" else strided_size(size)
+        if tuple(maps.shape[1:]) != expected:
+            raise ValueError(
+                f"{path} holds {self.maps!r} maps of (H, W) = {tuple(maps.shape[1:])} "
+                f"instead of {expected}: its image {results['img_path']} has {size}"
+            )
+        if self.maps == "strided":
+            # Classes go into the batch dimension, which may be empty.
+            maps = F.interpolate(
+                maps[:, None], scale_factor=4, mode="bilinear", align_corners=False
+            )[:, 0, :height, :width]
+        try:
+            return affinity_label(
+                np.ascontiguousarray(results["img"][..., ::-1]),
+                maps.numpy(),
+                scores.classes,
+                self.foreground,
+                self.background,
+                self.refine,
+            )
+        except ValueError as error:
+            raise ValueError(f"{results['img_path']}, {path}: {error}") from error
+
+    def _read(self, results: dict) -> np.ndarray:
+        path = label_path(self.folder, results["img_id"])
+        label = read_label(path)
+        size = results["img"].shape[:2]
+        if label.shape != size:
+            raise ValueError(
+                f"{path} has (H, W) = {label.shape}, its image {results['img_path']} "
+                f"has {size}: load the image at its own size, or make the labels anew "
+                f"with {TOOL} --overwrite"
+            )
+        return label
+
+    def _check_folder(self) -> None:
+        field = "mmwood.AffinityLabel: folder"
+        path = Path(self.folder, "manifest.json")
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{field}: there is no {path}: make the labels first, with {TOOL} and "
+                "this config"
+            )
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+        if manifest.get("format") != LABEL_FORMAT:
+            raise ValueError(f"{field}: {path} is none of {LABEL_FORMAT!r}")
+        for key, value in self.settings.items():
+            found = manifest["settings"].get(key)
+            if found != value:
+                raise ValueError(
+                    f"{field}: the labels of {self.folder} were made with {key}="
+                    f"{found!r}, here it is {value!r}: name another folder, or make "
+                    f"them anew with {TOOL} --overwrite and this config"
+                )
+        if not manifest["complete"]:
+            raise ValueError(
+                f"{field}: the labels of {self.folder} are not complete: run {TOOL} "
+                "with this config again, it goes on"
+            )
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{key}={value!r}" for key, value in self.settings.items())
+        return f"{type(self).__name__}({fields}, folder={self.folder!r})"
+
+
+def label_path(folder: str | os.PathLike, name: str) -> Path:
+    """Where the label of the image with the id ``name`` lies in a folder of labels."""
+    return Path(folder, "labels", f"{name}.png")
+
+
+def read_label(path: str | os.PathLike) -> np.ndarray:
+    """Read a label that tools/make_affinity_labels.py wrote.
+
+    Shape:
+        - output: (H, W) uint8
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, or no label map.
+    """
+    remedy = f"make it with {TOOL}, which keeps all others"
+    try:
+        with Image.open(path) as image:
+            label = np.array(image)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no label {path}: {remedy}") from error
+    except (OSError, SyntaxError) as error:
+        # Pillow reports broken PNG chunks as SyntaxError.
+        raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
+    if label.ndim != 2 or label.dtype != np.uint8:
+        raise ValueError(
+            f"{path} is no label map: it has shape {label.shape} instead of (H, W): "
+            f"{remedy}"
+        )
+    return label

@@ -1,0 +1,243 @@
+#!/usr/bin/env python
+"""Make the labels that IRN is trained with, once and in parallel.
+
+CONFIG is IRN's: the pipeline of its train_dataloader.dataset has a
+mmwood.AffinityLabel, and score_dir names the score maps. Labels that are there and
+whole are kept, so a run that was ended goes on where it was. Training reads them when
+the AffinityLabel's `folder` names their folder.
+
+Example:
+    python tools/make_affinity_labels.py CONFIG --workers 8
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmwood.stack import StackError, check_stack
+
+if TYPE_CHECKING:
+    from mmengine.config import Config, ConfigDict
+    from mmengine.dataset import BaseDataset
+
+
+class LabelFiles:
+    """A data set that writes its images' labels instead of returning them.
+
+    Args:
+        dataset: A data set whose pipeline ends with a mmwood.AffinityLabel.
+        folder: Folder to write to.
+    """
+
+    def __init__(self, dataset: "BaseDataset", folder: Path) -> None:
+        self.dataset = dataset
+        self.folder = folder
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[bool, float, str | None]:
+        """Whether the label was there, its share of 255, and what went wrong."""
+        from mmwood.datasets.transforms.affinity_label import label_path, read_label
+        from mmwood.visualization.palette import VOID, save_label_png
+
+        path = label_path(self.folder, self.dataset.get_data_info(index)["img_id"])
+        is_there = True
+        try:
+            label = read_label(path)
+        except (OSError, ValueError):
+            is_there = False
+            # An error travels as text: a DataLoader would put a traceback around it.
+            try:
+                label = self.dataset[index]["gt_seg_map"]
+                save_label_png(label, path)
+            except (OSError, ValueError) as error:
+                return False, 0.0, str(error)
+        return is_there, float((label == VOID).mean()), None
+
+
+def parse_args() -> argparse.Namespace:
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file of an IRN")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="folder to write to (default: the AffinityLabel's `folder`)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes (default: the config's train_dataloader.num_workers)",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove the labels in the folder, whatever made them, and make all anew",
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="override settings of the config, as for tools/train.py",
+    )
+    # What mmwood.launch.load_config reads beside these; nothing is trained here.
+    parser.set_defaults(launcher="none", local_rank=0, work_dir=None)
+    args = parser.parse_args()
+    if args.workers is not None and args.workers < 0:
+        parser.error(f"--workers must be at least 0, got {args.workers}")
+    return args
+
+
+def label_steps(cfg: "Config") -> tuple["ConfigDict", str | None]:
+    """The config's data set up to its AffinityLabel, which then reads no folder.
+
+    Returns:
+        The data set's config, without wrappers, and the AffinityLabel's ``folder``.
+
+    Raises:
+        ValueError: The config has no such data set.
+    """
+    dataset = cfg.get("train_dataloader", {}).get("dataset", {})
+    # Wrappers (RepeatDataset, ...) hold the real data set.
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    pipeline = dataset.get("pipeline", [])
+    for number, step in enumerate(pipeline):
+        kind = getattr(step.type, "__name__", step.type)
+        if kind.rpartition(".")[2] == "AffinityLabel":
+            folder = step.get("folder")
+            dataset.pipeline = [*pipeline[:number], {**step, "folder": None}]
+            return dataset, folder
+    raise ValueError(
+        "train_dataloader.dataset.pipeline: the config has no mmwood.AffinityLabel"
+    )
+
+
+def compare_manifest(folder: Path, expected: dict, overwrite: bool) -> None:
+    """Refuse a folder that holds something else than labels of these settings.
+
+    Raises:
+        ValueError: It does.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        found = folder.iterdir() if folder.is_dir() else ()
+        if any(not item.name.startswith(".") for item in found):
+            raise ValueError(
+                f"--out: {folder} holds files but no manifest.json, so they are not "
+                "this tool's: name another folder"
+            )
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): name another folder with --out"
+        ) from error
+    if found.get("format") != expected["format"]:
+        raise ValueError(
+            f"--out: {path} is none of {expected['format']!r}: name another folder"
+        )
+    if overwrite:
+        return
+    for key, value in expected.items():
+        if key != "complete" and found.get(key) != value:
+            raise ValueError(
+                f"--out: {folder} holds labels made with other {key} "
+                f"({found.get(key)!r} instead of {value!r}): name another folder, or "
+                "make all anew with --overwrite"
+            )
+
+
+def make_labels(args: argparse.Namespace) -> str:
+    """Make the labels and say how many.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ImportError: The refinement needs a package that is not installed.
+        ValueError: Something in the config, the folder or a file is not as it must be.
+    """
+    from mmengine.registry import init_default_scope
+    from torch.utils.data import DataLoader
+    from tqdm import tqdm
+
+    # Here, and not by a registry, which would swallow what breaks an import.
+    from mmwood.datasets.transforms.affinity_label import LABEL_FORMAT
+    from mmwood.files import file_sha256, remove_leftovers, write_json
+    from mmwood.launch import load_config
+    from mmwood.registry import DATASETS
+
+    cfg = load_config(args)
+    init_default_scope(cfg.get("default_scope", "mmengine"))
+    dataset_cfg, folder = label_steps(cfg)
+    folder = args.out or folder
+    if folder is None:
+        raise ValueError(
+            "--out: name a folder to write to, here or as `folder` of the config's "
+            "mmwood.AffinityLabel"
+        )
+    folder = Path(folder)
+    dataset = DATASETS.build(dataset_cfg)
+    score_dir = getattr(dataset, "score_dir", None)
+    if score_dir is None:
+        raise ValueError(
+            "train_dataloader.dataset.score_dir: name the folder of the score maps"
+        )
+    manifest = dict(
+        format=LABEL_FORMAT,
+        settings=dataset.pipeline.transforms[-1].settings,
+        classes=list(dataset.metainfo["classes"]),
+        scores_sha256=file_sha256(Path(score_dir, "manifest.json")),
+        complete=False,
+    )
+    compare_manifest(folder, manifest, args.overwrite)
+    remove_leftovers(folder)
+    if args.overwrite:
+        # Before the new manifest: it must never describe old labels.
+        for path in folder.glob("labels/**/*.png"):
+            path.unlink()
+    write_json(folder / "manifest.json", manifest)
+
+    workers = args.workers
+    if workers is None:
+        workers = cfg.train_dataloader.get("num_workers", 0)
+    # A worker of a DataLoader computes with one thread.
+    loader = DataLoader(
+        LabelFiles(dataset, folder), batch_size=None, num_workers=workers
+    )
+    were_there, shares = 0, 0.0
+    for is_there, share, fault in tqdm(loader, desc="labels", disable=None):
+        if fault is not None:
+            raise ValueError(fault)
+        were_there += is_there
+        shares += share
+    images = len(dataset)
+    write_json(folder / "manifest.json", dict(manifest, complete=True, images=images))
+    return (
+        f"{folder}: {images - were_there} labels made, {were_there} were there; "
+        f"{shares / images:.1%} of an image's pixels are ignored on average"
+    )
+
+
+def main() -> None:
+    try:
+        check_stack(needs=("mmengine", "mmcv"))
+    except StackError as error:
+        sys.exit(str(error))
+    args = parse_args()
+    try:
+        print(make_labels(args))
+    except (OSError, ImportError, ValueError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
