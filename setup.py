@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-EXTRAS = ("onedl", "openmmlab", "crf", "review", "demo", "docs", "tests")
+EXTRAS = ("onedl", "openmmlab", "crf", "coco", "review", "demo", "docs", "tests")
 
 
 def requirements(name: str) -> list[str]:

@@ -105,7 +105,9 @@ def merge_scales(
     return total / (total.amax(dim=(1, 2), keepdim=True) + EPSILON)
 
 
-def seed_from_cam(cam: Tensor, classes: Tensor, threshold: float) -> Tensor:
+def seed_from_cam(
+    cam: Tensor, classes: Tensor, threshold: float, ignore_band: float = 0.0
+) -> Tensor:
     """The label map in which every pixel has the class of its largest map.
 
     A pixel is background (0) unless a map exceeds ``threshold`` there: the argmax
@@ -116,9 +118,11 @@ def seed_from_cam(cam: Tensor, classes: Tensor, threshold: float) -> Tensor:
         classes: Which class each map belongs to, counted from 0 without background,
             as in ``gt_label``.
         threshold: Score of the background, in the maps' unit.
+        ignore_band: A pixel whose largest score is less than this far from the
+            background's becomes 255.
 
     Returns:
-        uint8 label map: 0 is background, c + 1 is class c.
+        uint8 label map: 0 is background, c + 1 is class c, 255 is ignored.
 
     Shape:
         - cam: (n, H, W); classes: (n,); output: (H, W)
@@ -148,4 +152,6 @@ def seed_from_cam(cam: Tensor, classes: Tensor, threshold: float) -> Tensor:
         )
     score, index = cam.max(dim=0)
     label = torch.where(score > threshold, classes[index] + 1, 0)
+    if ignore_band:
+        label[(score - threshold).abs() < ignore_band] = 255
     return label.to(torch.uint8)
