@@ -76,7 +76,7 @@ def use_tta(cfg: Config) -> None:
     Raises:
         ValueError: The config lacks one of them.
     """
-    missing = [key for key in ("tta_model", "tta_pipeline") if key not in cfg]
+    missing = [key for key in ("tta_model", "tta_pipeline") if cfg.get(key) is None]
     if missing:
         raise ValueError(f"--tta: the config has no {' and no '.join(missing)}")
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)

@@ -7,10 +7,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from mmwood.files import write_json
+from mmwood.score_maps import ScoreMaps, save_score_maps, score_path
 from mmwood.visualization.palette import save_label_png
 
 REPOSITORY = Path(__file__).parents[1]
@@ -184,4 +187,78 @@ def wood_config(small_config: Path, tmp_path: Path) -> Path:
     (root / "list.txt").write_text("\n".join(names) + "\n")
     path = tmp_path / "wood_config.py"
     path.write_text(WOOD.format(small_config=small_config, root=root))
+    return path
+
+
+@pytest.fixture
+def score_folder(voc_folder: Path, tmp_path: Path) -> Path:
+    """Score maps of :func:`voc_folder`, as a test of a classifier leaves them."""
+    folder = tmp_path / "scores_of_classifier"
+    for path in sorted((voc_folder / "SegmentationClass").glob("*.png")):
+        mask = np.array(Image.open(path))
+        classes = np.array(sorted(set(mask[mask < 255].tolist()) - {0})) - 1
+        # The objects themselves, blurred: what a perfect classifier would see.
+        full = np.stack(
+            [
+                cv2.GaussianBlur((mask == c + 1).astype(np.float32), (0, 0), 3)
+                for c in classes
+            ]
+        )
+        full = (full / full.max(axis=(1, 2), keepdims=True)).astype(np.float16)
+        maps = ScoreMaps(
+            classes=classes,
+            scores=np.isin(np.arange(3), classes).astype(np.float32),
+            strided=full[:, ::4, ::4],
+            full=full,
+        )
+        save_score_maps(score_path(folder, path.stem), maps)
+    manifest = dict(
+        format="mmwood pseudo labels 1",
+        classes=list(CLASSES),
+        checkpoint_sha256="0" * 64,
+        scores=["strided", "full"],
+        complete=True,
+    )
+    write_json(folder / "manifest.json", manifest)
+    return folder
+
+
+IRN = """
+_base_ = ["{small_config}"]
+model = dict(
+    _delete_=True, type="mmwood.IRN",
+    data_preprocessor={{{{_base_.model.data_preprocessor}}}},
+    backbone={{{{_base_.model.backbone}}}},
+    levels=["maxpool", "layer1", "layer2", "layer3", "layer4"],
+    in_channels=[8, 8, 16, 32, 64], radius=4, test_cfg=dict(pad_to=32))
+train_dataloader = dict(
+    sampler=dict(shuffle=False),
+    dataset=dict(score_dir="{scores}", pipeline=[
+        dict(type="mmwood.LoadImage"),
+        dict(type="mmwood.AffinityLabel", refine=None),
+        dict(type="Resize", scale=(44, 36)),
+        dict(type="PackInputs", algorithm_keys=["gt_seg_map"])]))
+test_dataloader = dict(dataset=dict(score_dir="{scores}", pipeline=[
+    dict(type="mmwood.LoadImage"),
+    dict(type="mmwood.LoadScoreMaps"),
+    dict(type="mmwood.LoadSemanticMask"),
+    dict(type="PackInputs",
+         algorithm_keys=["gt_sem_seg", "score_maps", "score_classes", "pred_score"],
+         meta_keys={{{{_base_.pack.meta_keys}}}})]))
+test_evaluator = dict(_delete_=True, type="mmwood.SeedMetric", threshold=0.25)
+optim_wrapper = dict(paramwise_cfg=dict(
+    _delete_=True, custom_keys=dict(displacement=dict(lr_mult=10.0))))
+default_hooks = dict(
+    checkpoint_guard=dict(weight="edge_head.weight", per_class=False),
+    displacement_mean=dict(
+        type="mmwood.DisplacementMeanHook", batch_size=2, num_workers=0),
+    pseudo_label=dict(threshold=0.25))
+"""
+
+
+@pytest.fixture
+def irn_config(small_config: Path, score_folder: Path, tmp_path: Path) -> Path:
+    """An IRN over :func:`small_config`'s backbone and :func:`score_folder`'s maps."""
+    path = tmp_path / "irn_config.py"
+    path.write_text(IRN.format(small_config=small_config, scores=score_folder))
     return path

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from mmwood.functional.grouping import group_by_shape
 
-__all__ = ["Features", "extract_features"]
+__all__ = ["Features", "extract_features", "with_pipeline"]
 
 
 class Features(NamedTuple):
@@ -60,7 +60,7 @@ def extract_features(
         The features, in the order of the data set.
     """
     if pipeline is not None:
-        dataset = _with_pipeline(dataset, Compose(pipeline))
+        dataset = with_pipeline(dataset, Compose(pipeline))
     loader = DataLoader(
         dataset,
         batch_size=batch_size,
@@ -106,13 +106,13 @@ def _batch_features(model: BaseModel, batch: dict) -> Tensor:
     return torch.stack(results)
 
 
-def _with_pipeline(dataset: Dataset, pipeline: Compose) -> Dataset:
+def with_pipeline(dataset: Dataset, pipeline: Compose) -> Dataset:
     """The data set, and those it wraps, with another pipeline; images are shared."""
     dataset = copy.copy(dataset)
     if hasattr(dataset, "datasets"):
-        dataset.datasets = [_with_pipeline(d, pipeline) for d in dataset.datasets]
+        dataset.datasets = [with_pipeline(d, pipeline) for d in dataset.datasets]
     elif hasattr(dataset, "dataset"):
-        dataset.dataset = _with_pipeline(dataset.dataset, pipeline)
+        dataset.dataset = with_pipeline(dataset.dataset, pipeline)
     else:
         dataset.pipeline = pipeline
     return dataset

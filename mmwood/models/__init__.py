@@ -1,11 +1,12 @@
 """Registered models.
 
-Losses, decode heads and backbones need mmengine alone. The classifiers need
-mmpretrain, which imports torchvision: where either is absent everything else must
-still work, so their absence is not an error until a config names a classifier.
+Losses need mmengine alone, backbones mmcv also, decode heads mmseg. The classifiers
+need mmpretrain, which imports torchvision: where one is absent everything else must
+still work, so its absence is not an error until a config names what needs it.
 """
 
 from .losses import *  # noqa: F403
+from .relation_networks import *  # noqa: F403
 
 try:
     from .classifiers import *  # noqa: F403

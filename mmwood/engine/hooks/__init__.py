@@ -1,5 +1,6 @@
 from .cam_visualization_hook import CAMVisualizationHook
 from .checkpoint_guard_hook import CheckpointGuardHook
+from .displacement_mean_hook import DisplacementMeanHook
 from .ood_cluster_hook import OoDClusterHook
 from .ood_mining_hook import OoDMiningHook
 from .progress_bar_hook import ProgressBarHook
@@ -8,6 +9,7 @@ from .pseudo_label_hook import PseudoLabelHook
 __all__ = [
     "CAMVisualizationHook",
     "CheckpointGuardHook",
+    "DisplacementMeanHook",
     "OoDClusterHook",
     "OoDMiningHook",
     "ProgressBarHook",

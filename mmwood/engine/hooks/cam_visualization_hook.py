@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from mmwood.files import atomic_write
 from mmwood.functional.cam import seed_from_cam
 from mmwood.registry import HOOKS
+from mmwood.visualization.irn_panel import irn_panel
 from mmwood.visualization.panels import seed_panel
 
 __all__ = ["CAMVisualizationHook"]
@@ -20,6 +21,9 @@ __all__ = ["CAMVisualizationHook"]
 @HOOKS.register_module()
 class CAMVisualizationHook(Hook):
     """Draw image | CAM overlays | seed | ground truth for tested images.
+
+    Of a :class:`mmwood.IRN`, image | CAM overlays | edges | displacements | overlays
+    after the random walk | mask | ground truth.
 
     Args:
         enable: Whether to draw. ``tools/test.py --show-dir`` sets it.
@@ -66,15 +70,29 @@ class CAMVisualizationHook(Hook):
         cam = sample.cam.float().cpu()
         classes = sample.cam_classes.cpu()
         truth = sample.get("gt_sem_seg")
-        panel = seed_panel(
+        label = seed_from_cam(cam, classes, self.threshold).numpy()
+        shared = dict(
             image=picture,
-            cam=cam.numpy(),
             cam_classes=classes.tolist(),
-            seed=seed_from_cam(cam, classes, self.threshold).numpy(),
             truth=None if truth is None else truth.data[0].cpu().numpy(),
             class_names=runner.test_dataloader.dataset.metainfo["classes"],
-            scores=sample.pred_score.cpu().tolist(),
         )
+        if "edge" in sample:
+            panel = irn_panel(
+                cam_before=sample.score_maps.float().cpu().numpy(),
+                cam_after=cam.numpy(),
+                edge=sample.edge.cpu().numpy(),
+                displacement=sample.displacement.cpu().numpy(),
+                label=label,
+                **shared,
+            )
+        else:
+            panel = seed_panel(
+                cam=cam.numpy(),
+                seed=label,
+                scores=sample.pred_score.cpu().tolist(),
+                **shared,
+            )
         name = sample.get("img_id", Path(sample.img_path).stem)
         if self.out_dir is None:
             runner.visualizer.add_image(name.replace("/", "_"), panel, self._seen)

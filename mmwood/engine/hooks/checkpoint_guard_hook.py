@@ -17,15 +17,19 @@ class CheckpointGuardHook(Hook):
     names.
 
     Args:
-        weight: Name of the parameter with one row a class.
+        weight: Name of a parameter that every checkpoint of the model holds.
+        per_class: Whether it has one row a class.
 
     Raises:
         ValueError: The checkpoint's class names or their number differ from the data
             set's, or it is tested without holding ``weight``.
     """
 
-    def __init__(self, weight: str = "head.classifier.weight") -> None:
+    def __init__(
+        self, weight: str = "head.classifier.weight", per_class: bool = True
+    ) -> None:
         self.weight = weight
+        self.per_class = per_class
         self._checkpoint: dict | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -60,7 +64,7 @@ class CheckpointGuardHook(Hook):
                 f"the checkpoint {runner.cfg.load_from} was trained on the classes "
                 f"{tuple(trained)}, the data set has {tuple(classes)}"
             )
-        if rows != len(classes):
+        if self.per_class and rows != len(classes):
             raise ValueError(
                 f"the checkpoint {runner.cfg.load_from} has {rows} classes, the data "
                 f"set has {len(classes)}: {tuple(classes)}"

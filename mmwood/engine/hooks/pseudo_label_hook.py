@@ -4,17 +4,26 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
+from mmwood.coco import encode_mask, merge_instances
 from mmwood.files import file_sha256, remove_leftovers, text_sha256, write_json
 from mmwood.functional.cam import seed_from_cam
 from mmwood.registry import HOOKS
-from mmwood.score_maps import MAPS, ScoreMaps, load_score_maps, save_score_maps
+from mmwood.score_maps import (
+    MAPS,
+    ScoreMaps,
+    load_score_maps,
+    save_score_maps,
+    score_path,
+)
 from mmwood.visualization.palette import save_label_png
 
 __all__ = ["PseudoLabelHook"]
@@ -30,6 +39,7 @@ class PseudoLabelHook(Hook):
           manifest.json          what made the files
           labels/IMAGE_ID.png    palette PNG: 0 background, c + 1 class c
           scores/IMAGE_ID.npz    see mmwood.score_maps
+          instances/IMAGE_ID.json, instances.json    see save_instances
 
     A run that was ended goes on where it was: batches whose files are all there and
     whole are not computed again, and the result is the same to the byte. Metrics
@@ -44,14 +54,22 @@ class PseudoLabelHook(Hook):
     Args:
         out_dir: Folder to write to. None is ``pseudo_labels`` in the work dir.
         threshold: Score of the background. It is part of the manifest.
+        ignore_band: Pixels whose score is less than this far from the background's
+            become 255.
         save_scores: Which maps to keep: 'strided', 'full' or both.
+        save_instances: Whether to write the instances that a :class:`mmwood.IRN`
+            finds (``model.test_cfg.instances``): one file an image, and all of them
+            as COCO annotations with run lengths in ``instances.json``. Fragments of
+            score 0 are left out.
         overwrite: Remove what is in the folder, whichever checkpoint made it, and
             make everything anew. A folder without a manifest is never touched.
 
     Raises:
+        ImportError: ``save_instances`` needs pycocotools.
         ValueError: The folder holds files of another checkpoint, config or class
             list, or files without a manifest; a field has no such value; a
-            distributed sampler repeats images (``round_up``).
+            distributed sampler repeats images (``round_up``); the model finds no
+            instances.
 
     Example:
         >>> default_hooks = dict(
@@ -63,18 +81,27 @@ class PseudoLabelHook(Hook):
         self,
         out_dir: str | None = None,
         threshold: float = 0.15,
+        ignore_band: float = 0.0,
         save_scores: Sequence[str] = (),
+        save_instances: bool = False,
         overwrite: bool = False,
     ) -> None:
         if not 0 <= threshold < 1:
             raise ValueError(f"threshold must be in [0, 1), got {threshold}")
+        if ignore_band < 0:
+            raise ValueError(f"ignore_band must be at least 0, got {ignore_band}")
         unknown = set(save_scores) - set(MAPS)
         if isinstance(save_scores, str) or unknown:
             raise ValueError(
                 f"save_scores must be a list of {MAPS}, got {save_scores!r}"
             )
         self.out_dir = out_dir
+        if save_instances:
+            # A missing package must not wait for the first instance.
+            encode_mask(np.zeros((1, 1), dtype=bool))
         self.threshold = threshold
+        self.ignore_band = ignore_band
+        self.save_instances = save_instances
         self.save_scores = tuple(name for name in MAPS if name in save_scores)
         self.overwrite = overwrite
 
@@ -121,13 +148,19 @@ class PseudoLabelHook(Hook):
                     self._score_path(name),
                     ScoreMaps(classes=classes.numpy(), scores=scores, **maps),
                 )
-            label = seed_from_cam(cam.float(), classes, self.threshold)
+            if self.save_instances:
+                write_json(self._instance_path(name), _instance_part(sample))
+            label = seed_from_cam(
+                cam.float(), classes, self.threshold, self.ignore_band
+            )
             save_label_png(label.numpy(), self._label_path(name))
 
     def after_test(self, runner: Runner) -> None:
         """Say in the manifest that nothing is missing."""
         barrier()
         if is_main_process():
+            if self.save_instances:
+                self._merge_instances(runner.test_loop.dataloader.dataset)
             images = len(runner.test_loop.dataloader.dataset)
             self._manifest.update(complete=True, images=images)
             write_json(self._folder / "manifest.json", self._manifest)
@@ -136,7 +169,22 @@ class PseudoLabelHook(Hook):
         return self._folder / "labels" / f"{name}.png"
 
     def _score_path(self, name: str) -> Path:
-        return self._folder / "scores" / f"{name}.npz"
+        return score_path(self._folder, name)
+
+    def _instance_path(self, name: str) -> Path:
+        return self._folder / "instances" / f"{name}.json"
+
+    def _merge_instances(self, dataset: Dataset) -> None:
+        """All images' instances in one COCO annotation."""
+        names = (_image_id(dataset.get_data_info(i)) for i in range(len(dataset)))
+        parts = (
+            json.loads(self._instance_path(name).read_text(encoding="utf-8"))
+            for name in names
+        )
+        write_json(
+            self._folder / "instances.json",
+            merge_instances(parts, dataset.metainfo["classes"]),
+        )
 
     def _describe(self, runner: Runner) -> dict:
         """What determines the bytes of the files, and what a reader needs to know."""
@@ -156,7 +204,11 @@ class PseudoLabelHook(Hook):
             ),
             scales=_scales(pipeline),
             threshold=self.threshold,
+            ignore_band=self.ignore_band,
             scores=list(self.save_scores),
+            instances=self.save_instances,
+            # The maps that a random walk starts from.
+            input_scores=_input_scores(dataset),
             complete=False,
         )
 
@@ -186,7 +238,7 @@ class PseudoLabelHook(Hook):
 
     def _remove_files(self) -> None:
         """Remove every label and score file of the folder."""
-        for pattern in ("labels/**/*.png", "scores/**/*.npz"):
+        for pattern in ("labels/**/*.png", "scores/**/*.npz", "instances/**/*.json"):
             for path in self._folder.glob(pattern):
                 path.unlink()
 
@@ -242,6 +294,8 @@ class PseudoLabelHook(Hook):
                 image.load()
             if self.save_scores:
                 load_score_maps(self._score_path(name), needs=self.save_scores)
+            if self.save_instances:
+                json.loads(self._instance_path(name).read_text(encoding="utf-8"))
         except (OSError, SyntaxError, ValueError):
             return False
         return True
@@ -260,6 +314,36 @@ class PseudoLabelHook(Hook):
 def _image_id(info) -> str:
     """The name of an image's files: its id, or its file name without the suffix."""
     return info.get("img_id") or Path(info.get("img_path")).stem
+
+
+def _instance_part(sample) -> dict:
+    """What :func:`mmwood.coco.merge_instances` needs to know of an image."""
+    if "instances" not in sample:
+        raise ValueError(
+            "default_hooks.pseudo_label.save_instances: the model finds no instances; "
+            "set model.test_cfg.instances of a mmwood.IRN"
+        )
+    height, width = sample.cam.shape[1:]
+    name = _image_id(sample) + Path(sample.img_path).suffix
+    image = dict(file_name=name, width=width, height=height)
+    instances = [
+        dict(
+            category_id=instance.class_id + 1,
+            score=round(instance.score, 5),
+            segmentation=encode_mask(instance.mask),
+            area=int(instance.mask.sum()),
+            bbox=list(cv2.boundingRect(instance.mask.view(np.uint8))),
+        )
+        for instance in sample.instances
+        if instance.score > 0
+    ]
+    return dict(image=image, instances=instances)
+
+
+def _input_scores(dataset: dict) -> str | None:
+    """SHA-256 of the manifest of the maps that go in, or None without."""
+    folder = dataset.get("score_dir")
+    return folder and file_sha256(Path(folder, "manifest.json"))
 
 
 def _scales(pipeline: list[dict]) -> list[float]:

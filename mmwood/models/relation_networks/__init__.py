@@ -1,0 +1,3 @@
+from .irn import IRN
+
+__all__ = ["IRN"]
