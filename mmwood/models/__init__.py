@@ -9,6 +9,14 @@ from .losses import *  # noqa: F403
 from .relation_networks import *  # noqa: F403
 
 try:
+    from .backbones import *  # noqa: F403
+    from .decode_heads import *  # noqa: F403
+except ImportError as error:
+    # mmseg imports ftfy and regex, but not every release of it installs them.
+    if (error.name or "").split(".")[0] not in ("mmcv", "mmseg", "ftfy", "regex"):
+        raise
+
+try:
     from .classifiers import *  # noqa: F403
     from .heads import *  # noqa: F403
 except ImportError as error:
