@@ -1,3 +1,4 @@
+from .ia_iou_metric import IAIoUMetric
 from .seed_metric import SeedMetric
 
-__all__ = ["SeedMetric"]
+__all__ = ["IAIoUMetric", "SeedMetric"]

@@ -1,0 +1,420 @@
+"""Instance-aware mIoU of semantic segmentation, in all and by object size."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mmengine.dist import get_world_size
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from PIL import Image
+from prettytable import PrettyTable
+
+from mmwood.files import write_json
+from mmwood.functional.instance_iou import (
+    check_instance_fields,
+    score_instances,
+    split_instances,
+)
+from mmwood.registry import METRICS
+
+__all__ = ["SIZES", "CocoInstances", "IAIoUMetric"]
+
+#: Names of the size groups, with "all" for the three together.
+SIZES = ("all", "small", "medium", "large")
+_KEYS = dict(zip(SIZES, ("IA-mIoU", "IA_S", "IA_M", "IA_L")))
+
+
+@dataclass
+class Tally:
+    """Scores by class and size.
+
+    Attributes:
+        sums: (C, 3) float64, sums of the instances' IoU.
+        counts: (C, 3) int64, how many instances.
+        images: How many images.
+        disputed: Pixels at which class map and instance map disagree.
+    """
+
+    sums: np.ndarray
+    counts: np.ndarray
+    images: int = 0
+    disputed: int = 0
+
+    @classmethod
+    def zero(cls, classes: int) -> "Tally":
+        return cls(np.zeros((classes, 3)), np.zeros((classes, 3), dtype=np.int64))
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.sums + other.sums,
+            self.counts + other.counts,
+            self.images + other.images,
+            self.disputed + other.disputed,
+        )
+
+    def with_all(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean IoU in percent, NaN for none, and counts: (C, 4), as :data:`SIZES`."""
+        sums, counts = (
+            np.concatenate([part.sum(axis=1, keepdims=True), part], axis=1)
+            for part in (self.sums, self.counts)
+        )
+        with np.errstate(invalid="ignore"):
+            return 100 * sums / counts, counts
+
+
+class CocoInstances:
+    """Instance maps from the polygons and run lengths of a COCO or LVIS file.
+
+    An annotation counts in the pixels of the most frequent class in its mask, whatever
+    its category is called; of two instances of one class a pixel belongs to the
+    smaller. Crowds are void.
+
+    Args:
+        path: The annotation file. Images are found by their file name without folder
+            and suffix.
+
+    Raises:
+        ImportError: pycocotools is missing.
+        FileNotFoundError: There is no such file.
+        ValueError: It is not such JSON, or two images have one name.
+    """
+
+    def __init__(self, path: str) -> None:
+        try:
+            from pycocotools import mask as run_lengths
+        except ImportError as error:
+            raise ImportError(
+                "instance_file needs pycocotools: pip install 'mmwood[coco]'"
+            ) from error
+        self.run_lengths = run_lengths
+        self.path = path
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"instance_file: there is no file {path}")
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            images, annotations = content["images"], content["annotations"]
+            # LVIS names the image by its address only.
+            names = {
+                image["id"]: Path(image.get("file_name") or image["coco_url"]).stem
+                for image in images
+            }
+            self.annotations = {name: [] for name in names.values()}
+            if len(self.annotations) != len(images):
+                raise ValueError("two images have one id or one name")
+            for item in annotations:
+                self.annotations[names[item["image_id"]]].append(
+                    dict(
+                        segmentation=item["segmentation"],
+                        area=item["area"],
+                        crowd=bool(item.get("iscrowd", 0)),
+                    )
+                )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"instance_file: {path} is no COCO annotation of instances "
+                f"({type(error).__name__}: {error})"
+            ) from error
+
+    def __call__(self, name: str, gt: np.ndarray, ignore_index: int) -> np.ndarray:
+        """Draw the instance map of an image.
+
+        Args:
+            name: The image's file name without folder and suffix.
+            gt: Its class map. Shape: (H, W).
+            ignore_index: Void in the class map and in the result.
+
+        Returns:
+            (H, W) int32: 0 for no instance, ``ignore_index``, or another number.
+
+        Raises:
+            ValueError: The file does not list the image, or has it in another size.
+        """
+        if name not in self.annotations:
+            raise ValueError(
+                f"instance_file: {self.path} lists no image of the name {name}"
+            )
+        ids = np.zeros(gt.shape, dtype=np.int32)
+        # Crowds are below, small instances on top.
+        items = sorted(
+            self.annotations[name], key=lambda i: (not i["crowd"], -i["area"])
+        )
+        for number, item in enumerate(items, start=max(0, ignore_index) + 1):
+            mask = self._mask(item["segmentation"], name, gt.shape)
+            labels = gt[mask]
+            labels = labels[labels != ignore_index]
+            if labels.size:
+                own = mask & (gt == np.bincount(labels).argmax())
+                ids[own] = ignore_index if item["crowd"] else number
+        return ids
+
+    def _mask(self, segmentation: list | dict, name: str, size: tuple) -> np.ndarray:
+        if isinstance(segmentation, list):
+            parts = self.run_lengths.frPyObjects(segmentation, *size)
+            segmentation = self.run_lengths.merge(parts)
+        elif isinstance(segmentation["counts"], list):
+            segmentation = self.run_lengths.frPyObjects(
+                segmentation, *segmentation["size"]
+            )
+        mask = self.run_lengths.decode(segmentation).view(bool)
+        if mask.shape != size:
+            raise ValueError(
+                f"instance_file: {self.path} has image {name} with (H, W) = "
+                f"{mask.shape}, its class map has {size}"
+            )
+        return mask
+
+
+@METRICS.register_module()
+class IAIoUMetric(BaseMetric):
+    """Instance-aware mIoU (IA-mIoU), in all and for small, medium and large instances.
+
+    Every ground-truth instance has an IoU of its own with its share of the predicted
+    components (:func:`mmwood.functional.instance_iou.instance_ious`). A class's score
+    is the mean over its instances in the split, IA-mIoU the mean over the classes;
+    ``IA_S``, ``IA_M`` and ``IA_L`` are the same over the instances of one size, over
+    the classes that have any. Source: Mun et al., WACV 2024.
+
+    It stands beside mmseg's ``IoUMetric`` and reads the same: ``pred_sem_seg`` and
+    ``gt_sem_seg``. Instances are, unless one of two fields names a source, the
+    connected components of each class. ``split_instances`` of the same module says
+    what happens where instances and class map disagree: those pixels are void, and
+    the result tells how many they were. Memory does not grow with the images.
+
+    Args:
+        ignore_index: Label of void pixels; void in instance maps, too.
+        background: What label 0 is: ``'image'``, the background of each image is one
+            instance, so that false positives are paid for there; ``'ignore'``, it is
+            not scored; None, a class like any other (ADE20K, and whatever has
+            ``reduce_zero_label=True``).
+        connectivity: Components by 8 neighbours or by 4.
+        size_limits: Pixels of the original image from which on an instance is medium
+            and large.
+        instance_dir: Folder of instance maps, PNGs named as the class maps are: 0 is
+            no instance, ``ignore_index`` is void. Relative to the folder that the
+            class maps' folder is in: ``'SegmentationObject'`` for PASCAL VOC.
+        instance_file: COCO or LVIS annotation file (:class:`CocoInstances`).
+        out: JSON file to write: all scores and numbers of instances.
+        collect_device, prefix: As in ``BaseMetric``.
+
+    Raises:
+        ValueError: A field has a value that it cannot have; a map holds a label
+            outside the classes, or has not the size of the others; an image is not in
+            ``instance_file``.
+        FileNotFoundError: An instance map or ``instance_file`` is missing.
+
+    Example:
+        >>> val_evaluator = [
+        ...     dict(type='IoUMetric', iou_metrics=['mIoU']),
+        ...     dict(type='mmwood.IAIoUMetric', instance_dir='SegmentationObject')]
+    """
+
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        background: str | None = "image",
+        connectivity: int = 8,
+        size_limits: Sequence[int] = (32**2, 96**2),
+        instance_dir: str | None = None,
+        instance_file: str | None = None,
+        out: str | None = None,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        check_instance_fields(background, connectivity)
+        if len(size_limits) != 2 or not 0 < size_limits[0] < size_limits[1]:
+            raise ValueError(
+                "size_limits must be two ascending numbers of pixels, got "
+                f"{size_limits!r}"
+            )
+        if instance_dir is not None and instance_file is not None:
+            raise ValueError("give instance_dir or instance_file, not both")
+        if out is not None and Path(out).suffix != ".json":
+            raise ValueError(f"out must be a .json file, got {out!r}")
+        self.ignore_index = ignore_index
+        self.background = background
+        self.connectivity = connectivity
+        self.size_limits = tuple(size_limits)
+        self.instance_dir = instance_dir
+        self.instance_file = instance_file
+        self.out = out
+        self._coco = None if instance_file is None else CocoInstances(instance_file)
+        # The last image is kept apart: it may be one that the sampler repeated.
+        self._tally: Tally | None = None
+        self._last: Tally | None = None
+        self._size = 0
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Score the instances of a batch.
+
+        Args:
+            data_batch: Not used.
+            data_samples: With ``pred_sem_seg`` and ``gt_sem_seg``, whose ``data`` is
+                (1, H, W), and the metadata that ``PackSegInputs`` gives.
+        """
+        for sample in data_samples:
+            scores = self._score(sample)
+            self._start()
+            self._tally += self._last
+            self._last = scores
+
+    def _start(self) -> None:
+        if self._tally is None:
+            classes = len(self.dataset_meta["classes"])
+            self._tally, self._last = Tally.zero(classes), Tally.zero(classes)
+
+    def _score(self, sample: dict) -> Tally:
+        name = sample.get("img_path")
+        for key in ("pred_sem_seg", "gt_sem_seg"):
+            if key not in sample:
+                raise ValueError(
+                    f"mmwood.IAIoUMetric: {name} has no {key}; expected what mmseg's "
+                    "IoUMetric reads: a segmentor's prediction and a loaded annotation"
+                )
+        if self.background is not None and sample.get("reduce_zero_label"):
+            raise ValueError(
+                "background: with reduce_zero_label=True label 0 is a class; expected "
+                f"background=None, got {self.background!r}"
+            )
+        pred, gt = (
+            sample[key]["data"].squeeze(0).cpu().numpy()
+            for key in ("pred_sem_seg", "gt_sem_seg")
+        )
+        classes = len(self.dataset_meta["classes"])
+        fields = dict(
+            num_classes=classes,
+            ignore_index=self.ignore_index,
+            connectivity=self.connectivity,
+        )
+        try:
+            truth = split_instances(
+                gt, self._instance_map(sample, gt), background=self.background, **fields
+            )
+            ious = score_instances(pred, truth, **fields)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        size = np.digitize(truth.areas, self.size_limits)
+        cell = truth.class_ids * 3 + size
+        sums, counts = (
+            np.bincount(cell, weights, minlength=classes * 3).reshape(classes, 3)
+            for weights in (ious, None)
+        )
+        return Tally(sums, counts, 1, truth.disputed)
+
+    def _instance_map(self, sample: dict, gt: np.ndarray) -> np.ndarray | None:
+        if self._coco is not None:
+            return self._coco(Path(sample["img_path"]).stem, gt, self.ignore_index)
+        if self.instance_dir is None:
+            return None
+        class_map = Path(sample["seg_map_path"])
+        path = Path(class_map.parent.parent, self.instance_dir, class_map.stem + ".png")
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"instance_dir: {class_map} has no instance map {path}"
+            )
+        with Image.open(path) as image:
+            ids = np.array(image)
+        if ids.shape != gt.shape:
+            raise ValueError(
+                f"instance_dir: {path} has shape {ids.shape}, expected the class map's "
+                f"{gt.shape}"
+            )
+        return ids
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Hand this rank's sums over as its one result, then do as usual."""
+        self._start()
+        self.results.append((self._tally, self._last))
+        self._tally = self._last = None
+        self._size = size
+        # One result a rank instead of one an image.
+        return super().evaluate(get_world_size())
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Add up the ranks' sums.
+
+        Returns:
+            ``IA-mIoU``, ``IA_S``, ``IA_M`` and ``IA_L`` in percent, NaN where there is
+            no instance.
+        """
+        # A sampler that gives every rank equally many images repeats some; they are
+        # the last ones of the last ranks.
+        surplus = sum(part.images for pair in results for part in pair) - self._size
+        kept = len(results) - max(0, surplus)
+        total = Tally.zero(len(self.dataset_meta["classes"]))
+        for rank, (tally, last) in enumerate(results):
+            total += tally + last if rank < kept else tally
+        ious, counts = total.with_all()
+        occurs = counts > 0
+        means = np.where(occurs, ious, 0).sum(axis=0) / occurs.sum(axis=0).clip(1)
+        means[~occurs.any(axis=0)] = np.nan
+        metrics = {
+            key: round(float(mean), 2) for key, mean in zip(_KEYS.values(), means)
+        }
+        print_log(self._table(ious, means, counts, total), logger="current")
+        if self.out is not None:
+            write_json(self.out, self._report(ious, means, counts, total))
+        return metrics
+
+    def _source(self) -> str:
+        return self.instance_dir or self.instance_file or "connected components"
+
+    def _table(
+        self, ious: np.ndarray, means: np.ndarray, counts: np.ndarray, total: Tally
+    ) -> str:
+        table = PrettyTable()
+        table.align = "r"
+        names = [*self.dataset_meta["classes"], "mean"]
+        table.add_column("class", names, align="l")
+        for column, (size, key) in enumerate(_KEYS.items()):
+            values = [*ious[:, column], means[column]]
+            table.add_column(
+                "IA-IoU" if size == "all" else key,
+                ["-" if np.isnan(value) else f"{value:.2f}" for value in values],
+            )
+        for column, size in enumerate(SIZES):
+            title = "instances" if size == "all" else size
+            numbers = counts[:, column].tolist()
+            table.add_column(title, [*numbers, sum(numbers)])
+        low, high = self.size_limits
+        text = (
+            f"Instance-aware IoU in percent; instances: {self._source()}; small: below "
+            f"{low} pixels, medium: below {high}"
+        )
+        if total.disputed:
+            text += (
+                f"; {total.disputed} pixels left out where class map and instances "
+                "disagree"
+            )
+        return f"{text}\n{table}"
+
+    def _report(
+        self, ious: np.ndarray, means: np.ndarray, counts: np.ndarray, total: Tally
+    ) -> dict:
+        def by_size(values: np.ndarray) -> dict[str, float | None]:
+            return {
+                size: None if np.isnan(value) else round(float(value), 4)
+                for size, value in zip(SIZES, values)
+            }
+
+        def numbers(values: np.ndarray) -> dict[str, int]:
+            return dict(zip(SIZES, values.tolist()))
+
+        return dict(
+            metric="IA-mIoU",
+            instance_source=self._source(),
+            background=self.background,
+            connectivity=self.connectivity,
+            size_limits=list(self.size_limits),
+            images=total.images,
+            disputed_pixels=total.disputed,
+            iou=by_size(means),
+            instances=numbers(counts.sum(axis=0)),
+            classes={
+                name: dict(iou=by_size(iou), instances=numbers(count))
+                for name, iou, count in zip(self.dataset_meta["classes"], ious, counts)
+            },
+        )

@@ -1,0 +1,379 @@
+"""Intersection over union of every object instance of a label map.
+
+Instance-aware IoU of Mun et al., "Small Objects Matter in Weakly-supervised Semantic
+Segmentation", WACV 2024. A label map knows no instances: its connected components are
+shared among the ground truth's instances by the pixels that they have in common. Only
+counts are needed, so everything comes from one count of the pairs of component and
+instance, and shares stay fractional.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from mmwood.functional.components import connected_components, label_counts
+
+__all__ = [
+    "InstanceIoU",
+    "Instances",
+    "check_instance_fields",
+    "instance_ious",
+    "score_instances",
+    "split_instances",
+]
+
+# What becomes of a pixel that no instance has: no class's, removed, still to be split.
+_NONE, _VOID, _REST = 0, -1, -2
+
+
+class InstanceIoU(NamedTuple):
+    """The score of one ground-truth instance.
+
+    Attributes:
+        class_id: Its class, counted as in the label maps.
+        area: Its ground-truth pixels.
+        iou: Its IoU in [0, 1].
+    """
+
+    class_id: int
+    area: int
+    iou: float
+
+
+class Instances(NamedTuple):
+    """The instances of one ground truth, numbered from 1 to N in no special order.
+
+    Attributes:
+        index: (H, W) int32, the number of each pixel's instance, 0 for none.
+        class_ids: (N,) int64.
+        areas: (N,) int64, their pixels.
+        void: (H, W) bool, the pixels that are removed from the prediction too.
+        disputed: How many of them were removed because class map and instance map
+            disagree.
+    """
+
+    index: np.ndarray
+    class_ids: np.ndarray
+    areas: np.ndarray
+    void: np.ndarray
+    disputed: int
+
+
+def instance_ious(
+    pred: Tensor | np.ndarray,
+    gt: Tensor | np.ndarray,
+    instances: Tensor | np.ndarray | None = None,
+    num_classes: int | None = None,
+    ignore_index: int = 255,
+    background: str | None = "image",
+    *,
+    connectivity: int = 8,
+) -> list[InstanceIoU]:
+    r"""IoU of every ground-truth instance with the prediction's share of it.
+
+    The prediction is split into connected components per class. With :math:`O` a
+    component and :math:`G_t` an instance of its class, that instance receives of it
+
+    .. math:: P_{t,O} = |O \cap G_t|
+        + \Bigl(|O| - \sum_s |O \cap G_s|\Bigr)
+          \frac{|O \cap G_t|}{\sum_s |O \cap G_s|}
+        = |O| \frac{|O \cap G_t|}{\sum_s |O \cap G_s|}
+
+    so that a component that touches one instance belongs to it whole, and one that
+    touches none is in no score. With :math:`I_t = \sum_O |O \cap G_t|`,
+    :math:`IoU_t = I_t / (|G_t| + \sum_O P_{t,O} - I_t)`; an instance that nothing
+    touches scores 0. Source: Mun et al., WACV 2024.
+
+    Ignored pixels are removed from ground truth and prediction before either is
+    split, so they separate what lies on their sides. The instances are those of
+    :func:`split_instances`, which says what ``instances`` and ``background`` do.
+
+    Args:
+        pred: Predicted label map of an integer dtype, any device. ``ignore_index`` in
+            it is no class: what should be there is missed.
+        gt: Ground-truth label map.
+        instances: Instance map, or None for the connected components of ``gt``.
+        num_classes: Labels are 0..num_classes - 1; None allows any. Serves to refuse
+            others only.
+        ignore_index: Label of void pixels.
+        background: ``'image'``, ``'ignore'`` or None.
+        connectivity: 8 (sides and corners) or 4 (sides only).
+
+    Returns:
+        One entry per instance, the classes ascending.
+
+    Raises:
+        ValueError: The maps differ in size, are not two-dimensional or not of an
+            integer dtype, hold a label outside the classes, or a field has a value
+            that it cannot have.
+
+    Shape:
+        - pred, gt, instances: (H, W)
+
+    Example:
+        >>> gt = np.array([[0, 1, 1, 0, 1]])
+        >>> pred = np.array([[0, 1, 1, 1, 1]])
+        >>> [(i.class_id, i.area, round(i.iou, 3)) for i in instance_ious(pred, gt)]
+        [(0, 2, 0.5), (1, 2, 0.75), (1, 1, 0.75)]
+    """
+    fields = dict(
+        num_classes=num_classes, ignore_index=ignore_index, connectivity=connectivity
+    )
+    truth = split_instances(gt, instances, background=background, **fields)
+    ious = score_instances(pred, truth, **fields)
+    columns = (truth.class_ids.tolist(), truth.areas.tolist(), ious.tolist())
+    return sorted(map(InstanceIoU, *columns), key=lambda item: item.class_id)
+
+
+def split_instances(
+    gt: Tensor | np.ndarray,
+    instances: Tensor | np.ndarray | None = None,
+    num_classes: int | None = None,
+    ignore_index: int = 255,
+    background: str | None = "image",
+    *,
+    connectivity: int = 8,
+) -> Instances:
+    """Split a ground truth into the instances that are scored.
+
+    Without an instance map they are the connected components of each class. In one,
+    such as VOC's SegmentationObject, 0 is no instance, ``ignore_index`` is void, and
+    any other value is an instance. Its class is the most frequent one of ``gt`` in its
+    pixels, the smallest of equally frequent ones; an instance that is background there
+    is none. A class without an instance in this image is split into connected
+    components (classes that the annotation does not cover).
+
+    Where the two maps disagree the pixel is void: a label other than that of its
+    instance; no instance, although the label's class has instances in this image.
+
+    Args:
+        gt: Ground-truth label map of an integer dtype, any device.
+        instances: Instance map, or None.
+        num_classes, ignore_index: As for :func:`instance_ious`.
+        background: What label 0 is: ``'image'``, the background of one image is one
+            instance, so that false positives are paid for there; ``'ignore'``, the
+            background is not scored; None, a class like any other (labels made with
+            ``reduce_zero_label=True``).
+        connectivity: 8 or 4.
+
+    Raises:
+        ValueError: As for :func:`instance_ious`.
+
+    Shape:
+        - gt, instances: (H, W)
+    """
+    check_instance_fields(background, connectivity)
+    label = _as_labels(gt, "gt", num_classes, ignore_index)
+    if instances is None:
+        left_out = [ignore_index] if background is None else [0, ignore_index]
+        index, class_ids, _ = connected_components(label, connectivity, left_out)
+        void, disputed = label == ignore_index, 0
+        if background == "image":
+            class_ids = _add_background(index, class_ids, (label == 0) & ~void)
+    else:
+        ids = _as_array(instances, "instances")
+        if ids.shape != label.shape:
+            raise ValueError(
+                f"instances has (H, W) = {ids.shape}, gt has {label.shape}"
+            )
+        if ids.size and ids.min() < 0:
+            raise ValueError(f"instances holds {ids.min()}: expected 0 and above")
+        index, class_ids, disputed = _number(label, ids, ignore_index, background)
+        class_ids = _split_rest(index, class_ids, label, ignore_index, connectivity)
+        void = index == _VOID
+        index[void] = 0
+    areas = np.bincount(index.ravel(), minlength=len(class_ids) + 1)[1:]
+    return Instances(index, class_ids, areas, void, disputed)
+
+
+def score_instances(
+    pred: Tensor | np.ndarray,
+    truth: Instances,
+    num_classes: int | None = None,
+    ignore_index: int = 255,
+    *,
+    connectivity: int = 8,
+) -> np.ndarray:
+    """IoU of each of the instances that :func:`split_instances` gave.
+
+    Args:
+        pred: Predicted label map of an integer dtype, any device.
+        truth: The ground truth's instances.
+        num_classes, ignore_index, connectivity: As they were given to
+            :func:`split_instances`.
+
+    Returns:
+        float64, in the order of ``truth``.
+
+    Raises:
+        ValueError: As for :func:`instance_ious`.
+
+    Shape:
+        - pred: (H, W); output: (N,)
+    """
+    label = _as_labels(pred, "pred", num_classes, ignore_index)
+    if label.shape != truth.index.shape:
+        raise ValueError(f"pred has (H, W) = {label.shape}, gt has {truth.index.shape}")
+    label = np.where(truth.void, label.dtype.type(ignore_index), label)
+    # What no instance's class is touches no instance.
+    left_out = set(label_counts(label)[0]) - set(truth.class_ids) | {ignore_index}
+    parts = connected_components(label, connectivity, left_out)
+    part, instance, overlap = _overlaps(
+        parts.index, len(parts.areas), truth.index, len(truth.areas)
+    )
+    same = parts.class_ids[part] == truth.class_ids[instance]
+    part, instance, overlap = part[same], instance[same], overlap[same]
+    shared = np.bincount(part, overlap, minlength=len(parts.areas))
+    received = parts.areas[part] * overlap / shared[part]
+    hit, received = (
+        np.bincount(instance, values, minlength=len(truth.areas))
+        for values in (overlap, received)
+    )
+    return hit / (truth.areas + received - hit)
+
+
+def check_instance_fields(background: str | None, connectivity: int) -> None:
+    """Refuse values that :func:`instance_ious` cannot use.
+
+    Apart from that function so that a metric can refuse them when it is built.
+
+    Raises:
+        ValueError: If a field has a value that it cannot have; names the field.
+    """
+    if background not in ("image", "ignore", None):
+        raise ValueError(
+            f"background must be 'image', 'ignore' or None, but is {background!r}"
+        )
+    if connectivity not in (4, 8):
+        raise ValueError(f"connectivity must be 4 or 8, but is {connectivity!r}")
+
+
+def _as_array(values: Tensor | np.ndarray, name: str) -> np.ndarray:
+    if isinstance(values, Tensor):
+        # NumPy lacks some of the other dtypes.
+        if values.is_floating_point() or values.is_complex():
+            raise ValueError(f"{name} must be of an integer dtype, not {values.dtype}")
+        values = values.detach().cpu().numpy()
+    array = np.asarray(values)
+    if array.dtype.kind not in "iub":
+        raise ValueError(f"{name} must be of an integer dtype, not {array.dtype}")
+    if array.ndim != 2:
+        raise ValueError(f"{name} must have shape (H, W), but has {array.shape}")
+    return array
+
+
+def _as_labels(
+    values: Tensor | np.ndarray, name: str, num_classes: int | None, ignore_index: int
+) -> np.ndarray:
+    """A checked label map, of uint8 where that is wide enough: it is read often."""
+    array = _as_array(values, name)
+    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    narrow = min(low, ignore_index) >= 0 and max(high, ignore_index) <= 255
+    array = array.astype(np.uint8 if narrow else np.int64, copy=False)
+    limit = high + 1 if num_classes is None else num_classes
+    if low < 0 or high >= limit:
+        wrong = array[((array < 0) | (array >= limit)) & (array != ignore_index)]
+        if wrong.size:
+            allowed = "0 and above" if num_classes is None else f"0..{num_classes - 1}"
+            raise ValueError(
+                f"{name} holds {np.unique(wrong)[:5].tolist()}: expected {allowed}, "
+                f"and {ignore_index} for void pixels"
+            )
+    return array
+
+
+def _add_background(
+    index: np.ndarray, class_ids: np.ndarray, pixels: np.ndarray
+) -> np.ndarray:
+    """Number the background's pixels as one more instance; return the classes."""
+    if not pixels.any():
+        return class_ids
+    np.putmask(index, pixels, len(class_ids) + 1)
+    return np.append(class_ids, 0)
+
+
+def _number(
+    label: np.ndarray, ids: np.ndarray, ignore_index: int, background: str | None
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Instance numbers from an instance map, ``_VOID`` and ``_REST`` among them.
+
+    All is decided on the table of how many pixels have which id and which label.
+
+    Returns:
+        index (H, W) int32, class_ids (N,), and the number of disputed pixels.
+    """
+    # The labels become 0..L - 1 and the ids 0..K - 1: both may be large.
+    labels, label = _compact(label)
+    values, row = _compact(ids)
+    cell = row * len(labels) + label
+    counts = np.bincount(cell.ravel(), minlength=len(values) * len(labels))
+    counts = counts.reshape(len(values), len(labels))
+    void = np.zeros(counts.shape, dtype=bool)
+    void[values == ignore_index] = True
+    void[:, labels == ignore_index] = True
+    votes = np.where(void, 0, counts)
+    winner = votes.argmax(axis=1) if len(labels) else np.zeros(0, dtype=int)
+    is_background = labels == 0 if background is not None else labels < 0
+    objects = np.flatnonzero((values != 0) & votes.any(axis=1))
+    objects = objects[~is_background[winner[objects]]]
+    class_ids = labels[winner[objects]]
+    # What is left has no instance: the background may, another class may not if it
+    # has instances.
+    fate = np.full(counts.shape, _REST, dtype=np.int32)
+    fate[:, np.isin(labels, class_ids)] = _VOID
+    fate[:, is_background] = _NONE if background == "ignore" else len(class_ids) + 1
+    fate[objects] = _VOID
+    fate[objects, winner[objects]] = np.arange(1, len(objects) + 1)
+    disputed = int(votes[fate == _VOID].sum())
+    if votes[fate == len(class_ids) + 1].any():
+        class_ids = np.append(class_ids, 0)
+    fate[void] = _VOID
+    index = fate.ravel()[cell]
+    return index, class_ids, disputed
+
+
+def _compact(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values that occur, ascending, and each pixel's place among them."""
+    values = label_counts(array)[0]
+    if array.dtype == np.uint8:
+        place = np.zeros(256, dtype=np.int64)
+        place[values] = np.arange(len(values))
+        return values, place[array]
+    return values, np.searchsorted(values, array)
+
+
+def _split_rest(
+    index: np.ndarray,
+    class_ids: np.ndarray,
+    label: np.ndarray,
+    ignore_index: int,
+    connectivity: int,
+) -> np.ndarray:
+    """Number the components of the pixels marked ``_REST``; return the classes."""
+    rest = index == _REST
+    if not rest.any():
+        return class_ids
+    label = np.where(rest, label, label.dtype.type(ignore_index))
+    parts = connected_components(label, connectivity, [ignore_index])
+    np.copyto(index, parts.index + len(class_ids), where=rest)
+    return np.append(class_ids, parts.class_ids)
+
+
+def _overlaps(
+    first: np.ndarray, first_count: int, second: np.ndarray, second_count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of numbers, from 0 on, with pixels in common, and how many pixels."""
+    width = second_count + 1
+    # Wide enough: there are no more numbers than pixels.
+    pair = first.astype(np.int64).ravel() * width + second.ravel()
+    # A table of all pairs is fast while it is not larger than the map.
+    if (first_count + 1) * width <= max(first.size, 1 << 16):
+        counts = np.bincount(pair)
+        pairs = np.flatnonzero(counts)
+        counts = counts[pairs]
+    else:
+        pairs, counts = np.unique(pair, return_counts=True)
+    one, other = np.divmod(pairs, width)
+    both = (one > 0) & (other > 0)
+    return one[both] - 1, other[both] - 1, counts[both]

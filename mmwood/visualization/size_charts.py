@@ -1,0 +1,226 @@
+"""Charts of object sizes: what a data set has of each, and how runs score them."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mmwood.files import atomic_write
+
+__all__ = [
+    "RUN_COLOURS",
+    "SIZE_COLOURS",
+    "SizeScores",
+    "read_size_scores",
+    "save_size_distribution",
+    "save_size_scores",
+]
+
+#: Small, medium and large; small ones are what the figure is about.
+SIZE_COLOURS = dict(small="#d55e00", medium="#b9d3e8", large="#4f8fc0")
+#: Okabe and Ito's colours, which the colour-blind can tell apart.
+RUN_COLOURS = (
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#d55e00",
+    "#7f7f7f",
+    "#000000",
+)
+_TITLES = dict(all="all (IA-mIoU)", small="small", medium="medium", large="large")
+
+
+class SizeScores(NamedTuple):
+    """What :class:`mmwood.IAIoUMetric` wrote of one run.
+
+    Attributes:
+        iou: IA-mIoU in percent by ``all``, ``small``, ``medium`` and ``large``; None
+            where there is no instance.
+        instances: Number of instances by the same.
+        settings: What runs must have in common to be compared.
+    """
+
+    iou: dict[str, float | None]
+    instances: dict[str, int]
+    settings: dict[str, object]
+
+
+def read_size_scores(path: str | os.PathLike) -> SizeScores:
+    """Scores by size from the ``out`` file of :class:`mmwood.IAIoUMetric`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not such a file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no file {path}: expected the out file of mmwood.IAIoUMetric"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        ious = {size: content["iou"][size] for size in _TITLES}
+        instances = {size: int(content["instances"][size]) for size in _TITLES}
+        limits = [int(limit) for limit in content["size_limits"]]
+        return SizeScores(
+            {k: None if iou is None else float(iou) for k, iou in ious.items()},
+            instances,
+            dict(
+                size_limits=limits,
+                background=content["background"],
+                connectivity=content["connectivity"],
+                instances=instances,
+            ),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no out file of mmwood.IAIoUMetric: expected JSON with iou and "
+            f"instances by size ({type(error).__name__}: {error})"
+        ) from error
+
+
+def save_size_distribution(
+    counts: Mapping[str, Sequence[int]], path: Path, title: str, note: str = ""
+) -> None:
+    """Draw the share of small, medium and large instances of each class.
+
+    Stacked bars (figures 1b and 6 of Mun et al., WACV 2024), the class with the
+    largest share of small instances at the top, all classes together below.
+
+    Args:
+        counts: Numbers of small, medium and large instances by class; classes without
+            any have no bar.
+        path: The PNG file to write.
+        title, note: Two lines above.
+
+    Raises:
+        ValueError: No class has an instance.
+    """
+    rows = [(name, values) for name, values in counts.items() if sum(values)]
+    if not rows:
+        raise ValueError("no class has an instance")
+    rows.sort(key=lambda row: (-row[1][0] / sum(row[1]), -row[1][1] / sum(row[1])))
+    rows.append(("all classes", [sum(column) for column in zip(*counts.values())]))
+    # The line of all classes stands apart.
+    places = [*range(len(rows) - 1), len(rows) - 0.5]
+    figure = _figure(7.2, 1.5 + 0.27 * len(rows))
+    axes = figure.add_subplot()
+    lefts = [0.0] * len(rows)
+    for column, (size, colour) in enumerate(SIZE_COLOURS.items()):
+        shares = [100 * values[column] / sum(values) for _, values in rows]
+        axes.barh(places, shares, left=lefts, color=colour, height=0.78, label=size)
+        for place, left, share, (_, values) in zip(places, lefts, shares, rows):
+            # A narrower segment has no room for its number.
+            if share >= 1.4 + 1.6 * len(str(values[column])):
+                axes.text(
+                    *(left + share / 2, place, str(values[column])),
+                    ha="center",
+                    va="center_baseline",
+                    fontsize=8,
+                    color="black" if size == "medium" else "white",
+                )
+        lefts = [left + share for left, share in zip(lefts, shares)]
+    for place, (_, values) in zip(places, rows):
+        axes.text(
+            *(1.09, place, f"{sum(values):,}"),
+            transform=axes.get_yaxis_transform(),
+            ha="right",
+            va="center_baseline",
+            fontsize=8,
+        )
+    axes.text(
+        *(1.09, -0.9, "instances"),
+        transform=axes.get_yaxis_transform(),
+        ha="right",
+        fontsize=8,
+    )
+    axes.set_yticks(places, [name for name, _ in rows])
+    axes.set_ylim(places[-1] + 0.6, -0.6)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("share of the instances in percent (numbers: instances)")
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        fontsize=8,
+        frameon=False,
+    )
+    _title(figure, title, note)
+    _save(figure, path)
+
+
+def save_size_scores(
+    runs: Mapping[str, SizeScores], path: Path, note: str = ""
+) -> None:
+    """Draw IA-mIoU in all and by size of several runs side by side.
+
+    Args:
+        runs: Scores by the name of the run; at most ``len(RUN_COLOURS)``.
+        path: The PNG file to write.
+        note: A line below the title.
+    """
+    figure = _figure(max(6.4, 1.4 + 1.7 * len(runs)), 4.2)
+    axes = figure.add_subplot()
+    width = 0.8 / len(runs)
+    for number, (name, scores) in enumerate(runs.items()):
+        offset = (number - (len(runs) - 1) / 2) * width
+        for place, iou in enumerate(scores.iou.values()):
+            axes.bar(
+                place + offset,
+                0 if iou is None else iou,
+                width=0.92 * width,
+                color=RUN_COLOURS[number],
+                label=None if place else name,
+            )
+            axes.annotate(
+                "–" if iou is None else f"{iou:.1f}",
+                (place + offset, iou or 0),
+                xytext=(0, 2),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
+    instances = next(iter(runs.values())).instances
+    labels = [f"{title}\n{instances[k]:,} instances" for k, title in _TITLES.items()]
+    axes.set_xticks(range(len(labels)), labels)
+    axes.axvline(0.5, color="black", linewidth=0.6, linestyle=":")
+    axes.set_ylabel("instance-aware mIoU in percent")
+    axes.margins(y=0.1)
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y", alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="x", length=0)
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=min(len(runs), 4),
+        fontsize=8,
+        frameon=False,
+    )
+    _title(figure, "Instance-aware mIoU by object size", note)
+    _save(figure, path)
+
+
+def _title(figure: Figure, title: str, note: str) -> None:
+    figure.suptitle(title + (f"\n{note}" if note else ""), fontsize=10)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure of so many inches that needs no display."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=120)
