@@ -5,16 +5,21 @@
 #       --work-dir work_dirs/cam_mini-voc \
 #       --cfg-options default_hooks.pseudo_label.save_scores=[strided,full]
 #   tools/make_affinity_labels.py configs/irn/efficientnet-lite0_irn_mini-voc.py
-_base_ = "../classification/efficientnet-lite0_mini-voc.py"
+_base_ = [
+    "../_base_/datasets/mini_voc.py",
+    "../_base_/schedule_irn.py",
+    "../_base_/default_runtime.py",
+]
 
 classifier = "work_dirs/efficientnet-lite0_wood_mini-voc/epoch_1.pth"
 scores = dict(
     score_dir="work_dirs/cam_mini-voc/pseudo_labels", score_checkpoint=classifier
 )
 model = dict(
-    _delete_=True,
     type="mmwood.IRN",
-    data_preprocessor={{_base_.model.data_preprocessor}},
+    data_preprocessor=dict(
+        mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5], to_rgb=True
+    ),
     backbone=dict(
         type="TIMMBackbone",
         model_name="tf_efficientnet_lite0",
@@ -52,42 +57,13 @@ train_pipeline = [
 train_dataloader = dict(
     dataset=dict(**scores, pipeline=train_pipeline),
 )
-test_pipeline = [
-    dict(type="mmwood.LoadImage"),
-    dict(type="mmwood.LoadScoreMaps"),
-    dict(type="mmwood.LoadSemanticMask", optional=True),
-    dict(
-        type="PackInputs",
-        algorithm_keys=["gt_sem_seg", "score_maps", "score_classes", "pred_score"],
-        meta_keys={{_base_.pack.meta_keys}},
-    ),
-]
-test_dataloader = dict(batch_size=4, dataset=dict(**scores, pipeline=test_pipeline))
-test_evaluator = dict(_delete_=True, type="mmwood.SeedMetric", threshold=0.25)
+test_dataloader = dict(
+    batch_size=4, dataset=dict(**scores, pipeline={{_base_.irn_pipeline}})
+)
+test_evaluator = [dict(type="mmwood.SeedMetric", threshold=0.25)]
 val_dataloader = None
 val_evaluator = None
-val_cfg = None
 tta_model = None
-
-train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=3)
-param_scheduler = [
-    dict(
-        type="PolyLR",
-        power=0.9,
-        eta_min=0.0,
-        begin=0,
-        end=3,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    )
-]
-# IRN's program runs SGD with next to no momentum at ten times these rates.
-optim_wrapper = dict(
-    optimizer=dict(lr=0.01),
-    paramwise_cfg=dict(
-        _delete_=True, custom_keys=dict(displacement=dict(lr_mult=10.0))
-    ),
-)
 default_hooks = dict(
     checkpoint_guard=dict(weight="edge_head.weight", per_class=False),
     displacement_mean=dict(type="mmwood.DisplacementMeanHook"),

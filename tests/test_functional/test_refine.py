@@ -1,4 +1,5 @@
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -14,6 +15,10 @@ from mmwood.functional.refine import (
     refine_settings,
 )
 
+needs_crf = pytest.mark.skipif(
+    find_spec("pydensecrf") is None,
+    reason='no dense CRF here: pip install "mmwood[crf]" needs a C++ compiler',
+)
 DEEPLAB = dict(gaussian_sxy=1, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4)
 #: A CRF whose pixels depend weakly on each other, so that it is well conditioned.
 MILD = dict(iterations=2, gaussian_compat=1, bilateral_srgb=20, bilateral_compat=1)
@@ -75,6 +80,7 @@ def label_probs(label, n, gt_prob):
 
 
 # The library filters on a lattice: its result is an approximation.
+@needs_crf
 @pytest.mark.parametrize("gt_prob", [0.7, 0.5])
 def test_dense_crf_equals_all_pairs(gt_prob):
     image, _, label = coloured_image()
@@ -92,6 +98,7 @@ def test_dense_crf_equals_all_pairs(gt_prob):
     assert np.abs(slow_crf(image, probs, iterations=0) - expected).max() > 0.1
 
 
+@needs_crf
 @pytest.mark.parametrize("constants", [{}, DEEPLAB])
 def test_dense_crf_repairs_labels_as_all_pairs_do(constants):
     image, truth, label = coloured_image()
@@ -103,6 +110,7 @@ def test_dense_crf_repairs_labels_as_all_pairs_do(constants):
     assert (found.argmax(axis=0) != truth).mean() < 0.02
 
 
+@needs_crf
 def test_dense_crf_of_certain_probabilities_is_finite():
     image, truth, _ = coloured_image()
     certain = (truth == np.arange(4)[:, None, None]).astype(np.float64)
@@ -112,6 +120,7 @@ def test_dense_crf_of_certain_probabilities_is_finite():
     assert found[3].max() < 1e-3
 
 
+@needs_crf
 def test_dense_crf_of_one_label_and_of_views():
     image, _, label = coloured_image()
     np.testing.assert_array_equal(
@@ -296,8 +305,8 @@ def slow_refine(image, label, n, method, **options):
     "refine",
     [
         dict(method=None),
-        dict(method="crf"),
-        dict(method="crf", **DEEPLAB),
+        pytest.param(dict(method="crf"), marks=needs_crf),
+        pytest.param(dict(method="crf", **DEEPLAB), marks=needs_crf),
         dict(method="pamr", iterations=2, dilations=[1, 3]),
     ],
 )
@@ -366,7 +375,12 @@ def slow_affinity_label(image, cam, classes, foreground, background, refine):
 
 
 @pytest.mark.parametrize(
-    "refine", [dict(method=None), dict(method="pamr", iterations=2), dict(method="crf")]
+    "refine",
+    [
+        dict(method=None),
+        dict(method="pamr", iterations=2),
+        pytest.param(dict(method="crf"), marks=needs_crf),
+    ],
 )
 @pytest.mark.parametrize("thresholds", [(0.3, 0.05), (0.3, 0.3), (0.5, 0)])
 @pytest.mark.parametrize("classes", [[4, 253], [0], []])

@@ -1,6 +1,7 @@
 import json
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,10 @@ from mmwood.registry import TRANSFORMS
 from mmwood.score_maps import ScoreMaps, save_score_maps, score_path
 from mmwood.visualization.palette import save_label_png
 
+needs_crf = pytest.mark.skipif(
+    find_spec("pydensecrf") is None,
+    reason='no dense CRF here: pip install "mmwood[crf]" needs a C++ compiler',
+)
 CLASSES = ["disc", "square", "stripe"]
 PAMR = dict(method="pamr", iterations=2)
 
@@ -66,7 +71,9 @@ def bilinear_by_4(maps, height, width):
     return result
 
 
-@pytest.mark.parametrize("refine", [None, PAMR, dict(method="crf")])
+@pytest.mark.parametrize(
+    "refine", [None, PAMR, pytest.param(dict(method="crf"), marks=needs_crf)]
+)
 def test_label_is_that_of_the_maps_and_the_rgb_image(sample, refine):
     results, rgb, maps = sample
     classes = [1, 2]
@@ -82,6 +89,7 @@ def test_label_is_that_of_the_maps_and_the_rgb_image(sample, refine):
     assert {2, 3} <= set(np.unique(expected))
 
 
+@needs_crf
 def test_defaults_are_irns(sample):
     results, rgb, maps = sample
     found = AffinityLabel()(dict(results))["gt_seg_map"]

@@ -1,0 +1,76 @@
+# The demo's IRN: pseudo masks from the maps of the demo's W-OoD classifier.
+_base_ = [
+    "../_base_/datasets/context_shapes.py",
+    "../_base_/schedule_irn.py",
+    "../_base_/default_runtime.py",
+]
+
+classifier = "work_dirs/demo/wood/epoch_10.pth"
+scores = dict(
+    score_dir="work_dirs/demo/seeds_wood/pseudo_labels", score_checkpoint=classifier
+)
+model = dict(
+    type="mmwood.IRN",
+    data_preprocessor=dict(
+        mean=[127.5, 127.5, 127.5], std=[63.75, 63.75, 63.75], to_rgb=True
+    ),
+    backbone=dict(
+        type="ResNet",
+        depth=18,
+        stem_channels=16,
+        base_channels=16,
+        strides=(1, 2, 1, 1),
+        init_cfg=dict(type="Pretrained", checkpoint=classifier, prefix="backbone."),
+    ),
+    levels=["maxpool", "layer1", "layer2", "layer3", "layer4"],
+    in_channels=[16, 16, 32, 64, 128],
+    # The images are small, and so are their objects.
+    radius=5,
+    test_cfg=dict(pad_to=112),
+)
+
+train_pipeline = [
+    dict(type="mmwood.LoadImage"),
+    # PAMR needs no compiler, and the images are so small that it need not be run
+    # beforehand (tools/make_affinity_labels.py).
+    dict(
+        type="mmwood.AffinityLabel",
+        foreground=0.45,
+        background=0.2,
+        refine=dict(method="pamr"),
+        maps="strided",
+    ),
+    dict(
+        type="RandomResize", scale=(128, 128), ratio_range=(0.7, 1.4), keep_ratio=True
+    ),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="mmseg.RandomCrop", crop_size=(112, 112)),
+    dict(type="Pad", size=(112, 112), pad_val=dict(img=(127.5, 127.5, 127.5), seg=255)),
+    dict(type="PackInputs", algorithm_keys=["gt_seg_map"]),
+]
+train_dataloader = dict(dataset=dict(**scores, pipeline=train_pipeline))
+test_dataloader = dict(dataset=dict(**scores, pipeline={{_base_.irn_pipeline}}))
+test_evaluator = [dict(type="mmwood.SeedMetric", threshold=0.25)]
+val_dataloader = None
+val_evaluator = None
+tta_model = None
+
+epochs = 4
+train_cfg = dict(max_epochs=epochs)
+param_scheduler = [
+    dict(
+        type="PolyLR",
+        power=0.9,
+        eta_min=0.0,
+        begin=0,
+        end=epochs,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    )
+]
+default_hooks = dict(
+    checkpoint_guard=dict(weight="edge_head.weight", per_class=False),
+    displacement_mean=dict(type="mmwood.DisplacementMeanHook"),
+    pseudo_label=dict(threshold=0.25),
+    visualization=dict(threshold=0.25),
+)

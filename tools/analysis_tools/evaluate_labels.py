@@ -1,0 +1,138 @@
+#!/usr/bin/env python
+"""Quality of folders of label maps against masks: seeds, refined seeds, pseudo masks.
+
+A pixel that a label map leaves open (255) counts as no class: it lowers the recall
+and the IoU of its true class.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from prettytable import PrettyTable
+from tqdm import tqdm
+
+from mmwood.evaluation.seed_metric import SeedScores
+from mmwood.files import write_json
+
+VOID = 255
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        metavar="NAME=FOLDER",
+        help="what to call it, and a folder of label PNGs (or one with labels/ in it)",
+    )
+    parser.add_argument("--masks", type=Path, required=True, help="folder of the masks")
+    parser.add_argument(
+        "--list", type=Path, help="list of image ids (default: those of each folder)"
+    )
+    parser.add_argument(
+        "--classes",
+        type=int,
+        default=20,
+        help="number of classes without background (default: 20)",
+    )
+    parser.add_argument("--out", type=Path, help="JSON to write the numbers to")
+    return parser.parse_args()
+
+
+def read(path: Path) -> np.ndarray:
+    """A label map; (H, W) uint8."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no label map {path}")
+    with Image.open(path) as image:
+        label = np.array(image)
+    if label.ndim != 2:
+        raise ValueError(f"{path} is not a label map: its shape is {label.shape}")
+    return label
+
+
+def count(folder: Path, masks: Path, ids: Sequence[str], classes: int) -> np.ndarray:
+    """Pixels by true and given label, 255 in the last column; (C + 1, C + 2)."""
+    counts = np.zeros((classes + 1) * (classes + 2), dtype=np.int64)
+    for image_id in tqdm(ids, desc=folder.name, disable=None):
+        label, truth = (read(root / f"{image_id}.png") for root in (folder, masks))
+        if label.shape != truth.shape:
+            raise ValueError(
+                f"{folder / image_id}.png has (H, W) = {label.shape}, its mask "
+                f"{truth.shape}"
+            )
+        valid = truth != VOID
+        label, truth = label[valid], truth[valid].astype(np.int64)
+        for name, values in ((masks, truth), (folder, label[label != VOID])):
+            if values.size and values.max() > classes:
+                raise ValueError(
+                    f"{name / image_id}.png holds {values.max()}; with {classes} "
+                    f"classes it may hold 0..{classes} and {VOID}"
+                )
+        label = np.where(label == VOID, classes + 1, label)
+        counts += np.bincount(truth * (classes + 2) + label, minlength=counts.size)
+    return counts.reshape(classes + 1, classes + 2)
+
+
+def score(counts: np.ndarray) -> dict[str, float]:
+    """Scores as mmwood.SeedMetric has them, and the share of open pixels."""
+    classes = len(counts)
+    # An open pixel is a label of its own that no pixel truly has.
+    square = np.zeros((1, classes + 1, classes + 1))
+    square[0, :classes] = counts
+    scores = SeedScores(square)
+    mean = {
+        name: float(np.nanmean(values[0, :classes]))
+        for name, values in (
+            ("mIoU", scores.iou),
+            ("precision", scores.class_precision),
+            ("recall", scores.class_recall),
+        )
+    }
+    total = mean["precision"] + mean["recall"]
+    mean["F1"] = 2 * mean["precision"] * mean["recall"] / total if total else 0.0
+    mean["open"] = float(counts[:, -1].sum() / counts.sum())
+    return {name: round(100 * value, 3) for name, value in mean.items()}
+
+
+def main() -> None:
+    args = parse_args()
+    wrong = [folder for folder in args.folders if "=" not in folder]
+    if wrong:
+        sys.exit(f"expected NAME=FOLDER, got {wrong[0]!r}")
+    results = {}
+    try:
+        for name, folder in (item.split("=", 1) for item in args.folders):
+            folder = Path(folder)
+            if (folder / "labels").is_dir():
+                folder = folder / "labels"
+            if args.list is not None:
+                ids = args.list.read_text().split()
+            else:
+                ids = sorted(
+                    str(path.relative_to(folder).with_suffix(""))
+                    for path in folder.rglob("*.png")
+                )
+            if not ids:
+                raise ValueError(f"{args.list or folder} names no label map")
+            results[name] = score(count(folder, args.masks, ids, args.classes))
+            results[name]["images"] = len(ids)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    columns = ("mIoU", "precision", "recall", "F1", "open", "images")
+    table = PrettyTable(["labels", *columns])
+    table.align = "r"
+    table.align["labels"] = "l"
+    for name, result in results.items():
+        values = [f"{result[column]:.1f}" for column in columns[:-1]]
+        table.add_row([name, *values, result["images"]])
+    print(table)
+    if args.out is not None:
+        write_json(args.out, results)
+
+
+if __name__ == "__main__":
+    main()
