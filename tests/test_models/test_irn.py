@@ -138,6 +138,7 @@ def test_prediction_step_by_step(classes):
         full = full / (full.max() + 1e-5)
     torch.testing.assert_close(found.cam, full, rtol=1e-5, atol=1e-6)
     assert found.cam.shape == (len(classes), 37, 50)
+    assert found.cam_strided.shape == (len(classes), 10, 13)
     assert torch.equal(found.cam_classes, given.score_classes)
 
 
@@ -384,7 +385,19 @@ def test_sample_without_maps():
         build().test_step(data)
 
 
-def test_resized_input():
-    data = dict(inputs=[torch.zeros(3, 80, 90).byte()], data_samples=[sample(40, 45)])
-    with pytest.raises(ValueError, match="test pipeline must not resize"):
-        build().test_step(data)
+def test_enlarged_input():
+    """Maps go to the larger grid; predictions come back to the image's size."""
+    model = build(test_cfg=dict(cam_dtype="float32", instances=dict(background=0.2)))
+    given = sample(40, 45, (0, 1))
+    image = torch.randint(0, 255, (3, 80, 90), dtype=torch.uint8)
+    found = model.test_step(dict(inputs=[image], data_samples=[given.clone()]))[0]
+    assert found.edge.shape == (20, 23)
+    maps = F.interpolate(
+        given.score_maps.float()[None], size=(20, 23), mode="bilinear"
+    )[0]
+    walked = random_walk(maps, found.edge)
+    full = F.interpolate(walked[None], scale_factor=4, mode="bilinear")[..., :80, :90]
+    full = F.interpolate(full, size=(40, 45), mode="bilinear")[0]
+    torch.testing.assert_close(found.cam, full / full.max(), rtol=1e-3, atol=1e-4)
+    assert found.cam_strided.shape == (2, 10, 12)
+    assert all(instance.mask.shape == (40, 45) for instance in found.instances)

@@ -44,6 +44,10 @@ class IRN(BaseModel):
     :class:`mmwood.PseudoLabelHook` makes pseudo masks of it, as it makes seeds of a
     classifier's; :class:`mmwood.SeedMetric` measures them at every threshold.
 
+    The published constants are for images with a long side of 500. Smaller ones
+    should be enlarged in both pipelines (``Resize``): the maps are taken along, and
+    predictions are at the size of the original image.
+
     Args:
         backbone: Config of a backbone of MMPretrain, MMSegmentation or timm. It is
             frozen and stays in evaluation mode. To begin with the classifier's:
@@ -73,8 +77,7 @@ class IRN(BaseModel):
 
     Raises:
         ValueError: There are not five levels, or they have other channels; a field of
-            ``test_cfg`` is unknown; an image has no score maps, or some of another
-            size.
+            ``test_cfg`` is unknown; an image has no score maps.
 
     Example:
         >>> model = dict(
@@ -225,15 +228,13 @@ class IRN(BaseModel):
     ) -> list[BaseDataElement]:
         """Edges, displacements and the maps after the walk, of images of one size."""
         size = tuple(inputs.shape[2:])
-        grid = strided_size(size)
-        for sample in data_samples:
-            self._check_maps(sample, size, grid)
         edges, displacements = self.relations(inputs, flip=True)
         cams = []
         for sample, displacement in zip(data_samples, displacements):
-            cam = sample.score_maps.to(inputs.device).float()
+            cam = self._maps(sample).to(inputs.device).float()
+            cam = _resize(cam[:, None], displacement.shape[1:])
             cam = cam ** self.test_cfg["cam_power"]
-            cams.append(cam[:, None] * self._groups(displacement))
+            cams.append(cam * self._groups(displacement))
         walked: list[Tensor | None] = [None] * len(cams)
         for indices in group_by_shape(cams):
             # Images with equally many maps walk together.
@@ -248,19 +249,19 @@ class IRN(BaseModel):
                 walked[index] = maps.view(cams[index].shape)
         dtype = getattr(torch, self.test_cfg["cam_dtype"])
         for index, sample in enumerate(data_samples):
+            original = tuple(sample.ori_shape[:2])
             # A walk is linear: that of the whole map is the sum of its groups'.
-            grid_maps = walked[index].sum(dim=1)
-            full = _normalised(_enlarge(grid_maps, size))
+            whole = walked[index].sum(dim=1, keepdim=True)
+            full = _normalised(_enlarge(whole, size, original)[:, 0])
             sample.set_field(full.to(dtype), "cam", dtype=Tensor)
-            strided = _normalised(grid_maps)
+            strided = _normalised(_resize(whole, strided_size(original))[:, 0])
             sample.set_field(strided.to(dtype), "cam_strided", dtype=Tensor)
             sample.set_field(sample.score_classes, "cam_classes", dtype=Tensor)
             sample.set_field(edges[index], "edge", dtype=Tensor)
             sample.set_field(displacements[index], "displacement", dtype=Tensor)
             if self.test_cfg["instances"] is not None:
-                maps = _enlarge(walked[index].flatten(0, 1), size)
                 found = detect_instances(
-                    _normalised(maps).view(*walked[index].shape[:2], *size),
+                    _normalised(_enlarge(walked[index], size, original)),
                     sample.score_classes,
                     background=self.test_cfg["instances"]["background"],
                     min_fraction=self.test_cfg["instances"]["min_fraction"],
@@ -362,21 +363,14 @@ class IRN(BaseModel):
             )
 
     @staticmethod
-    def _check_maps(
-        sample: BaseDataElement, size: tuple[int, int], grid: tuple[int, int]
-    ) -> None:
+    def _maps(sample: BaseDataElement) -> Tensor:
         if "score_maps" not in sample:
             raise ValueError(
                 f"{sample.get('img_path')} has no score maps: the test pipeline must "
                 "load them (mmwood.LoadScoreMaps) and pack them (PackInputs("
                 "algorithm_keys=('score_maps', 'score_classes', 'pred_score')))"
             )
-        if tuple(sample.score_maps.shape[1:]) != grid:
-            raise ValueError(
-                f"the score maps of {sample.get('img_path')} have (h, w) = "
-                f"{tuple(sample.score_maps.shape[1:])}, but the input of (H, W) = "
-                f"{size} has the grid {grid}: the test pipeline must not resize"
-            )
+        return sample.score_maps
 
 
 def _options(field: str, given: dict | None, defaults: dict) -> dict:
@@ -401,13 +395,13 @@ def _resize(features: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
 
 
-def _enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps of the stride-4 grid at the image's size: each cell is 4 by 4 pixels."""
-    full = F.interpolate(
-        maps[:, None], scale_factor=4, mode="bilinear", align_corners=False
-    )
-    # The last cells may reach out of the image.
-    return full[:, 0, : size[0], : size[1]]
+def _enlarge(maps: Tensor, size: tuple[int, int], original: tuple[int, int]) -> Tensor:
+    """Maps (n, m, h, w) of the stride-4 grid of an input at its original's size."""
+    if not maps.numel():
+        return maps.new_zeros(*maps.shape[:2], *original)
+    # Each cell is 4 by 4 pixels of the input; the last cells may reach out of it.
+    full = F.interpolate(maps, scale_factor=4, mode="bilinear", align_corners=False)
+    return _resize(full[:, :, : size[0], : size[1]], original)
 
 
 def _normalised(maps: Tensor) -> Tensor:
