@@ -1,6 +1,7 @@
 from .cam_visualization_hook import CAMVisualizationHook
 from .checkpoint_guard_hook import CheckpointGuardHook
 from .displacement_mean_hook import DisplacementMeanHook
+from .ewc_hook import EWCHook
 from .ood_cluster_hook import OoDClusterHook
 from .ood_mining_hook import OoDMiningHook
 from .progress_bar_hook import ProgressBarHook
@@ -10,6 +11,7 @@ __all__ = [
     "CAMVisualizationHook",
     "CheckpointGuardHook",
     "DisplacementMeanHook",
+    "EWCHook",
     "OoDClusterHook",
     "OoDMiningHook",
     "ProgressBarHook",

@@ -62,6 +62,11 @@ class SizeBalancedCELoss(nn.Module):
         loss_name: Name of the loss in the log; must contain 'loss', since mmengine
             adds up the entries that do. Defaults to 'loss_sbce'.
 
+    Attributes:
+        size_balanced: Where it is set to False, every pixel weighs 1: plain
+            cross-entropy, as in the first task of :class:`mmwood.EWCHook`. It is True
+            at first, and no part of a checkpoint.
+
     Raises:
         ValueError: If a field has a value that it cannot have; names the field.
 
@@ -101,6 +106,7 @@ class SizeBalancedCELoss(nn.Module):
         self.reduction = reduction
         self.loss_weight = loss_weight
         self._loss_name = loss_name
+        self.size_balanced = True
 
     @property
     def loss_name(self) -> str:
@@ -155,16 +161,17 @@ class SizeBalancedCELoss(nn.Module):
         # be known of it is taken from there, without a further wait for a GPU.
         host_label = label.detach().cpu()
         counts = self._class_counts(host_label, cls_score.shape[1], ignore_index)
-        sizes = size_weights(
-            host_label,
-            self.limit,
-            ignore_index,
-            self.background,
-            connectivity=self.connectivity,
-            reference=self.reference,
-        )
         loss = self._pixel_cross_entropy(cls_score, label, ignore_index)
-        loss = loss * sizes.to(loss.device)
+        if self.size_balanced:
+            sizes = size_weights(
+                host_label,
+                self.limit,
+                ignore_index,
+                self.background,
+                connectivity=self.connectivity,
+                reference=self.reference,
+            )
+            loss = loss * sizes.to(loss.device)
         if weight is not None:
             loss = loss * weight.to(loss.dtype)
         if reduction == "sum":

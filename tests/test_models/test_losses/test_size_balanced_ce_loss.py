@@ -109,6 +109,25 @@ class TestValue:
             expected.sum() / divisor, rel=1e-5
         )
 
+    @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+    def test_plain_and_size_balanced_again(self, reduction):
+        logits, label = batch()
+        fields = {"avg_non_ignore": True, "loss_weight": 0.4}
+        call = {"ignore_index": 255, "reduction_override": reduction}
+        ours = SizeBalancedCELoss(**fields)
+        balanced = ours(logits, label, **call)
+        ours.size_balanced = False
+        plain = ours(logits, label, **call)
+        torch.testing.assert_close(
+            plain, CrossEntropyLoss(**fields)(logits, label, **call)
+        )
+        with pytest.raises(ValueError, match="label has the values"):
+            ours(logits, label + C)
+        ours.size_balanced = True
+        assert torch.equal(ours(logits, label, **call), balanced)
+        assert not torch.allclose(plain, balanced)
+        assert not ours.state_dict()
+
     def test_weight_and_avg_factor(self):
         logits, label = batch()
         weight = torch.rand(label.shape)

@@ -1,0 +1,173 @@
+"""The Fisher information of a model's loss over a data set, by one process or many."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from mmengine.dataset import DefaultSampler
+from mmengine.dist import (
+    all_reduce,
+    broadcast,
+    broadcast_object_list,
+    get_world_size,
+    is_main_process,
+)
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from mmwood.functional.ewc import squared_gradient_sums
+
+__all__ = ["measure_fisher", "set_size_balanced", "size_balanced_losses"]
+
+
+def measure_fisher(
+    model: nn.Module,
+    dataset: Dataset,
+    params: Mapping[str, Tensor],
+    images: int | None = None,
+    seed: int = 0,
+    num_workers: int = 2,
+    collate_fn: Callable | None = None,
+) -> tuple[dict[str, Tensor], int]:
+    """Mean over images of the squared gradient of a model's loss, one image at a time.
+
+    The model is in evaluation mode, its size-balanced losses are plain cross-entropy,
+    and a ``loss_ewc`` does not count; afterwards all is as it was, ``.grad`` and random
+    numbers too. Every process of a distributed job must call it; each works on its
+    share of the images, and all get the whole result.
+
+    Args:
+        model: A model of mmengine's interface, not wrapped.
+        dataset: Of training images; its transforms may be random.
+        params: The parameters by name, as in
+            :func:`mmwood.functional.ewc.fisher_diagonal`.
+        images: Take this many images, evenly chosen; None is all.
+        seed: Random transforms depend on it and the image alone. That of the main
+            process counts.
+        num_workers: Loading processes.
+        collate_fn: That of the training's dataloader.
+
+    Returns:
+        F by name in float32, and the number of images.
+
+    Raises:
+        ValueError: Some gradient is not finite; names the parameter.
+    """
+    seeds = [seed]
+    broadcast_object_list(seeds)
+    count = len(dataset) if images is None else min(images, len(dataset))
+    dataset = _SeededImages(dataset, count, seeds[0])
+    loader = DataLoader(
+        dataset,
+        batch_size=1,
+        # Without rounding up: an image that two processes share would count twice.
+        sampler=DefaultSampler(dataset, shuffle=False, round_up=False),
+        num_workers=num_workers,
+        collate_fn=collate_fn,
+    )
+    # The loader draws a random number too.
+    with _as_measured(model), _seeded(seeds[0]):
+        sums, _ = squared_gradient_sums(_image_losses(model, loader), params)
+    fisher = {}
+    for name, total in sums.items():
+        all_reduce(total)
+        fisher[name] = (total / count).float()
+        if not torch.isfinite(fisher[name]).all():
+            raise ValueError(
+                f"the gradient of {name} is not finite for some image: the training "
+                "has diverged"
+            )
+    return fisher, count
+
+
+def size_balanced_losses(model: nn.Module) -> Iterator[nn.Module]:
+    """Every :class:`mmwood.SizeBalancedCELoss`, or other loss that can be plain."""
+    return (m for m in model.modules() if hasattr(m, "size_balanced"))
+
+
+def set_size_balanced(model: nn.Module, value: bool) -> None:
+    """Make all of them size-balanced, or plain cross-entropy."""
+    for module in size_balanced_losses(model):
+        module.size_balanced = value
+
+
+class _SeededImages(Dataset):
+    """``count`` images of a data set, evenly chosen, random in the same way each time.
+
+    Args:
+        dataset: The data set.
+        count: At most its length.
+        seed: Of all images; each gets its own from it.
+    """
+
+    def __init__(self, dataset: Dataset, count: int, seed: int) -> None:
+        self.dataset = dataset
+        self.count = count
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict:
+        with _seeded(self.seed + 1 + index):
+            return self.dataset[index * len(self.dataset) // self.count]
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the random numbers of the CPU, and put them back afterwards."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    # Not torch.manual_seed, which would seed the GPUs as well.
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+@contextmanager
+def _as_measured(model: nn.Module) -> Iterator[None]:
+    """The network of the checkpoint, in evaluation mode, with task A's loss."""
+    was_training = model.training
+    buffers = list(model.buffers()) if get_world_size() > 1 else []
+    own = [buffer.clone() for buffer in buffers]
+    balanced = [(m, m.size_balanced) for m in size_balanced_losses(model)]
+    # torch's checkpointing of activations cannot give gradients without .grad.
+    checkpointing = [m for m in model.modules() if getattr(m, "with_cp", False)]
+    model.eval()
+    set_size_balanced(model, False)
+    for module in checkpointing:
+        module.with_cp = False
+    # Statistics of batch norm differ between processes; the main one's are saved.
+    for buffer in buffers:
+        broadcast(buffer)
+    try:
+        yield
+    finally:
+        model.train(was_training)
+        for module, value in balanced:
+            module.size_balanced = value
+        for module in checkpointing:
+            module.with_cp = True
+        for buffer, values in zip(buffers, own):
+            buffer.copy_(values)
+
+
+def _image_losses(model: nn.Module, loader: DataLoader) -> Iterator[Tensor]:
+    for batch in tqdm(
+        loader,
+        desc="Fisher information",
+        disable=None if is_main_process() else True,
+    ):
+        # As in training, where images are padded to what the network needs.
+        data = model.data_preprocessor(batch, True)
+        losses = model(**data, mode="loss")
+        losses.pop("loss_ewc", None)
+        yield model.parse_losses(losses)[0]
