@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The main job on the built-in data: seeds from tags, without and with OoD images.
+"""The main job on the built-in data: pseudo masks from tags, with OoD images.
 
 Run it from the root of the repository, as `make demo` does.
 """
@@ -19,7 +19,8 @@ from mmwood.stack import StackError, check_stack
 TOOLS = Path(__file__).resolve().parent
 CONFIGS = TOOLS.parent / "configs/demo"
 DATA = "data/context_shapes"
-RUNS = {"without OoD": "plain", "with OoD": "wood"}
+RUNS = {"seeds without OoD": "plain", "seeds with OoD": "wood"}
+MASKS = "pseudo masks with OoD"
 
 
 def stage(title: str, log: Path, tool: str, *arguments: object) -> None:
@@ -48,10 +49,10 @@ def train(title: str, work: Path, name: str, *options: object) -> Path:
     return Path((folder / "last_checkpoint").read_text().strip())
 
 
-def seed_table(curves: dict[str, dict]) -> PrettyTable:
-    """Seed quality of the runs at the configured and at the best threshold."""
+def label_table(curves: dict[str, dict]) -> PrettyTable:
+    """Quality of the labels at the configured and at the best threshold."""
     table = PrettyTable(
-        ["background threshold", "classifier", "mIoU", "precision", "recall", "F1"]
+        ["background threshold", "labels", "mIoU", "precision", "recall", "F1"]
     )
     table.align = "r"
     for key, note in (("configured", "configured"), ("best", "best, by the masks")):
@@ -80,22 +81,24 @@ def main() -> None:
         "wood",
         "seeds_plain",
         "seeds_wood",
+        "irn",
+        "masks",
         "logs",
     ):
         shutil.rmtree(work / folder, ignore_errors=True)
     start = time.monotonic()
     stage(
-        "1/7 Draw the built-in images: objects, seven in ten on their own context,\n"
+        "1/9 Draw the built-in images: objects, seven in ten on their own context,\n"
         "    and out-of-distribution (OoD) images, which show contexts alone",
         work / "logs/data.log",
         "dataset_converters/context_shapes.py",
         *(DATA, "--correlation", 0.7),
     )
     classifier = train(
-        "2/7 Train a classifier on the image tags alone", work, "classifier"
+        "2/9 Train a classifier on the image tags alone", work, "classifier"
     )
     stage(
-        "3/7 Mine: which OoD images does it take for its objects?",
+        "3/9 Mine: which OoD images does it take for its objects?",
         work / "logs/mining.log",
         *("mine_ood.py", CONFIGS / "classifier.py", classifier),
         *("--candidates", f"{DATA}/OoD/list.txt", "--root", DATA),
@@ -105,18 +108,18 @@ def main() -> None:
     print(f"{mined['images']} of {mined['candidates']}, with p of at least 0.5")
     begin = ("--no-validate", "--cfg-options", f"load_from={classifier}")
     train(
-        "4/7 Go on for some epochs without OoD images, to compare with",
+        "4/9 Go on for some epochs without OoD images, to compare with",
         *(work, "plain", *begin),
     )
     train(
-        "5/7 Go on for as many with the mined OoD images (W-OoD)",
+        "5/9 Go on for as many with the mined OoD images (W-OoD)",
         *(work, "wood", *begin),
         f"train_dataloader.dataset.ood.ann_file={work}/ood.csv",
     )
     curves = {}
     for number, (name, run) in enumerate(RUNS.items(), start=6):
         stage(
-            f"{number}/7 Maps and seeds of the classifier {name}, against the masks",
+            f"{number}/9 Maps and {name}, against the true masks",
             work / f"logs/seeds_{run}.log",
             *("test.py", CONFIGS / f"{run}.py"),
             (work / run / "last_checkpoint").read_text().strip(),
@@ -124,7 +127,30 @@ def main() -> None:
         )
         curve = work / f"seeds_{run}/seed_curve.json"
         curves[name] = json.loads(curve.read_text())
+    wood = (work / "wood/last_checkpoint").read_text().strip()
+    inputs = [
+        f"{loader}.dataset.{field}"
+        for loader in ("train_dataloader", "test_dataloader")
+        for field in (
+            f"score_dir={work}/seeds_wood/pseudo_labels",
+            f"score_checkpoint={wood}",
+        )
+    ]
+    inputs.append(f"model.backbone.init_cfg.checkpoint={wood}")
+    irn = train(
+        "8/9 Learn from the sure parts of these maps where objects end (IRN)",
+        *(work, "irn", "--cfg-options", *inputs),
+    )
+    stage(
+        "9/9 Pseudo masks: maps walk at random until they meet an edge",
+        work / "logs/masks.log",
+        *("test.py", CONFIGS / "irn.py", irn, "--work-dir", work / "masks"),
+        *("--show-dir", work / "masks/pictures", "--interval", 20),
+        *("--cfg-options", *inputs),
+    )
+    curves[MASKS] = json.loads((work / "masks/seed_curve.json").read_text())
     folders = [f"{name}={work}/seeds_{run}/pseudo_labels" for name, run in RUNS.items()]
+    folders.append(f"{MASKS}={work}/masks/pseudo_labels")
     picture = work / "comparison.png"
     stage(
         "Draw the first image of each class that stands alone",
@@ -132,15 +158,18 @@ def main() -> None:
         *("analysis_tools/compare_seeds.py", *folders, "--out", picture),
         *("--images", f"{DATA}/JPEGImages", "--masks", f"{DATA}/SegmentationClass"),
     )
-    print(f"\nSeeds of the training images, in percent\n{seed_table(curves)}")
-    gain = [curve["configured"]["precision"] for curve in curves.values()]
+    print(f"\nLabels of the training images, in percent\n{label_table(curves)}")
+    right = [curve["configured"]["precision"] for curve in curves.values()]
     print(
-        f"With OoD images {gain[1]:.0f} instead of {gain[0]:.0f} of 100 seed pixels "
-        "are right, as a mean over the classes."
+        f"With OoD images {right[1]:.0f} instead of {right[0]:.0f} of 100 seed pixels "
+        f"are right, and {right[2]:.0f} of the pseudo masks, as means over the classes."
     )
     print(f"Took {(time.monotonic() - start) / 60:.1f} minutes.")
-    print(f"Picture: {picture} (image | map and seed without, with OoD | ground truth)")
-    print(f"Label files: {work}/seeds_*/pseudo_labels")
+    print(
+        f"Picture: {picture} (image | map and label of each row above | ground truth)"
+    )
+    print(f"What the network of the pseudo masks saw: {work}/masks/pictures")
+    print(f"Label files: {work}/seeds_*/pseudo_labels, {work}/masks/pseudo_labels")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ model = dict(
         "timm_model.bn2",
     ],
     in_channels=[16, 24, 40, 112, 1280],
-    test_cfg=dict(pad_to=320),
+    test_cfg=dict(pad_to=320, cam_power=2.0, steps=64),
 )
 
 train_pipeline = [
@@ -64,6 +64,10 @@ test_evaluator = [dict(type="mmwood.SeedMetric", threshold=0.25)]
 val_dataloader = None
 val_evaluator = None
 tta_model = None
+# A short training: the published one, SGD, takes five times the steps.
+optim_wrapper = dict(
+    _delete_=True, optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05)
+)
 default_hooks = dict(
     checkpoint_guard=dict(weight="edge_head.weight", per_class=False),
     displacement_mean=dict(type="mmwood.DisplacementMeanHook"),

@@ -71,7 +71,7 @@ def seed_comparison(
                 heat = cv2.resize(score.astype(np.float32), size)
                 caption += f": {classes[chosen]}"
             pictures += [overlay_heat(picture, heat), overlay_label(picture, label)]
-            captions += [caption, f"{name}: seed"]
+            captions += [caption, f"{name}: labels"]
         if mask_dir is not None:
             truth = _read_label(Path(mask_dir, image_id))
             pictures.append(overlay_label(picture, truth))

@@ -100,6 +100,36 @@ def test_network_against_the_published_one():
     torch.testing.assert_close(found[1], displacement)
 
 
+BACKBONES = {
+    "ConvNeXt": dict(
+        backbone=dict(
+            type="ConvNeXt",
+            arch=dict(depths=[1, 1, 1, 1], channels=[8, 16, 32, 64]),
+            gap_before_final_norm=False,
+        ),
+        levels=["downsample_layers.0", *(f"stages.{n}" for n in range(4))],
+        in_channels=[8, 8, 16, 32, 64],
+    ),
+    "VGG, by its own outputs": dict(
+        backbone=dict(type="VGG", depth=11, out_indices=(0, 1, 2, 3, 4)),
+        levels=None,
+        in_channels=[64, 128, 256, 512, 512],
+    ),
+    "MobileNetV2": dict(
+        backbone=dict(type="MobileNetV2", widen_factor=0.25),
+        levels=["layer1", "layer2", "layer3", "layer5", "conv2"],
+        in_channels=[8, 8, 8, 24, 1280],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_other_backbones(name):
+    edge, displacement = build(**BACKBONES[name])(torch.randn(1, 3, 65, 70))
+    assert edge.shape == (1, 17, 18)
+    assert displacement.shape == (1, 2, 17, 18)
+
+
 def test_backbone_is_frozen():
     model = build()
     model.train()
