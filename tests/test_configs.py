@@ -74,7 +74,9 @@ def test_own_images_as_the_readme_says(voc_folder, run_tool, tmp_path):
     blocks = re.findall(
         r"```(\w*)\n(.*?)```", (REPOSITORY / "README.md").read_text(), flags=re.S
     )
-    (config,) = [text for kind, text in blocks if "own-images" in text and kind]
+    (config,) = [
+        text for kind, text in blocks if "resnet50_own-images" in text and kind
+    ]
     (table,) = [text for _, text in blocks if text.startswith("image,labels")]
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     (tmp_path / "my_config.py").write_text(config)
