@@ -10,6 +10,8 @@ pytest.importorskip("mmpretrain")
 
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
+from mmwood.launch import use_tta
+
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = [
     path.relative_to(REPOSITORY / "configs")
@@ -104,3 +106,9 @@ def test_irn_of_own_images_as_the_readme_says(tmp_path):
         # Everything that is named is there but the user's images.
         with pytest.raises(FileNotFoundError, match=r"my_images/tags\.csv"):
             DATASETS.build(loader.dataset)
+
+
+def test_irn_has_no_test_time_augmentation():
+    cfg = Config.fromfile(REPOSITORY / "configs/demo/irn.py")
+    with pytest.raises(ValueError, match="the config has no tta_model"):
+        use_tta(cfg)

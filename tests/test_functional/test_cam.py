@@ -137,3 +137,9 @@ def test_irn_definition_of_multi_scale_cam():
     torch.testing.assert_close(
         merge_scales(views, size, round_up_to=16), highres, atol=1e-5, rtol=0
     )
+
+
+def test_scores_near_the_background_are_ignored():
+    cam = torch.tensor([[[0.1, 0.24, 0.25, 0.26, 0.5]], [[0.0, 0.0, 0.0, 0.3, 0.9]]])
+    label = seed_from_cam(cam, torch.tensor([0, 3]), 0.25, ignore_band=0.02)
+    assert label.tolist() == [[0, 255, 255, 4, 4]]

@@ -202,6 +202,36 @@ def test_instances_add_up_to_the_map():
     assert {instance.class_id for instance in found.instances} <= {0, 2}
 
 
+#: Centres (y, x) and radii, in pixels.
+DISCS = ((30, 28, 18), (62, 66, 20))
+
+
+def test_learns_where_objects_end_and_where_their_centres_are():
+    """One image, by heart: edges between, displacements to the middle of each disc."""
+    model = build(radius=5).train()
+    y, x = torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
+    discs = [(y - cy) ** 2 + (x - cx) ** 2 < r**2 for cy, cx, r in DISCS]
+    label = (discs[0] | discs[1]).long()
+    image = label + 0.1 * torch.randn(1, 3, 96, 96)
+    one = DataSample()
+    one.set_field(label, "gt_seg_map")
+    learned = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(learned, lr=5e-3)
+    for _ in range(120):
+        optimizer.zero_grad()
+        sum(model(image, [one], mode="loss").values()).backward()
+        optimizer.step()
+    edge, displacement = (item[0].detach() for item in model.eval()(image))
+    for (cy, cx, r), disc in zip(DISCS, discs):
+        inside = disc[2::4, 2::4]
+        for field, to_centre in zip(displacement, (cy - y, cx - x)):
+            pair = torch.stack([field[inside], to_centre[2::4, 2::4][inside].float()])
+            assert torch.corrcoef(pair)[0, 1] > 0.98
+        distance = ((y - cy) ** 2 + (x - cx) ** 2).sqrt()[2::4, 2::4]
+        border = edge.sigmoid()[(distance - r).abs() < 3].mean()
+        assert border > 2 * edge.sigmoid()[distance < r - 8].mean()
+
+
 def test_loss_is_the_same_on_two_processes(irn_config, run_tool, tmp_path):
     """Weights after an epoch, and the mean displacement, of one and two processes."""
     one = train_weights(
