@@ -1,5 +1,6 @@
 """IRN: its network, its losses on one and two processes, its walk and its faults."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -128,6 +129,33 @@ def test_other_backbones(name):
     edge, displacement = build(**BACKBONES[name])(torch.randn(1, 3, 65, 70))
     assert edge.shape == (1, 17, 18)
     assert displacement.shape == (1, 2, 17, 18)
+
+
+def test_a_copy_stands_alone():
+    """EMAHook and others copy models; levels must not go to the original."""
+    model = build()
+    images = torch.randn(1, 3, 32, 32)
+    expected = model(images)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        model.backbone.conv1.weight.zero_()
+    torch.testing.assert_close(other(images), expected)
+
+
+def test_loss_in_half_precision_is_finite():
+    model = build()
+    with torch.no_grad():
+        # Logits so large that probabilities are 0 and 1.
+        model.edge_head.weight.mul_(1000)
+    one = DataSample()
+    one.set_field(torch.randint(0, 3, (32, 32)), "gt_seg_map")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = model(torch.randn(1, 3, 32, 32), [one], mode="loss")
+    sum(losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            assert torch.isfinite(parameter.grad).all(), name
+    assert all(torch.isfinite(loss) for loss in losses.values())
 
 
 def test_backbone_is_frozen():

@@ -1,6 +1,7 @@
 """IRN: a network that knows where objects end, over a frozen backbone."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -199,7 +200,10 @@ class IRN(BaseModel):
         label = F.interpolate(
             label[:, None].float(), size=edge.shape[1:], mode="nearest-exact"
         )[:, 0].long()
-        terms = relation_terms(edge.sigmoid(), displacement, label, self.radius)
+        # In half precision 1 + 1e-5 is 1, whose logarithms would not be finite.
+        terms = relation_terms(
+            edge.float().sigmoid(), displacement.float(), label, self.radius
+        )
         counts = terms.counts.clone()
         all_reduce(counts)
         return total_loss(RelationTerms(terms.sums * get_world_size(), counts))
@@ -348,11 +352,8 @@ class IRN(BaseModel):
                     f"module {name!r}; its modules begin with "
                     f"{[key for key in modules if key and key.count('.') < 2][:40]}"
                 )
-
-            def keep(module, inputs, output, number=number) -> None:
-                self._levels[number] = output
-
-            modules[name].register_forward_hook(keep)
+            # A closure would make copies of the model write to the original.
+            modules[name].register_forward_hook(partial(_keep, self._levels, number))
 
     @staticmethod
     def _check_levels(field: str, values: Sequence) -> None:
@@ -371,6 +372,16 @@ class IRN(BaseModel):
                 "algorithm_keys=('score_maps', 'score_classes', 'pred_score')))"
             )
         return sample.score_maps
+
+
+def _keep(
+    levels: dict[int, Tensor],
+    number: int,
+    module: nn.Module,
+    inputs: tuple,
+    output: Tensor,
+) -> None:
+    levels[number] = output
 
 
 def _options(field: str, given: dict | None, defaults: dict) -> dict:
