@@ -67,19 +67,7 @@ val_dataloader = None
 val_evaluator = None
 tta_model = None
 
-epochs = 4
-train_cfg = dict(max_epochs=epochs)
-param_scheduler = [
-    dict(
-        type="PolyLR",
-        power=0.9,
-        eta_min=0.0,
-        begin=0,
-        end=epochs,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    )
-]
+train_cfg = dict(max_epochs=4)
 # A short training: the published one, SGD, takes five times the steps.
 optim_wrapper = dict(
     _delete_=True, optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05)
