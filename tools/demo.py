@@ -165,9 +165,7 @@ def main() -> None:
         f"are right, and {right[2]:.0f} of the pseudo masks, as means over the classes."
     )
     print(f"Took {(time.monotonic() - start) / 60:.1f} minutes.")
-    print(
-        f"Picture: {picture} (image | map and label of each row above | ground truth)"
-    )
+    print(f"Picture: {picture} (image | map and label of each kind | ground truth)")
     print(f"What the network of the pseudo masks saw: {work}/masks/pictures")
     print(f"Label files: {work}/seeds_*/pseudo_labels, {work}/masks/pseudo_labels")
 
