@@ -145,7 +145,7 @@ def main() -> None:
         "9/9 Pseudo masks: maps walk at random until they meet an edge",
         work / "logs/masks.log",
         *("test.py", CONFIGS / "irn.py", irn, "--work-dir", work / "masks"),
-        *("--show-dir", work / "masks/pictures", "--interval", 20),
+        *("--show-dir", work / "masks/pictures", "--interval", 25),
         *("--cfg-options", *inputs),
     )
     curves[MASKS] = json.loads((work / "masks/seed_curve.json").read_text())
