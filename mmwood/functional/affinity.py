@@ -35,7 +35,7 @@ class PixelPairs(NamedTuple):
     Attributes:
         source: The pair's upper (or, in one row, left) pixel. Shape: (P,) int64.
         target: Its other pixel. Shape: (P,) int64.
-        offset: target minus source, (rows, columns). Shape: (P, 2) int64.
+        offset: target minus source, (rows, columns). Shape: (P, 2) int16.
         counts: How many pairs each of :func:`search_paths` has, in its order.
     """
 
@@ -101,16 +101,16 @@ def pixel_pairs(height: int, width: int, radius: int) -> PixelPairs:
         Index tensors on the CPU. They are cached: do not change them.
     """
     pixels = torch.arange(height * width).view(height, width)
-    sources, counts = [], []
+    sources, targets = [], []
     offsets = [offset for offset, _ in search_paths(radius)]
     for dy, dx in offsets:
         rows, columns = _source_region(height, width, dy, dx)
         sources.append(pixels[rows, columns].flatten())
-        counts.append(len(sources[-1]))
-    source = torch.cat(sources)
-    offset = torch.tensor(offsets).repeat_interleave(torch.tensor(counts), dim=0)
-    target = source + offset[:, 0] * width + offset[:, 1]
-    return PixelPairs(source, target, offset, tuple(counts))
+        targets.append(sources[-1] + dy * width + dx)
+    counts = tuple(map(len, sources))
+    offset = torch.tensor(offsets, dtype=torch.int16)
+    offset = offset.repeat_interleave(torch.tensor(counts), dim=0)
+    return PixelPairs(torch.cat(sources), torch.cat(targets), offset, counts)
 
 
 def edge_to_affinity(edge: Tensor, radius: int) -> Tensor:
@@ -187,7 +187,7 @@ def edge_to_transition(edge: Tensor, radius: int = 5, beta: float = 10) -> Tenso
     # A is symmetric: what is stored as its rows serves as its columns.
     crow, column, affinity, row_sum = _symmetric_affinity(edge[None], radius, beta)
     size = (edge.numel(), edge.numel())
-    return _csr(crow, column, affinity / row_sum[column], size)
+    return _csr(crow, column, affinity.div_(row_sum[column]), size)
 
 
 def random_walk(
@@ -248,16 +248,14 @@ def random_walk(
     cam, edge = cam.double(), edge.double()
     if edge.ndim == 2:
         cam, edge = cam[None], edge[None]
-    crow, column, affinity, row_sum = _symmetric_affinity(edge, radius, beta)
+    # y = xᵀT is y = Tᵀx, and the rows of Tᵀ are those of A, divided by their sum.
+    crow, column, values, _ = _symmetric_affinity(edge, radius, beta, divide=True)
     x = cam * (1 - edge[:, None])
     # One column a class; the pixels of all images below each other.
     x = x.transpose(1, 0).flatten(1).T.contiguous()
     if not x.numel():
         return torch.zeros(shape, dtype=dtype, device=device)
-    affinity /= row_sum.repeat_interleave(crow.diff())
-    size = (edge.numel(), edge.numel())
-    # y = xᵀT is y = Tᵀx, and the rows of Tᵀ are those of A, divided by their sum.
-    transposed = _csr(crow, column, affinity, size)
+    transposed = _csr(crow, column, values, (edge.numel(), edge.numel()))
     low, high = x.amin(dim=0), x.amax(dim=0)
     weights = _chebyshev_weights(steps)
     before, now = x, x
@@ -287,9 +285,11 @@ def _moved(region: slice, distance: int) -> slice:
 
 
 def _symmetric_affinity(
-    edge: Tensor, radius: int, beta: float
+    edge: Tensor, radius: int, beta: float, divide: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A as CSR arrays: row starts, columns, values; and its row sums.
+
+    The values are divided by the sum of their row if ``divide``.
 
     Images of a batch make blocks on the diagonal.
     """
@@ -305,17 +305,21 @@ def _symmetric_affinity(
     # opposites of the last offset up to them, and the pixel itself between.
     offsets = torch.tensor([offset for offset, _ in search_paths(radius)])
     order = torch.argsort(offsets[:, 0] * (2 * radius) + offsets[:, 1])
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order))
-    rank = rank.repeat_interleave(torch.tensor(pairs.counts))
+    rank = torch.argsort(order).tolist()
     own = len(offsets)
     table = edge.new_full((batch, pixels, 2 * own + 1), -1)
-    source, target, rank = (
-        item.to(edge.device) for item in (pairs.source, pairs.target, rank)
-    )
-    table[:, source, own + 1 + rank] = affinity
-    table[:, target, own - 1 - rank] = affinity
     table[:, :, own] = 1
+    start = 0
+    for place, count in zip(rank, pairs.counts):
+        part = slice(start, start + count)
+        start += count
+        table[:, pairs.source[part].to(edge.device), own + 1 + place] = affinity[
+            :, part
+        ]
+        table[:, pairs.target[part].to(edge.device), own - 1 - place] = affinity[
+            :, part
+        ]
+    del affinity
     there = table >= 0
     steps = offsets[order, 0] * width + offsets[order, 1]
     steps = torch.cat([-steps.flip(0), torch.zeros(1, dtype=steps.dtype), steps])
@@ -325,8 +329,12 @@ def _symmetric_affinity(
     counts = there.sum(dim=2, dtype=torch.int32).flatten()
     crow = torch.zeros(batch * pixels + 1, dtype=torch.int32, device=edge.device)
     torch.cumsum(counts, dim=0, out=crow[1:])
-    row_sum = table.clamp_(min=0).sum(dim=2).flatten()
-    return crow, columns[there], table[there], row_sum
+    # masked_select needs a fraction of what indexing with a mask does.
+    columns = columns.masked_select(there)
+    row_sum = torch.where(there, table, 0).sum(dim=2, keepdim=True)
+    if divide:
+        table /= row_sum
+    return crow, columns, table.masked_select(there), row_sum.flatten()
 
 
 def _csr(crow: Tensor, column: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
