@@ -11,10 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from mmwood.files import atomic_write
+from mmwood.visualization.figures import add_title, new_figure, save_figure
 
 __all__ = [
     "CLASS_COLOURS",
@@ -208,7 +206,7 @@ def save_class_changes(
         path: The PNG file to write.
         note: A line below the title.
     """
-    figure = _figure(6.4, 1.5 + 0.25 * len(changes))
+    figure = new_figure(6.4, 1.5 + 0.25 * len(changes))
     axes = figure.add_subplot()
     rows = range(len(changes))
     values = [change.change for change in changes.values()]
@@ -248,8 +246,8 @@ def save_class_changes(
     axes.grid(axis="x", alpha=0.25)
     axes.set_axisbelow(True)
     title = f"Seed mIoU {miou.base:.1f} → {miou.other:.1f} ({_points(miou)})"
-    _title(figure, title, note)
-    _save(figure, path)
+    add_title(figure, title, note)
+    save_figure(figure, path)
 
 
 def save_amount_curve(curve: Sequence[Amount], path: Path, note: str = "") -> None:
@@ -260,7 +258,7 @@ def save_amount_curve(curve: Sequence[Amount], path: Path, note: str = "") -> No
         path: The PNG file to write.
         note: A line below the title.
     """
-    figure = _figure(6.4, 4.4)
+    figure = new_figure(6.4, 4.4)
     axes = figure.add_subplot()
     amounts = [amount.images for amount in curve]
     means = np.array([amount.mean for amount in curve])
@@ -294,8 +292,8 @@ def save_amount_curve(curve: Sequence[Amount], path: Path, note: str = "") -> No
     axes.set_ylabel("seed mIoU in percent")
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, framealpha=0.9)
-    _title(figure, "Seed mIoU by the number of OoD images", note)
-    _save(figure, path)
+    add_title(figure, "Seed mIoU by the number of OoD images", note)
+    save_figure(figure, path)
 
 
 def save_embeddings(
@@ -317,7 +315,7 @@ def save_embeddings(
     count = len(embeddings)
     columns = count if count <= 3 else math.isqrt(count - 1) + 1
     rows = -(-count // columns)
-    figure = _figure(4.2 * columns + 0.4, 4.2 * rows + 1)
+    figure = new_figure(4.2 * columns + 0.4, 4.2 * rows + 1)
     names, is_ood = np.asarray(names), np.asarray(is_ood, dtype=bool)
     classes = list(dict.fromkeys(names.tolist()))
     for number, (title, points) in enumerate(embeddings.items(), start=1):
@@ -348,7 +346,7 @@ def save_embeddings(
         fontsize=8,
         frameon=False,
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _tick_labels(axes: Axes, amounts: Sequence[int]) -> list[str]:
@@ -368,19 +366,3 @@ def _points(change: ClassChange) -> str:
     spread = "" if change.std is None else f" ± {change.std:.1f}"
     # Adding zero turns -0.0 into 0.0.
     return f"{round(change.change, 1) + 0.0:+.1f}{spread}"
-
-
-def _title(figure: Figure, title: str, note: str) -> None:
-    figure.suptitle(title + (f"\n{note}" if note else ""), fontsize=10)
-
-
-def _figure(width: float, height: float) -> Figure:
-    """A figure of so many inches that needs no display."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=120)

@@ -2,10 +2,7 @@
 
 import os
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-from mmwood.files import atomic_write
+from mmwood.visualization.figures import new_figure, save_figure
 
 __all__ = ["save_threshold_curve"]
 
@@ -17,8 +14,7 @@ def save_threshold_curve(curve: dict, path: str | os.PathLike) -> None:
         curve: What :class:`mmwood.SeedMetric` writes to ``seed_curve.json``.
         path: The PNG file to write.
     """
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(6.4, 4.4)
     axes = figure.add_subplot()
     thresholds = [point["threshold"] for point in curve["curve"]]
     for name, colour, width in (
@@ -51,5 +47,4 @@ def save_threshold_curve(curve: dict, path: str | os.PathLike) -> None:
     axes.set_title("Seed quality")
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, framealpha=0.9)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    save_figure(figure, path)

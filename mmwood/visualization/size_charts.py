@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-from mmwood.files import atomic_write
+from mmwood.visualization.figures import add_title, new_figure, save_figure
 
 __all__ = [
     "RUN_COLOURS",
@@ -109,7 +106,7 @@ def save_size_distribution(
     rows.append(("all classes", [sum(column) for column in zip(*counts.values())]))
     # The line of all classes stands apart.
     places = [*range(len(rows) - 1), len(rows) - 0.5]
-    figure = _figure(7.2, 1.5 + 0.27 * len(rows))
+    figure = new_figure(7.2, 1.5 + 0.27 * len(rows))
     axes = figure.add_subplot()
     lefts = [0.0] * len(rows)
     for column, (size, colour) in enumerate(SIZE_COLOURS.items()):
@@ -154,8 +151,8 @@ def save_size_distribution(
         fontsize=8,
         frameon=False,
     )
-    _title(figure, title, note)
-    _save(figure, path)
+    add_title(figure, title, note)
+    save_figure(figure, path)
 
 
 def save_size_scores(
@@ -168,7 +165,7 @@ def save_size_scores(
         path: The PNG file to write.
         note: A line below the title.
     """
-    figure = _figure(max(6.4, 1.4 + 1.7 * len(runs)), 4.2)
+    figure = new_figure(max(6.4, 1.4 + 1.7 * len(runs)), 4.2)
     axes = figure.add_subplot()
     width = 0.8 / len(runs)
     for number, (name, scores) in enumerate(runs.items()):
@@ -206,21 +203,5 @@ def save_size_scores(
         fontsize=8,
         frameon=False,
     )
-    _title(figure, "Instance-aware mIoU by object size", note)
-    _save(figure, path)
-
-
-def _title(figure: Figure, title: str, note: str) -> None:
-    figure.suptitle(title + (f"\n{note}" if note else ""), fontsize=10)
-
-
-def _figure(width: float, height: float) -> Figure:
-    """A figure of so many inches that needs no display."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    add_title(figure, "Instance-aware mIoU by object size", note)
+    save_figure(figure, path)
