@@ -37,9 +37,26 @@ def test_config_builds(name):
     model = MODELS.build(cfg.model)
     dataset = cfg.train_dataloader.dataset
     classes = dataset.get("in_distribution", dataset).get("classes")
+    if hasattr(model, "decode_head"):
+        if classes is None:
+            metainfo = DATASETS.get(f"mmseg.{dataset.type}").METAINFO
+            classes = {**metainfo, **dataset.get("metainfo", {})}["classes"]
+        assert model.decode_head.num_classes == len(classes)
     # An IRN has no classes of its own.
-    if classes is not None and hasattr(model, "head"):
+    elif classes is not None and hasattr(model, "head"):
         assert model.head.num_classes == len(classes)
+
+
+@pytest.mark.parametrize("name", [n for n in CONFIGS if "task-b" in n.name], ids=str)
+def test_task_b_begins_where_task_a_ends(name):
+    folder = Path("work_dirs", name.stem.replace("task-b", "task-a"))
+    task_a, task_b = (
+        Config.fromfile(REPOSITORY / "configs" / name.with_stem(stem))
+        for stem in (folder.name, name.stem)
+    )
+    assert task_b.load_from == f"{folder}/iter_{task_a.train_cfg.max_iters}.pth"
+    assert task_a.custom_hooks[0].mode == "consolidate"
+    assert task_b.custom_hooks[0].file == f"{folder}/ewc.safetensors"
 
 
 #: Two images a step without pretrained weights; the rest is as configured.

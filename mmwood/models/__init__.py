@@ -1,8 +1,8 @@
 """Registered models.
 
-Losses need mmengine alone, backbones mmcv also, decode heads mmseg. The classifiers
-need mmpretrain, which imports torchvision: where one is absent everything else must
-still work, so its absence is not an error until a config names what needs it.
+Losses need mmengine alone, backbones mmcv also, decode heads and segmentors mmseg. The
+classifiers need mmpretrain, which imports torchvision: where one is absent everything
+else must still work, so its absence is not an error until a config names what needs it.
 """
 
 from .losses import *  # noqa: F403
@@ -11,6 +11,7 @@ from .relation_networks import *  # noqa: F403
 try:
     from .backbones import *  # noqa: F403
     from .decode_heads import *  # noqa: F403
+    from .segmentors import *  # noqa: F403
 except ImportError as error:
     # mmseg imports ftfy and regex, but not every release of it installs them.
     if (error.name or "").split(".")[0] not in ("mmcv", "mmseg", "ftfy", "regex"):

@@ -270,6 +270,11 @@ def _check_shapes(cls_score: Tensor, label: Tensor, weight: Tensor | None) -> No
             "cls_score must have shape (N, C, H, W), since single points have no "
             f"connected components, but has {tuple(cls_score.shape)}"
         )
+    if cls_score.shape[1] == 1:
+        raise ValueError(
+            "cls_score has one channel, whose softmax is always 1: leave out_channels=1 "
+            "out of the head, so that it has a channel for each of the two classes"
+        )
     expected = (cls_score.shape[0], *cls_score.shape[2:])
     if tuple(label.shape) != expected:
         raise ValueError(

@@ -1,0 +1,3 @@
+from .seg_tta import SegTTAModel
+
+__all__ = ["SegTTAModel"]

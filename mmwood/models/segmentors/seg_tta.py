@@ -1,0 +1,90 @@
+"""Test-time scales and flips of a segmentor, with the dense CRF where wanted."""
+
+import mmcv
+import numpy as np
+import torch
+from mmengine.structures import PixelData
+from mmseg.models.segmentors import SegTTAModel as MMSegTTAModel
+from mmseg.structures import SegDataSample
+
+from mmwood.functional.refine import dense_crf, refine_settings
+from mmwood.registry import MODELS
+
+__all__ = ["SegTTAModel"]
+
+#: DeepLab's post-processing (Chen et al., PAMI 2018).
+DEEPLAB_CRF = dict(
+    iterations=10,
+    gaussian_sxy=1,
+    gaussian_compat=3,
+    bilateral_sxy=67,
+    bilateral_srgb=3,
+    bilateral_compat=4,
+)
+
+
+@MODELS.register_module()
+class SegTTAModel(MMSegTTAModel):
+    """mmseg's ``SegTTAModel`` with a dense CRF as post-processing.
+
+    The classes' probabilities are the mean over the views, as in mmseg; with ``crf``
+    they are refined by the colours of the image, at its original size, before the
+    largest is taken. For the CRF alone let ``tta_pipeline`` have one scale and no flip.
+
+    Args:
+        module: Config of a segmentor; ``tools/test.py --tta`` fills it in.
+        crf: Fields of :func:`mmwood.functional.refine.dense_crf` to change from
+            DeepLab's; ``dict()`` changes none. None: no CRF.
+        data_preprocessor: As in ``BaseTTAModel``.
+
+    Raises:
+        ImportError: ``crf`` is given and pydensecrf2 is not installed.
+        ValueError: ``crf`` has an unknown field or a wrong value, the segmentor has one
+            output channel, or an image has another size than its prediction.
+
+    Example:
+        >>> tta_model = dict(type='mmwood.SegTTAModel', crf=dict(iterations=10))
+    """
+
+    def __init__(self, module: dict, crf: dict | None = None, **kwargs) -> None:
+        super().__init__(module, **kwargs)
+        self.crf = None
+        if crf is None:
+            return
+        if self.module.out_channels == 1:
+            raise ValueError(
+                "tta_model.crf needs a segmentor with a channel for each class, but "
+                "decode_head.out_channels is 1"
+            )
+        self.crf = {**DEEPLAB_CRF, **crf}
+        try:
+            refine_settings(dict(self.crf, method="crf"))
+            # A wrong value or a missing package shows now, not after the first image.
+            dense_crf(
+                np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 2), 0.5), **self.crf
+            )
+        except ValueError as error:
+            raise ValueError(f"tta_model.crf: {error}") from error
+
+    def merge_preds(
+        self, data_samples_list: list[list[SegDataSample]]
+    ) -> list[SegDataSample]:
+        """One prediction per image from the predictions of its views."""
+        merged = super().merge_preds(data_samples_list)
+        if self.crf is not None:
+            for sample, views in zip(merged, data_samples_list):
+                self._refine(sample, views)
+        return merged
+
+    def _refine(self, sample: SegDataSample, views: list[SegDataSample]) -> None:
+        scores = [view.seg_logits.data.float().softmax(dim=0) for view in views]
+        probs = torch.stack(scores).mean(dim=0)
+        image = mmcv.imread(sample.img_path, channel_order="rgb")
+        if image.shape[:2] != probs.shape[1:]:
+            raise ValueError(
+                f"tta_model.crf: {sample.img_path} has (H, W) = {image.shape[:2]}, its "
+                f"prediction has {tuple(probs.shape[1:])}"
+            )
+        refined = torch.from_numpy(dense_crf(image, probs.cpu().numpy(), **self.crf))
+        label = refined.argmax(dim=0).to(probs.device)
+        sample.set_data(dict(pred_sem_seg=PixelData(data=label)))

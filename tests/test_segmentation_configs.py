@@ -1,0 +1,89 @@
+"""The published segmentation configs at small size, through the commands."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+pytest.importorskip("mmseg")
+
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def data_options(root, loader: str) -> list[str]:
+    data = f"{loader}.dataset"
+    return [
+        f"{data}.ann_file={root}/ImageSets/Segmentation/train.txt",
+        f"{data}.data_root={root}",
+        f"{data}.data_prefix.img_path=JPEGImages",
+        f"{data}.data_prefix.seg_map_path=SegmentationClass",
+        f"{loader}.num_workers=0",
+        f"{loader}.persistent_workers=False",
+    ]
+
+
+def test_task_a_task_b_and_test(voc_folder, run_tool, tmp_path):
+    small = [
+        *data_options(voc_folder, "train_dataloader"),
+        "train_dataloader.batch_size=2",
+        "train_dataloader.dataset.pipeline.2.scale=(64,64)",
+        "train_dataloader.dataset.pipeline.3.crop_size=(48,48)",
+        "model.data_preprocessor.size=(48,48)",
+        "model.backbone.init_cfg=None",
+        "train_cfg.max_iters=2",
+        "default_hooks.logger.interval=1",
+        "custom_hooks.0.num_workers=0",
+    ]
+    config = CONFIGS / "sbce/deeplabv2_r101_voc_task-a.py"
+    options = ("--no-validate", "--cfg-options", *small)
+    text = run_tool(
+        *("train.py", config, "--work-dir", "a", *options, "custom_hooks.0.images=3")
+    )
+    assert "decode.loss_ce" in text
+    # The published rates: ten times for the head's weights, twenty for its biases.
+    assert "decode_head.aspp.3.weight:lr=0.0025" in text
+    assert "decode_head.aspp.3.bias:lr=0.005" in text
+    assert "decode_head.aspp.3.bias:weight_decay=0.0" in text
+    with safe_open(tmp_path / "a/ewc.safetensors", "pt") as file:
+        names = set(file.keys())
+    # Batch normalisation is fixed, so it is not held.
+    assert not any(".bn" in name for name in names)
+    assert any("backbone.layer4.2.conv3.weight" in name for name in names)
+
+    text = run_tool(
+        *("train.py", CONFIGS / "sbce/deeplabv2_r101_voc_task-b.py"),
+        *("--work-dir", "b", *options, "load_from=a/iter_2.pth"),
+        "custom_hooks.0.file=a/ewc.safetensors",
+    )
+    assert "decode.loss_sbce" in text
+    # At A's end the penalty is nothing, and after a step it is something.
+    penalties = [
+        float(line.split("loss_ewc: ")[1].split()[0])
+        for line in text.splitlines()
+        if "loss_ewc: " in line
+    ]
+    assert penalties[0] == 0 < max(penalties[1:])
+    weights = [
+        torch.load(tmp_path / run / "iter_2.pth", weights_only=False)["state_dict"]
+        for run in "ab"
+    ]
+    stem = "backbone.bn1.running_mean"
+    assert torch.equal(weights[0][stem], weights[1][stem])
+
+    # Windows, scales, flips and, where it is installed, the dense CRF.
+    options = ["model.test_cfg.mode=slide"]
+    options += [f"model.test_cfg.{key}=(33,33)" for key in ("crop_size", "stride")]
+    if find_spec("pydensecrf"):
+        options.append("tta_model.crf.iterations=1")
+    run_tool(
+        *("test.py", CONFIGS / "wood/deeplabv2_r101_voc.py", "b/iter_2.pth", "--tta"),
+        *("--out", "metrics.json", "--cfg-options", *options),
+        *data_options(voc_folder, "test_dataloader"),
+        "test_evaluator.1.instance_dir=None",
+    )
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert {"mIoU", "IA-mIoU", "IA_S", "IA_M"} <= set(metrics)
