@@ -197,6 +197,21 @@ def test_two_copies_side_by_side_have_each_score_twice(case):
     assert_rows_equal(as_rows(double), sorted(as_rows(single) * 2))
 
 
+@settings(deadline=None)
+@given(cases(), st.data(), st.sampled_from([4, 8]))
+def test_instances_that_a_prediction_lacks_take_nothing_from_the_others(
+    case, data, connectivity
+):
+    """Also where they touch: each that is lost costs its own share, no more."""
+    _, gt, instances = case
+    truth = split_instances(gt, instances, connectivity=connectivity)
+    lost = data.draw(arrays(bool, len(truth.areas)))
+    # 255 and not 0: background that is added would be background's.
+    pred = np.where(np.append(False, lost)[truth.index], 255, gt)
+    scores = score_instances(pred, truth, connectivity=connectivity)
+    assert scores.tolist() == (~lost).astype(float).tolist()
+
+
 def ious(pred, gt, instances=None, **fields):
     """IoUs of the instances of class 1, in the order of their areas."""
     pred, gt = np.array(pred), np.array(gt)
