@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 	$(BIN)/python tools/demo.py
 
 test: lint $(VENV)/crf
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
