@@ -1,0 +1,165 @@
+"""Tags from the exports of Label Studio: image classification with Choices.
+
+JSON has one task an image with its annotations, JSON-MIN and CSV have one row an
+annotation.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmwood.converters.source import TagSource, merge_rows
+from mmwood.converters.table import read_rows
+from mmwood.datasets.tags import Tagged
+
+__all__ = ["read_label_studio"]
+
+
+def read_label_studio(
+    path: Path, control: str | None = None, image_key: str = "image"
+) -> TagSource:
+    """Tags from a JSON, JSON-MIN or CSV export, told apart by suffix and content.
+
+    An image that several people annotated has the tags of all of them. Tasks without
+    an annotation, and annotations that were cancelled, are left out and counted.
+
+    Args:
+        path: The export.
+        control: Name of the ``<Choices>``: ``from_name`` in JSON, column in CSV. None
+            is the only one in JSON, and 'choice' in the others.
+        image_key: Name of the image in the tasks' data, and its column in CSV.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no such export; the message names line or task.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no export {path}")
+    notes = []
+    if path.suffix.lower() == ".csv":
+        columns = (image_key, control or "choice")
+        items = [
+            Tagged(image, _cell(cell, source), source)
+            for source, (image, cell) in read_rows(path, columns)
+        ]
+    else:
+        tasks = _load(path)
+        if any("data" in task for task in tasks):
+            items = _from_tasks(tasks, path, control, image_key, notes)
+        else:
+            items = _from_min(tasks, path, control or "choice", image_key)
+    given = defaultdict(list)
+    for item in items:
+        given[item.image].append(set(item.tags))
+    disagree = sum(any(tags != sets[0] for tags in sets) for sets in given.values())
+    if disagree:
+        notes.append(
+            f"{path}: {disagree} images have annotations that disagree; they get the "
+            "tags of all"
+        )
+    return TagSource(merge_rows(items), notes=notes)
+
+
+def _load(path: Path) -> list[dict]:
+    try:
+        tasks = json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error}") from error
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise ValueError(f"{path} is not an export of Label Studio: expected a list")
+    return tasks
+
+
+def _from_tasks(
+    tasks: Iterable[dict],
+    path: Path,
+    control: str | None,
+    image_key: str,
+    notes: list[str],
+) -> list[Tagged]:
+    items, controls, without, cancelled = [], set(), 0, 0
+    for number, task in enumerate(tasks):
+        source = f"{path}: task {task.get('id', f'[{number}]')}"
+        image = _image(task.get("data"), image_key, source)
+        annotations = task.get("annotations")
+        if not isinstance(annotations, list):
+            raise ValueError(f"{source}: lacks the list of annotations")
+        used = [a for a in annotations if not a.get("was_cancelled")]
+        cancelled += len(annotations) - len(used)
+        without += not used
+        for annotation in used:
+            tags: set[str] = set()
+            for result in annotation.get("result", ()):
+                if result.get("type") != "choices":
+                    continue
+                name = result.get("from_name")
+                controls.add(name)
+                if control in (None, name):
+                    tags |= _choices(result.get("value"), source)
+            items.append(Tagged(image, tags, source))
+    if control is None and len(controls) > 1:
+        raise ValueError(
+            f"{path} has several Choices: name one of {sorted(controls)} with --control"
+        )
+    if control is not None and control not in controls:
+        raise ValueError(
+            f"{path} has no Choices {control!r} (--control); it has {sorted(controls)}"
+        )
+    for count, what in (
+        (without, "tasks have no annotation and are left out"),
+        (cancelled, "cancelled annotations are left out"),
+    ):
+        if count:
+            notes.append(f"{path}: {count} {what}")
+    return items
+
+
+def _from_min(
+    tasks: Iterable[dict], path: Path, control: str, image_key: str
+) -> list[Tagged]:
+    items = []
+    if tasks and not any(control in task for task in tasks):
+        keys = sorted(set().union(*tasks))
+        raise ValueError(
+            f"{path}: no task has the Choices {control!r} (--control); they have {keys}"
+        )
+    for number, task in enumerate(tasks):
+        source = f"{path}: task {task.get('id', f'[{number}]')}"
+        image = _image(task, image_key, source)
+        value = task.get(control) or ""
+        read = _cell if isinstance(value, str) else _choices
+        items.append(Tagged(image, read(value, source), source))
+    return items
+
+
+def _image(data: Any, key: str, source: str) -> str:
+    image = data.get(key) if isinstance(data, dict) else None
+    if not isinstance(image, str) or not image:
+        keys = sorted(data) if isinstance(data, dict) else data
+        raise ValueError(
+            f"{source}: its data has no image {key!r} (--image-key); it has {keys}"
+        )
+    return image
+
+
+def _cell(text: str, source: str) -> set[str]:
+    """One choice as it is, or several as {"choices": [...]}."""
+    if not text.startswith("{"):
+        return {text.strip()} - {""}
+    try:
+        return _choices(json.loads(text), source)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{source}: not JSON: {text!r}: {error.msg}") from error
+
+
+def _choices(value: Mapping | Any, source: str) -> set[str]:
+    names = value.get("choices") if isinstance(value, Mapping) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f'{source}: expected {{"choices": [names]}}, got {json.dumps(value)}'
+        )
+    return {name.strip() for name in names}

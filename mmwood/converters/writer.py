@@ -1,0 +1,127 @@
+"""Files of a data set, each written once and never over something else."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mmwood.datasets.tags import Tagged
+from mmwood.files import atomic_write
+from mmwood.visualization.palette import save_label_png
+
+__all__ = ["UNREADABLE", "Writer", "read_label", "refuse_semicolons"]
+
+#: What Pillow raises at files that are damaged, or no images.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+def read_label(path: Path) -> np.ndarray:
+    """The values of a label map; palettes are not applied.
+
+    Shape:
+        - output: (H, W)
+
+    Raises:
+        OSError, SyntaxError, ValueError: As in :data:`UNREADABLE`, or the file is an
+            image of several channels.
+    """
+    with Image.open(path) as image:
+        label = np.array(image)
+    if label.ndim != 2:
+        raise ValueError(f"{path} is not a label map: its shape is {label.shape}")
+    return label
+
+
+def refuse_semicolons(classes: Sequence[str], source: Path) -> None:
+    """Refuse class names that ``tags.csv`` could not hold.
+
+    Raises:
+        ValueError: A name holds a semicolon.
+    """
+    for name in classes:
+        if ";" in name:
+            raise ValueError(
+                f"{source}: the class name {name!r} must not hold a semicolon, which "
+                "separates the labels of an image"
+            )
+
+
+class Writer:
+    """Write label maps, lists and tags, atomically.
+
+    A file that is there with the same content is left as it is, and a damaged label
+    map is made anew, so that a run that was ended can be started again.
+
+    Args:
+        overwrite: Replace a file that holds something else. Otherwise it is an error.
+
+    Attributes:
+        counts: How many files were ``written``, ``kept`` and ``replaced``.
+
+    Raises:
+        FileExistsError: A file holds something else, and not ``overwrite``.
+    """
+
+    def __init__(self, overwrite: bool = False) -> None:
+        self.overwrite = overwrite
+        self.counts = dict(written=0, kept=0, replaced=0)
+
+    def label(self, path: Path, label: np.ndarray) -> None:
+        """Write a label map as a palette PNG. Shape: (H, W) uint8."""
+        same = None
+        if path.is_file():
+            try:
+                same = np.array_equal(read_label(path), label)
+            except (OSError, SyntaxError):
+                # Damaged: as if it were not there.
+                pass
+            except ValueError:
+                same = False
+        if not self._is_kept(path, same):
+            save_label_png(label, path)
+
+    def text(self, path: Path, text: str) -> None:
+        """Write a text file in UTF-8."""
+        content = text.encode("utf-8")
+        same = path.read_bytes() == content if path.is_file() else None
+        if not self._is_kept(path, same):
+            with atomic_write(path) as temporary:
+                temporary.write_bytes(content)
+
+    def lines(self, path: Path, lines: Sequence[str]) -> None:
+        """Write a list: one line each."""
+        self.text(path, "".join(f"{line}\n" for line in lines))
+
+    def tags(self, path: Path, items: Sequence[Tagged], classes: Sequence[str]) -> None:
+        """Write what :func:`mmwood.datasets.tags.read_csv` reads.
+
+        Args:
+            path: The CSV file.
+            items: Images and their tags.
+            classes: Names of the classes; an image's tags stand in their order.
+
+        Raises:
+            ValueError: A class name holds a semicolon, which separates them.
+        """
+        refuse_semicolons(classes, path)
+        order = {name: number for number, name in enumerate(classes)}
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["image", "labels"])
+        for item in items:
+            labels = sorted(item.tags, key=order.__getitem__)
+            table.writerow([item.image, ";".join(labels)])
+        self.text(path, text.getvalue())
+
+    def _is_kept(self, path: Path, same: bool | None) -> bool:
+        """Count a file; ``same`` is None where there is none."""
+        if same is False and not self.overwrite:
+            raise FileExistsError(
+                f"{path} is there and holds something else: move it away, choose "
+                "another folder, or replace such files with --overwrite"
+            )
+        self.counts[{None: "written", True: "kept", False: "replaced"}[same]] += 1
+        return same is True
