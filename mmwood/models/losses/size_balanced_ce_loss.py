@@ -272,8 +272,8 @@ def _check_shapes(cls_score: Tensor, label: Tensor, weight: Tensor | None) -> No
         )
     if cls_score.shape[1] == 1:
         raise ValueError(
-            "cls_score has one channel, whose softmax is always 1: leave out_channels=1 "
-            "out of the head, so that it has a channel for each of the two classes"
+            "cls_score has one channel, whose softmax is always 1: take out_channels=1 "
+            "out of the head, so that both classes have a channel"
         )
     expected = (cls_score.shape[0], *cls_score.shape[2:])
     if tuple(label.shape) != expected:

@@ -281,6 +281,8 @@ class TestRefusals:
             loss(logits[..., :-1], label)
         with pytest.raises(ValueError, match="points"):
             loss(logits.flatten(2), label.flatten(1))
+        with pytest.raises(ValueError, match="one channel"):
+            SizeBalancedCELoss()(logits[:, :1], torch.zeros_like(label))
         with pytest.raises(ValueError, match="weight must have shape"):
             loss(logits, label, weight=torch.ones(len(label)))
 
