@@ -17,7 +17,7 @@ __all__ = [
     "add_common_arguments",
     "build_runner",
     "load_config",
-    "save_curves",
+    "save_results",
     "show_results",
     "use_tta",
 ]
@@ -145,9 +145,15 @@ def show_results(cfg: Config, folder: str, interval: int) -> None:
         hook.out_dir = folder
 
 
-def save_curves(cfg: Config) -> None:
-    """Let seed metrics that name no folder write their curve to the work dir."""
+def save_results(cfg: Config) -> None:
+    """Let metrics that name no file of their own write to the work dir.
+
+    These are the curve of ``mmwood.SeedMetric`` and ``ia_iou.json`` of
+    ``mmwood.IAIoUMetric``.
+    """
     evaluator = cfg.get("test_evaluator") or []
     for metric in [evaluator] if isinstance(evaluator, dict) else evaluator:
         if str(metric.type).endswith("SeedMetric"):
             metric.setdefault("out_dir", cfg.work_dir)
+        elif str(metric.type).endswith("IAIoUMetric"):
+            metric.setdefault("out", str(Path(cfg.work_dir, "ia_iou.json")))

@@ -1,6 +1,7 @@
 """The published segmentation configs at small size, through the commands."""
 
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,8 +11,11 @@ from safetensors import safe_open
 
 pytest.importorskip("mmseg")
 
+from mmengine.config import Config
+from mmengine.registry import HOOKS, METRICS, MODELS, init_default_scope
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+README = CONFIGS / "sbce/README.md"
 
 
 def data_options(root, loader: str) -> list[str]:
@@ -87,3 +91,30 @@ def test_task_a_task_b_and_test(voc_folder, run_tool, tmp_path):
     )
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert {"mIoU", "IA-mIoU", "IA_S", "IA_M"} <= set(metrics)
+    (report,) = (tmp_path / "work_dirs").rglob("ia_iou.json")
+    assert json.loads(report.read_text())["iou"]["small"] is not None
+
+
+def test_readme_over_a_stock_config(tmp_path):
+    """configs/sbce/README.md's config builds: every field is one that there is."""
+    stock = Path(find_spec("mmseg").origin).parent / ".mim"
+    if not stock.is_dir():
+        pytest.skip("this installation of mmseg holds no configs")
+    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)
+    path = tmp_path / "my_config.py"
+    path.write_text(block.replace('"mmsegmentation/', f'"{stock}/'))
+    cfg = Config.fromfile(path)
+    cfg.model.pretrained = None
+    cfg.model.backbone.norm_cfg = cfg.model.decode_head.norm_cfg = dict(type="BN")
+    init_default_scope("mmseg")
+    model = MODELS.build(cfg.model)
+    for head in (model.decode_head, model.auxiliary_head):
+        assert type(head.loss_decode).__name__ == "SizeBalancedCELoss"
+    assert model.auxiliary_head.loss_decode.loss_weight == 0.4
+    HOOKS.build(cfg.custom_hooks[0])
+    assert [METRICS.build(m).__class__.__name__ for m in cfg.val_evaluator] == [
+        "IoUMetric",
+        "IAIoUMetric",
+    ]
+    # The switch comes before the end of the stock schedule.
+    assert cfg.custom_hooks[0].switch_at < cfg.train_cfg.max_iters

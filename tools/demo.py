@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The main job on the built-in data: pseudo masks from tags, with OoD images.
+"""The main job on the built-in data: a segmentation network from tags alone.
 
 Run it from the root of the repository, as `make demo` does.
 """
@@ -21,6 +21,8 @@ CONFIGS = TOOLS.parent / "configs/demo"
 DATA = "data/context_shapes"
 RUNS = {"seeds without OoD": "plain", "seeds with OoD": "wood"}
 MASKS = "pseudo masks with OoD"
+LOSSES = {"CE": "segmentor_ce", "SB-CE and EWC": "segmentor_sbce"}
+SCORES = ("mIoU", "IA-mIoU", "IA_S", "IA_M")
 
 
 def stage(title: str, log: Path, tool: str, *arguments: object) -> None:
@@ -66,9 +68,18 @@ def label_table(curves: dict[str, dict]) -> PrettyTable:
     return table
 
 
+def score_table(metrics: dict[str, dict]) -> PrettyTable:
+    """Quality of the networks: by pixels, by instances, and by size of the instance."""
+    table = PrettyTable(["trained with", *SCORES])
+    table.align = "r"
+    for name, scores in metrics.items():
+        table.add_row([name, *(f"{scores[key]:.1f}" for key in SCORES)])
+    return table
+
+
 def main() -> None:
     try:
-        check_stack(needs=("mmengine", "mmcv", "mmpretrain"))
+        check_stack(needs=("mmengine", "mmcv", "mmpretrain", "mmseg"))
     except StackError as error:
         sys.exit(str(error))
     parser = argparse.ArgumentParser(description=__doc__)
@@ -83,22 +94,25 @@ def main() -> None:
         "seeds_wood",
         "irn",
         "masks",
+        "segmentor",
+        *LOSSES.values(),
+        *(f"{run}_test" for run in LOSSES.values()),
         "logs",
     ):
         shutil.rmtree(work / folder, ignore_errors=True)
     start = time.monotonic()
     stage(
-        "1/9 Draw the built-in images: objects, seven in ten on their own context,\n"
-        "    and out-of-distribution (OoD) images, which show contexts alone",
+        "1/14 Draw the built-in images: objects, seven in ten on their own context,\n"
+        "     and out-of-distribution (OoD) images, which show contexts alone",
         work / "logs/data.log",
         "dataset_converters/context_shapes.py",
         *(DATA, "--correlation", 0.7),
     )
     classifier = train(
-        "2/9 Train a classifier on the image tags alone", work, "classifier"
+        "2/14 Train a classifier on the image tags alone", work, "classifier"
     )
     stage(
-        "3/9 Mine: which OoD images does it take for its objects?",
+        "3/14 Mine: which OoD images does it take for its objects?",
         work / "logs/mining.log",
         *("mine_ood.py", CONFIGS / "classifier.py", classifier),
         *("--candidates", f"{DATA}/OoD/list.txt", "--root", DATA),
@@ -108,18 +122,18 @@ def main() -> None:
     print(f"{mined['images']} of {mined['candidates']}, with p of at least 0.5")
     begin = ("--no-validate", "--cfg-options", f"load_from={classifier}")
     train(
-        "4/9 Go on for some epochs without OoD images, to compare with",
+        "4/14 Go on for some epochs without OoD images, to compare with",
         *(work, "plain", *begin),
     )
     train(
-        "5/9 Go on for as many with the mined OoD images (W-OoD)",
+        "5/14 Go on for as many with the mined OoD images (W-OoD)",
         *(work, "wood", *begin),
         f"train_dataloader.dataset.ood.ann_file={work}/ood.csv",
     )
     curves = {}
     for number, (name, run) in enumerate(RUNS.items(), start=6):
         stage(
-            f"{number}/9 Maps and {name}, against the true masks",
+            f"{number}/14 Maps and {name}, against the true masks",
             work / f"logs/seeds_{run}.log",
             *("test.py", CONFIGS / f"{run}.py"),
             (work / run / "last_checkpoint").read_text().strip(),
@@ -138,17 +152,45 @@ def main() -> None:
     ]
     inputs.append(f"model.backbone.init_cfg.checkpoint={wood}")
     irn = train(
-        "8/9 Learn from the sure parts of these maps where objects end (IRN)",
+        "8/14 Learn from the sure parts of these maps where objects end (IRN)",
         *(work, "irn", "--cfg-options", *inputs),
     )
     stage(
-        "9/9 Pseudo masks: maps walk at random until they meet an edge",
+        "9/14 Pseudo masks: maps walk at random until they meet an edge",
         work / "logs/masks.log",
         *("test.py", CONFIGS / "irn.py", irn, "--work-dir", work / "masks"),
         *("--show-dir", work / "masks/pictures", "--interval", 25),
         *("--cfg-options", *inputs),
     )
     curves[MASKS] = json.loads((work / "masks/seed_curve.json").read_text())
+    masks = f"{work}/masks/pseudo_labels/labels"
+    data = f"train_dataloader.dataset.data_prefix.seg_map_path={masks}"
+    segmentor = train(
+        "10/14 Train a segmentation network on the pseudo masks (DeepLab-v2's head)",
+        *(work, "segmentor", "--no-validate", "--cfg-options", data),
+        f"model.backbone.init_cfg.checkpoint={wood}",
+    )
+    begin = ("--no-validate", "--cfg-options", data, f"load_from={segmentor}")
+    held = f"custom_hooks.0.file={work}/segmentor/ewc.safetensors"
+    titles = (
+        "Go on with it as before, with cross-entropy (CE)",
+        "Go on from there too, with small objects weighted up (SB-CE: size-balanced\n"
+        "      cross-entropy), and what it knows held fast (EWC)",
+    )
+    metrics = {}
+    for number, (name, run) in zip((11, 13), LOSSES.items()):
+        options = () if run == "segmentor_ce" else (held,)
+        title = f"{number}/14 {titles[len(metrics)]}"
+        checkpoint = train(title, *(work, run, *begin, *options))
+        tested = work / f"{run}_test"
+        stage(
+            f"{number + 1}/14 Test it on images that no stage has seen",
+            work / f"logs/{run}_test.log",
+            *("test.py", CONFIGS / f"{run}.py", checkpoint, "--work-dir", tested),
+            *("--out", tested / "metrics.json"),
+            *("--show-dir", tested / "pictures", "--interval", 10),
+        )
+        metrics[name] = json.loads((tested / "metrics.json").read_text())
     folders = [f"{name}={work}/seeds_{run}/pseudo_labels" for name, run in RUNS.items()]
     folders.append(f"{MASKS}={work}/masks/pseudo_labels")
     picture = work / "comparison.png"
@@ -164,9 +206,17 @@ def main() -> None:
         f"With OoD images {right[1]:.0f} instead of {right[0]:.0f} of 100 seed pixels "
         f"are right, and {right[2]:.0f} of the pseudo masks, as means over the classes."
     )
+    print(
+        f"\nSegmentation of the validation images, in percent\n{score_table(metrics)}"
+    )
+    print(
+        "mIoU counts pixels; IA-mIoU counts instances: all, small ones (IA_S, below "
+        "32 x 32\npixels) and medium ones (IA_M)."
+    )
     print(f"Took {(time.monotonic() - start) / 60:.1f} minutes.")
     print(f"Picture: {picture} (image | map and label of each kind | ground truth)")
     print(f"What the network of the pseudo masks saw: {work}/masks/pictures")
+    print(f"What the networks find: {work}/segmentor_*_test/pictures")
     print(f"Label files: {work}/seeds_*/pseudo_labels, {work}/masks/pseudo_labels")
 
 

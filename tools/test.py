@@ -43,7 +43,7 @@ def main() -> None:
     from mmwood.launch import (
         build_runner,
         load_config,
-        save_curves,
+        save_results,
         show_results,
         use_tta,
     )
@@ -58,7 +58,7 @@ def main() -> None:
         show_results(cfg, args.show_dir, args.interval)
     if args.tta:
         use_tta(cfg)
-    save_curves(cfg)
+    save_results(cfg)
     metrics = build_runner(cfg).test()
     if args.out is not None and is_main_process():
         write_json(args.out, {key: float(value) for key, value in metrics.items()})

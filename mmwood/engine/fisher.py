@@ -34,7 +34,7 @@ def measure_fisher(
 ) -> tuple[dict[str, Tensor], int]:
     """Mean over images of the squared gradient of a model's loss, one image at a time.
 
-    The model is in evaluation mode, its size-balanced losses are plain cross-entropy,
+    Its layers are in evaluation mode, its size-balanced losses are plain cross-entropy,
     and a ``loss_ewc`` does not count; afterwards all is as it was, ``.grad`` and random
     numbers too. Every process of a distributed job must call it; each works on its
     share of the images, and all get the whole result.
@@ -134,20 +134,26 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _as_measured(model: nn.Module) -> Iterator[None]:
-    """The network of the checkpoint, in evaluation mode, with task A's loss."""
+    """The network of the checkpoint, with its layers fixed and task A's loss."""
     was_training = model.training
-    buffers = list(model.buffers()) if get_world_size() > 1 else []
+    buffers = list(model.buffers())
     own = [buffer.clone() for buffer in buffers]
     balanced = [(m, m.size_balanced) for m in size_balanced_losses(model)]
     # torch's checkpointing of activations cannot give gradients without .grad.
     checkpointing = [m for m in model.modules() if getattr(m, "with_cp", False)]
-    model.eval()
+    # Some networks compute their loss in training mode only (K-Net, PIDNet, DDRNet): it
+    # is their layers, as batch norm and dropout, that are in evaluation mode.
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.MultiheadAttention) or _is_leaf(module):
+            module.eval()
     set_size_balanced(model, False)
     for module in checkpointing:
         module.with_cp = False
     # Statistics of batch norm differ between processes; the main one's are saved.
-    for buffer in buffers:
-        broadcast(buffer)
+    if get_world_size() > 1:
+        for buffer in buffers:
+            broadcast(buffer)
     try:
         yield
     finally:
@@ -158,6 +164,10 @@ def _as_measured(model: nn.Module) -> Iterator[None]:
             module.with_cp = True
         for buffer, values in zip(buffers, own):
             buffer.copy_(values)
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return next(module.children(), None) is None
 
 
 def _image_losses(model: nn.Module, loader: DataLoader) -> Iterator[Tensor]:

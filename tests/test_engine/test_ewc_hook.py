@@ -97,7 +97,8 @@ def hook(**fields) -> list[dict]:
 
 def train(config: Config, work_dir: Path, **changes) -> Runner:
     """A whole training; ``a__b`` stands for ``a.b``."""
-    config = copy.deepcopy(config)
+    # Most of the time would go into formatting the copies in the work dir.
+    config = Config(copy.deepcopy(config.to_dict()), format_python_code=False)
     config.merge_from_dict(
         {key.replace("__", "."): value for key, value in changes.items()}
     )
@@ -585,6 +586,32 @@ def test_another_start_is_told(fixed, task_a, tmp_path):
     train(fixed, tmp_path / "c", **penalise(task_a))
     (log,) = (tmp_path / "c").glob("*/*.log")
     assert "are not those that task A ended with" not in log.read_text()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_weight_that_makes_sgd_diverge(fixed, task_a, tmp_path, momentum):
+    fixed.optim_wrapper.optimizer.momentum = momentum
+    task = load_task(task_a / "ewc.safetensors")
+    largest = max(fisher.max().item() for fisher in task.fisher.values())
+    bound = 2 * (1 + momentum) / 0.1 / largest
+
+    # What the bound means, by torch's own SGD on the parabola of that parameter.
+    for share, grows in ((0.99, False), (1.01, True)):
+        theta = torch.ones((), dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.SGD([theta], lr=0.1, momentum=momentum)
+        for _ in range(3000):
+            optimizer.zero_grad()
+            (share * bound / 2 * largest * theta**2).backward()
+            optimizer.step()
+        assert (abs(theta.item()) > 1) == grows
+
+    train(fixed, tmp_path / "b", **penalise(task_a, weight=0.99 * bound))
+    message = rf"SGD diverges at \S+, .*; expected less than {bound:.3g}"
+    with pytest.raises(ValueError, match=message.replace("+0", r"\+0")):
+        train(fixed, tmp_path / "c", **penalise(task_a, weight=1.01 * bound))
+    # Adam scales its steps by the gradients' size.
+    fixed.optim_wrapper.optimizer = dict(type="AdamW", lr=1e-5)
+    train(fixed, tmp_path / "d", **penalise(task_a, weight=1.01 * bound))
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class EWCHook(Hook):
       is needed, after it the file in the work dir.
 
     **Which likelihood.** F is the mean over images of the squared gradient of the loss
-    that A minimises, in evaluation mode (batch norm and dropout fixed) and float32,
+    that A minimises, with batch norm and dropout as in evaluation and in float32,
     one image at a time: the sum of the model's own losses, with every
     SizeBalancedCELoss plain and without ``loss_ewc``. For cross-entropy this is the
     mean of -log p over an image's pixels: the valid ones, or all with mmseg's default
@@ -85,8 +85,9 @@ class EWCHook(Hook):
         FileNotFoundError: There is no such ``file``.
         ValueError: A field has no such value, or one that ``mode`` does not use; a
             pattern matches nothing; the file does not fit the model or this run;
-            'switch' without a SizeBalancedCELoss, after the end of the run, or
-            between two steps of the optimizer.
+            ``weight`` is so large that SGD diverges (a warning where the run
+            switches); 'switch' without a SizeBalancedCELoss, after the end of the run,
+            or between two steps of the optimizer.
 
     Example:
         >>> # task A
@@ -154,9 +155,12 @@ class EWCHook(Hook):
         model = _unwrapped(runner)
         self._check_patterns(model)
         if self.mode == "penalise":
-            self.penalise(model, self._load(runner, model))
+            task = self._load(runner, model)
+            self.penalise(model, task)
             if runner.iter == 0:
                 self._compare_start(runner)
+            if overshoot := self._overshoot(runner, task):
+                raise ValueError(overshoot)
         elif self.mode == "switch":
             self._check_switch(runner, model)
             switched = runner.iter >= self.switch_at
@@ -177,6 +181,8 @@ class EWCHook(Hook):
             task = self._consolidate(runner, model, runner.iter + 1)
             self.penalise(model, task)
             set_size_balanced(model, True)
+            if overshoot := self._overshoot(runner, task):
+                print_log(overshoot, logger="current", level=logging.WARNING)
         elif self.mode == "consolidate" and self.is_last_train_iter(runner):
             self._consolidate(runner, _unwrapped(runner), runner.iter + 1)
 
@@ -314,6 +320,31 @@ class EWCHook(Hook):
                 logger="current",
                 level=logging.WARNING,
             )
+
+    def _overshoot(self, runner: Runner, task: ConsolidatedTask) -> str | None:
+        """What to say where the penalty alone makes SGD diverge.
+
+        Its curvature is lambda F; gradient descent with momentum m on a parabola
+        diverges where the learning rate times the curvature exceeds 2 (1 + m).
+        """
+        optimizer = getattr(runner.optim_wrapper, "optimizer", None)
+        if not isinstance(optimizer, torch.optim.SGD):
+            return None
+        groups = {p: group for group in optimizer.param_groups for p in group["params"]}
+        # How much too large the weight is: share, name, F, learning rate.
+        worst = (1.0, "", 0.0, 0.0)
+        for name, param in self._params.items():
+            group, fisher = groups[param], task.fisher[name].max().item()
+            share = group["lr"] * self.weight * fisher / (2 + 2 * group["momentum"])
+            worst = max(worst, (share, name, fisher, group["lr"]))
+        share, name, fisher, rate = worst
+        if not name:
+            return None
+        return (
+            f"mmwood.EWCHook.weight: with {self.weight} SGD diverges at {name}, whose "
+            f"F is up to {fisher:.3g} at a learning rate of {rate:.3g}; expected less "
+            f"than {self.weight / share:.3g}"
+        )
 
     def _consolidate(
         self, runner: Runner, model: nn.Module, iteration: int
