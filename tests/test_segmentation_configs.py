@@ -5,8 +5,10 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 
 pytest.importorskip("mmseg")
@@ -14,8 +16,10 @@ pytest.importorskip("mmseg")
 from mmengine.config import Config
 from mmengine.registry import HOOKS, METRICS, MODELS, init_default_scope
 
+from mmwood.visualization.palette import save_label_png
+
 CONFIGS = Path(__file__).parents[1] / "configs"
-README = CONFIGS / "sbce/README.md"
+README = CONFIGS.parent / "README.md"
 
 
 def data_options(root, loader: str) -> list[str]:
@@ -95,12 +99,43 @@ def test_task_a_task_b_and_test(voc_folder, run_tool, tmp_path):
     assert json.loads(report.read_text())["iou"]["small"] is not None
 
 
+def python_blocks(path: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.S)
+
+
+def test_readme_own_images(voc_folder, run_tool, tmp_path):
+    """README's config trains on images and pseudo masks as the stages before leave."""
+    (block,) = [b for b in python_blocks(README) if "deeplabv2_r101_voc" in b]
+    (tmp_path / "configs").symlink_to(CONFIGS)
+    (tmp_path / "my_segmentor.py").write_text(block)
+    labels = tmp_path / "work_dirs/my_irn_config/pseudo_labels/labels"
+    labels.mkdir(parents=True)
+    (voc_folder / "SegmentationClass").rename(labels / "jpg")
+    for path in (labels / "jpg").iterdir():
+        with Image.open(path) as image:
+            mask = np.array(image)
+        # Two classes in README.
+        save_label_png(np.where(mask == 3, 0, mask), path)
+    (tmp_path / "my_images").mkdir()
+    (voc_folder / "JPEGImages").rename(tmp_path / "my_images/jpg")
+    text = run_tool(
+        *("train.py", "my_segmentor.py", "--no-validate", "--cfg-options"),
+        *("model.backbone.init_cfg=None", "train_cfg.max_iters=1"),
+        *("train_dataloader.batch_size=1", "train_dataloader.num_workers=0"),
+        *("train_dataloader.persistent_workers=False",),
+        *("model.data_preprocessor.size=(65,65)", "model.backbone.depth=50"),
+        "train_dataloader.dataset.pipeline.3.crop_size=(65,65)",
+        "default_hooks.logger.interval=1",
+    )
+    assert "decode.loss_ce" in text
+
+
 def test_readme_over_a_stock_config(tmp_path):
     """configs/sbce/README.md's config builds: every field is one that there is."""
     stock = Path(find_spec("mmseg").origin).parent / ".mim"
     if not stock.is_dir():
         pytest.skip("this installation of mmseg holds no configs")
-    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)
+    (block,) = python_blocks(CONFIGS / "sbce/README.md")
     path = tmp_path / "my_config.py"
     path.write_text(block.replace('"mmsegmentation/', f'"{stock}/'))
     cfg = Config.fromfile(path)
