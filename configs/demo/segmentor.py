@@ -46,4 +46,4 @@ optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
 )
 default_hooks = dict(checkpoint=dict(interval=400))
-custom_hooks = [dict(type="mmwood.EWCHook", mode="consolidate", num_workers=1)]
+custom_hooks = [dict(type="mmwood.EWCHook", mode="consolidate", images=200)]

@@ -8,7 +8,7 @@ custom_hooks = [
     dict(
         type="mmwood.EWCHook",
         mode="penalise",
-        weight=100.0,
+        weight=10000.0,
         file="work_dirs/demo/segmentor/ewc.safetensors",
     )
 ]
