@@ -27,7 +27,7 @@ $(VENV)/installed: setup.py $(wildcard requirements/*.txt)
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing OpenMMLab and torch; this takes minutes and some gigabytes."
 	$(BIN)/pip install --quiet --disable-pip-version-check \
-	    -c requirements/constraints-onedl.txt -e ".[onedl,demo,tests]"
+	    -c requirements/constraints-onedl.txt -e ".[onedl,demo,review,tests]"
 	touch $@
 
 # The dense CRF has to be compiled. Without a C++ compiler its tests are skipped.

@@ -36,7 +36,7 @@ train_pipeline = [
         type="mmwood.AffinityLabel",
         foreground=0.45,
         background=0.2,
-        refine=dict(method="pamr"),
+        refine=dict(method="pamr", iterations=5, dilations=(1, 2, 4)),
         maps="strided",
     ),
     # Objects of these small images are a few cells of the stride-4 grid: enlarged by
@@ -45,8 +45,8 @@ train_pipeline = [
         type="RandomResize", scale=(256, 256), ratio_range=(0.7, 1.4), keep_ratio=True
     ),
     dict(type="RandomFlip", prob=0.5),
-    dict(type="mmseg.RandomCrop", crop_size=(224, 224)),
-    dict(type="Pad", size=(224, 224), pad_val=dict(img=(127.5, 127.5, 127.5), seg=255)),
+    dict(type="mmseg.RandomCrop", crop_size=(160, 160)),
+    dict(type="Pad", size=(160, 160), pad_val=dict(img=(127.5, 127.5, 127.5), seg=255)),
     dict(type="PackInputs", algorithm_keys=["gt_seg_map"]),
 ]
 train_dataloader = dict(dataset=dict(**scores, pipeline=train_pipeline))

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from mmwood.ood.manifest import STATES, Candidate, read_manifest, write_manifest
+from mmwood.ood.review.counts import Counts, Table
 from mmwood.ood.review.journal import LockedError, Review, SaveError, journal_path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -134,6 +135,50 @@ def test_undo_leaves_what_somebody_else_decided_later(tmp_path):
     for rows, state in (([], "kept"), ([30], "kept"), ([-1], "kept"), ([0], "good")):
         with pytest.raises(ValueError, match="must be"):
             review.decide(rows, state)
+    review.close()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_shown_and_counted_equals_plain_loops(tmp_path, seed):
+    manifest = make_manifest(tmp_path / "ood.csv", states=STATES)
+    review = Review(manifest)
+    table = Table(review)
+    steps = script(seed, 30)
+    for _ in range(20):
+        name, *arguments = next(steps)
+        getattr(review, name)(*arguments)
+    rows = [row for _, row in read_manifest(manifest)]
+    for row, code in zip(rows, review.states):
+        row.state = STATES[code]
+    bad = {row.image for row in rows if row.state == "rejected"}
+    for number, class_name in enumerate([*review.classes, None]):
+        index = None if class_name is None else number
+        own = [row for row in rows if class_name in (row.class_name, None)]
+        kept = [row for row in own if row.state == "kept"]
+        usable = {row.image for row in kept} - bad
+        counts = table.counts(index)
+        assert (counts.kept, counts.usable) == (len(kept), len(usable))
+        assert counts.rejected == sum(row.state == "rejected" for row in own)
+        assert counts.unseen == len(own) - counts.looked_at
+        if counts.looked_at:
+            rate = counts.rejected / (counts.kept + counts.rejected)
+            assert counts.positive_rate == rate
+            if kept:
+                looks = 10 / (1 - rate)
+                assert counts.looks_left(counts.usable + 10) == pytest.approx(looks)
+        chosen = table.choose(index, "kept", 0.98, 0.99).tolist()
+        expected = [row for row in kept if 0.98 <= row.probability <= 0.99]
+        expected.sort(
+            key=lambda r: (review.classes.index(r.class_name), -r.probability)
+        )
+        assert [rows[number] for number in chosen] == expected
+    table.faults[7] = "gone"
+    assert table.choose(state="missing").tolist() == [7]
+    assert table.choose(state="kept", low=2).tolist() == []
+    assert Counts(unseen=1, kept=0, rejected=3, usable=0).looks_left(5) is None
+    assert Counts(unseen=1, kept=0, rejected=3, usable=0).positive_rate == 1
+    assert Counts(unseen=1, kept=0, rejected=0, usable=0).positive_rate is None
+    assert Counts(unseen=1, kept=9, rejected=0, usable=9).looks_left(5) == 0
     review.close()
 
 

@@ -1,0 +1,1 @@
+"""The app in which a person reviews mined out-of-distribution candidates."""

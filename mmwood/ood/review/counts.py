@@ -1,0 +1,123 @@
+"""Which rows of a review to show, and what has been looked at."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmwood.ood.manifest import STATES
+from mmwood.ood.review.journal import Review
+
+__all__ = ["Counts", "Table"]
+
+UNSEEN, KEPT, REJECTED = range(len(STATES))
+
+
+@dataclass
+class Counts:
+    """What a person has looked at.
+
+    Attributes:
+        unseen, kept, rejected: Numbers of rows.
+        usable: Number of images that a row keeps and none rejects: what
+            :class:`mmwood.OoDDataset` takes.
+    """
+
+    unseen: int
+    kept: int
+    rejected: int
+    usable: int
+
+    @property
+    def looked_at(self) -> int:
+        """Number of rows that a person has decided about."""
+        return self.kept + self.rejected
+
+    @property
+    def positive_rate(self) -> float | None:
+        """Share r of the rows looked at that do show an object; None before any."""
+        return self.rejected / self.looked_at if self.looked_at else None
+
+    def looks_left(self, wanted: int) -> float | None:
+        """How many more looks give ``wanted`` usable images, at the rate so far.
+
+        With a positive rate r, n usable images cost n / (1 - r) looks (Lee et al., CVPR
+        2022). None: unknown, as nothing has been kept yet.
+        """
+        missing = max(0, wanted - self.usable)
+        if not missing:
+            return 0.0
+        return missing / (1 - self.positive_rate) if self.kept else None
+
+
+class Table:
+    """The rows of a review as columns, for choosing and counting.
+
+    Attributes:
+        faults: Row -> why its image cannot be shown.
+    """
+
+    def __init__(self, review: Review) -> None:
+        self.review = review
+        #: Live: decisions show here.
+        self.states = np.frombuffer(review.states, dtype=np.uint8)
+        self.class_of = np.array(review.class_of, dtype=np.int32)
+        self.probability = np.array(review.probability)
+        self.faults: dict[int, str] = {}
+        numbers: dict[str, int] = {}
+        self._image_of = np.array(
+            [numbers.setdefault(image, len(numbers)) for image in review.images],
+            dtype=np.int32,
+        )
+        self._images = len(numbers)
+        #: Class by class, highest probability first.
+        self._order = np.lexsort((-self.probability, self.class_of))
+
+    def choose(
+        self,
+        class_index: int | None = None,
+        state: str | None = None,
+        low: float = 0.0,
+        high: float = 1.0,
+    ) -> np.ndarray:
+        """Rows class by class, highest probability first.
+
+        Args:
+            class_index: Rows of one class only.
+            state: Rows in one state only; 'missing': those without a readable image.
+            low, high: Bounds of the probability, both included.
+
+        Returns:
+            Row numbers. Shape (n,).
+        """
+        chosen = (self.probability >= low) & (self.probability <= high)
+        if class_index is not None:
+            chosen &= self.class_of == class_index
+        if state == "missing":
+            faulty = np.zeros(len(self.states), dtype=bool)
+            faulty[list(self.faults)] = True
+            chosen &= faulty
+        elif state is not None:
+            chosen &= self.states == STATES.index(state)
+        return self._order[chosen[self._order]]
+
+    def counts(self, class_index: int | None = None) -> Counts:
+        """Counts of everything or of one class."""
+        rejected = self.states == REJECTED
+        mine = slice(None) if class_index is None else self.class_of == class_index
+        groups = self.states[mine]
+        # An image that another class rejects is not usable for this one either.
+        usable = np.zeros(self._images, dtype=bool)
+        usable[self._image_of[mine][groups == KEPT]] = True
+        usable[self._image_of[rejected]] = False
+        return Counts(
+            unseen=int((groups == UNSEEN).sum()),
+            kept=int((groups == KEPT).sum()),
+            rejected=int((groups == REJECTED).sum()),
+            usable=int(usable.sum()),
+        )
+
+    def unseen_by_class(self) -> np.ndarray:
+        """How many rows of each class are unseen. Shape (C,)."""
+        return np.bincount(
+            self.class_of[self.states == UNSEEN], minlength=len(self.review.classes)
+        )

@@ -1,0 +1,135 @@
+"""Why the classifier took a candidate for a class: its CAM laid over the image."""
+
+import json
+import os
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.device import get_device
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import load_checkpoint
+from PIL import Image, ImageOps
+from torch import nn
+
+from mmwood.files import file_sha256
+from mmwood.ood.mining import class_names, use_candidates
+from mmwood.ood.review.pictures import FAULTS, PictureError, Pictures, to_jpeg
+from mmwood.registry import LOCATIONS
+from mmwood.visualization.panels import overlay_heat
+
+__all__ = ["Explainer"]
+
+#: Long side of the overlay, in pixels.
+SIDE = 800
+
+
+class Explainer:
+    """Class activation maps of candidates, by the classifier that mined them.
+
+    Maps are made when they are asked for and kept in the pictures' cache. Call it from
+    one thread only.
+
+    Args:
+        config: The classifier's config; its model is a :class:`mmwood.CAMClassifier`.
+        checkpoint: Its checkpoint.
+        manifest: What was mined. If mining left its summary beside it, the checkpoint
+            must be the one of then.
+        classes: The manifest's classes.
+        pictures: The manifest's images.
+        size: As ``--size`` of mining.
+
+    Raises:
+        FileNotFoundError: There is no such config or checkpoint.
+        ValueError: The model makes no maps, lacks a class or cannot be built, or the
+            checkpoint is another one.
+    """
+
+    def __init__(
+        self,
+        config: str | os.PathLike,
+        checkpoint: str | os.PathLike,
+        manifest: str | os.PathLike,
+        classes: Sequence[str],
+        pictures: Pictures,
+        size: int | None = None,
+    ) -> None:
+        for option, path in (("--config", config), ("--checkpoint", checkpoint)):
+            if not Path(path).is_file():
+                raise FileNotFoundError(f"{option}: there is no file {path}")
+        self.pictures = pictures
+        digest = file_sha256(checkpoint)
+        summary = Path(manifest).with_suffix(".json")
+        if summary.is_file():
+            expected = json.loads(summary.read_text("utf-8")).get("checkpoint_sha256")
+            if expected not in (None, digest):
+                raise ValueError(
+                    f"--checkpoint: {checkpoint} is not the one that {manifest} was "
+                    f"mined with: {summary} names {expected}, this is {digest}"
+                )
+        cfg = Config.fromfile(config)
+        cfg.load_from = str(checkpoint)
+        use_candidates(cfg, candidates="none", size=size)
+        kind = str(cfg.model.type).rpartition(".")[2]
+        if "CAMClassifier" not in kind:
+            raise ValueError(
+                f"--config: maps need a mmwood.CAMClassifier, {config} has a {kind}"
+            )
+        self.classes = class_names(cfg)
+        unknown = [name for name in classes if name not in self.classes]
+        if unknown:
+            raise ValueError(
+                f"--config: the classifier of {config} knows no {unknown}, which "
+                f"{manifest} names; its classes are {self.classes}"
+            )
+        cfg.model.test_cfg = dict(cam_labels="given")
+        pipeline = cfg.test_dataloader.dataset.pipeline
+        self._key = f"{digest} {pipeline}"
+        try:
+            self._model = _build(cfg)
+        except OSError as error:
+            raise ValueError(
+                f"--config: the model of {config} cannot be built: {error!r}; start "
+                "where mining started, so that its paths lead to the same files"
+            ) from error
+        self._pipeline = Compose(pipeline)
+
+    def overlay(self, row: int, class_name: str) -> bytes:
+        """The map of a class over the image, blue for 0 and red for 1, as JPEG.
+
+        Raises:
+            PictureError: The image is missing or cannot be read.
+        """
+        key = self.pictures.key(row, f"cam {SIDE} {class_name} {self._key}")
+        return self.pictures.cache.get(key, lambda: self._make(row, class_name))
+
+    @torch.no_grad()
+    def _make(self, row: int, class_name: str) -> bytes:
+        path = self.pictures.images[row]
+        label = self.classes.index(class_name)
+        try:
+            with Image.open(path) as image:
+                picture = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            data = self._pipeline(dict(img_path=path, sample_idx=row))
+        except FAULTS as error:
+            raise PictureError("not a whole image") from error
+        data["data_samples"].set_gt_label([label])
+        (sample,) = self._model.test_step(pseudo_collate([data]))
+        heat = overlay_heat(picture, sample.cam[0].float().cpu().numpy())
+        shown = Image.fromarray(heat)
+        shown.thumbnail((SIDE, SIDE))
+        return to_jpeg(shown)
+
+
+def _build(cfg: Config) -> nn.Module:
+    # A broken import below a registry's location would be swallowed by the registry.
+    for location in LOCATIONS:
+        import_module(location)
+    init_default_scope(cfg.get("default_scope", "mmpretrain"))
+    model = MODELS.build(cfg.model)
+    load_checkpoint(model, cfg.load_from, map_location="cpu")
+    return model.to(get_device()).eval()

@@ -1,0 +1,433 @@
+"""What one tab shows: a filter, numbers, a page of candidates, and keys."""
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nicegui import app, ui
+from nicegui.events import GenericEventArguments
+
+from mmwood.ood.manifest import STATES
+from mmwood.ood.review.journal import SaveError
+from mmwood.ood.review.session import Session
+
+__all__ = ["View"]
+
+KEYS = (
+    (("K",), "keep: shows no object of any class", "keep"),
+    (("R",), "reject: does show one", "reject"),
+    (("U",), "undo your last decision (also Ctrl+Z)", ""),
+    (("←", "↑", "→", "↓"), "move; Home and End: first and last of the page", "move"),
+    (
+        ("Shift",),
+        "with arrows or a click: a range, which K, R and C then mean",
+        "range",
+    ),
+    (("A",), "keep all that is unseen on this page", ""),
+    (("C",), "where the classifier saw the class (map), and back", "map"),
+    (("Enter",), "large image, and back (also a double click)", "large"),
+    (("N",), "next page, or class (also Page Down)", "next"),
+    (("P",), "page before (also Page Up)", "before"),
+    (("Delete",), "as if not looked at", ""),
+    (("?",), "this help", "all keys"),
+)
+
+
+class Grid(ui.element, component="grid.js"):
+    """Candidates with their states; see grid.js."""
+
+
+class View:
+    """One tab: its filter, its page, and what it shows.
+
+    It begins with the first class that has unseen rows; after the last page of a class
+    comes the next one.
+
+    The rows are chosen when a filter is set; they do not move under one's fingers when
+    they are decided about.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.who = secrets.token_hex(8)
+        self.page = 0
+        self.rows = session.table.choose()
+        self.wanted = session.wanted
+        self._build()
+        self._choose()
+
+    def refresh(self) -> None:
+        """Show what has changed, here or in another tab."""
+        review, table = self.session.review, self.session.table
+        names = review.classes
+        self.grid.props["items"] = [
+            dict(
+                row=row,
+                image=Path(review.images[row]).name,
+                path=review.images[row],
+                probability=review.probability[row],
+                state=review.states[row],
+                fault=table.faults.get(row),
+                **{"class": names[review.class_of[row]]},
+            )
+            for row in self._shown()
+        ]
+        self._refresh_numbers()
+        self._refresh_notes()
+
+    def decide(self, event: GenericEventArguments) -> None:
+        """Give the rows of an event a state, in all tabs."""
+        self._decide(event.args["rows"], event.args["state"])
+
+    def undo(self) -> None:
+        """Take back this tab's last decision and go where it was."""
+        review = self.session.review
+        try:
+            rows = review.undo(self.who)
+        except SaveError as error:
+            self._not_saved(error)
+            return
+        if not rows:
+            ui.notify("There is nothing to undo in this tab.", type="info")
+            return
+        place = {int(row): number for number, row in enumerate(self.rows)}
+        if rows[0] in place:
+            self.turn(to=place[rows[0]] // self.session.page_size)
+            self.grid.run_method("go", rows[0])
+        name = review.classes[review.class_of[rows[0]]]
+        ui.notify(f"Undone: {_count(len(rows), 'image')} of {name}")
+
+    def turn(self, by: int = 0, to: int | None = None) -> None:
+        """Go some pages on, or to one."""
+        page = self.page + by if to is None else to
+        if by > 0 and page >= self._pages():
+            self._next_class()
+            return
+        page = max(0, min(self._pages() - 1, page))
+        if page != self.page:
+            self.page = page
+            self.refresh()
+
+    def _build(self) -> None:
+        session = self.session
+        review = session.review
+        ui.add_css(Path(__file__).with_name("review.css"))
+        ui.colors(primary="#0b57d0")
+        self.dark = ui.dark_mode(value=None)
+        with ui.element("div").classes("review-page"):
+            self.fault = ui.label().classes("review-fault").props("role=alert")
+            self.note = ui.label().classes("review-note").props("role=status")
+            with ui.element("header").classes("review-top"):
+                self._build_filter()
+                with (
+                    ui.element("div")
+                    .classes("review-bar")
+                    .props(
+                        'role=progressbar aria-label="looked at" aria-valuemin=0'
+                    ) as self.bar
+                ):
+                    self.kept_bar = ui.element("div").classes("kept")
+                    self.rejected_bar = ui.element("div").classes("rejected")
+                with ui.element("div").classes("review-stats"):
+                    self.scope = ui.label().classes("review-scope")
+                    self.looked = ui.label()
+                    self.kept = ui.label().classes("review-kept")
+                    self.rejected = ui.label().classes("review-rejected")
+                    self.rate = ui.label()
+                with ui.element("div").classes("review-stats"):
+                    ui.label("whole manifest").classes("review-scope")
+                    self.total = ui.label()
+                    with ui.element("div").classes("review-wanted"):
+                        self.usable = ui.label()
+                        ui.number(value=session.wanted, min=1, precision=0).props(
+                            'dense outlined aria-label="wanted images"'
+                        ).on_value_change(self._want)
+                        ui.label("wanted")
+                    self.left = ui.label()
+            self.grid = Grid()
+            self.grid.props["maps"] = session.explainer is not None
+            self.grid.props["version"] = session.version
+            self.grid.on("decide", self.decide)
+            self.grid.on("undo", self.undo)
+            self.grid.on("turn", lambda event: self.turn(event.args))
+            self.grid.on("fault", self._learn_fault)
+            self.grid.on("help", lambda: self.help.open())
+            self._build_bottom()
+        self._build_help()
+        ui.page_title(f"Review of {review.path.name}")
+
+    def _build_filter(self) -> None:
+        review = self.session.review
+        with ui.element("div").classes("review-row"):
+            ui.label(f"Review of {review.path.name}").classes("review-title")
+            self.class_choice = (
+                ui.select(
+                    self._class_options(),
+                    label="class",
+                    value=self._first_class(),
+                    on_change=self._choose,
+                )
+                .props("dense outlined options-dense")
+                .style("min-width: 190px")
+            )
+            states = {"": "all", **{state: state for state in STATES}}
+            states["missing"] = "missing"
+            self.state_choice = (
+                ui.select(states, label="state", value="", on_change=self._choose)
+                .props("dense outlined options-dense")
+                .style("min-width: 110px")
+            )
+            low = min(review.probability, default=0.0)
+            low = int(low * 100) / 100
+            with ui.element("div"):
+                self.score_label = ui.label().classes("review-soft")
+                self.score = (
+                    ui.range(min=low, max=1, step=0.01, value=dict(min=low, max=1))
+                    .props("dense")
+                    .classes("review-score")
+                )
+                self.score.on("change", self._choose)
+                self.score.on_value_change(self._refresh_score)
+            with ui.element("div").classes("review-row push").style("width: auto"):
+                ui.button(icon="contrast", on_click=self._turn_light).props(
+                    'flat dense round aria-label="light or dark"'
+                )
+                ui.button(icon="keyboard", on_click=lambda: self.help.open()).props(
+                    'flat dense round aria-label="all keys"'
+                )
+                ui.button("Finish", on_click=self._ask_finish).props(
+                    "outline dense no-caps padding='2px 12px'"
+                )
+
+    def _build_bottom(self) -> None:
+        with (
+            ui.element("footer").classes("review-bottom"),
+            ui.element("div").classes("review-row"),
+        ):
+            flat = "flat dense no-caps padding='2px 8px'"
+            ui.button("Undo (U)", icon="undo", on_click=self.undo).props(flat)
+            ui.button(
+                "Keep the rest (A)",
+                icon="done_all",
+                on_click=lambda: self.grid.run_method("keepRest"),
+            ).props(flat)
+            keys = "".join(
+                f"<span>{_keys(keys)} {short}</span> "
+                for keys, _, short in KEYS
+                if short and (short != "map" or self.session.explainer)
+            )
+            ui.html(keys, sanitize=False).classes("review-keys")
+            with ui.element("div").classes("review-row push").style("width: auto"):
+                ui.button(icon="chevron_left", on_click=lambda: self.turn(-1)).props(
+                    f'{flat} aria-label="page before"'
+                )
+                self.place = ui.label().style("font-variant-numeric: tabular-nums")
+                ui.button(icon="chevron_right", on_click=lambda: self.turn(1)).props(
+                    f'{flat} aria-label="next page"'
+                )
+
+    def _build_help(self) -> None:
+        with ui.dialog() as self.help, ui.card():
+            rows = "".join(
+                f"<tr><td>{_keys(keys)}</td><td>{text}</td></tr>"
+                for keys, text, short in KEYS
+                if short != "map" or self.session.explainer
+            )
+            ui.label("Keys").classes("review-title")
+            ui.html(f"<table>{rows}</table>", sanitize=False).classes("review-help")
+            ui.label(
+                "Shift and a click on Keep or Reject decides about all from the "
+                "focused image to that one. A decision is on disk when it is shown."
+            ).classes("review-soft")
+            ui.button("Close", on_click=self.help.close).props("flat no-caps")
+
+    def _choose(self) -> None:
+        number = self.class_choice.value
+        score = self.score.value
+        edge = self.score.props["max"], self.score.props["min"]
+        self.rows = self.session.table.choose(
+            None if number == -1 else number,
+            self.state_choice.value or None,
+            # The slider's ends mean everything.
+            score["min"] if score["min"] > edge[1] else 0.0,
+            score["max"] if score["max"] < edge[0] else 1.0,
+        )
+        self.page = 0
+        self._refresh_score()
+        self.refresh()
+        # Keys are meant for the images again.
+        self.grid.run_method("show", True)
+
+    def _next_class(self) -> None:
+        """After the last page: the next class with unseen rows."""
+        unseen = self.session.table.unseen_by_class()
+        current = self.class_choice.value
+        after = [number for number in unseen.nonzero()[0] if number > current]
+        if current == -1 or not after:
+            ui.notify("This is the last page.", type="info")
+            return
+        self.class_choice.value = int(after[0])
+        ui.notify(f"On to {self.session.review.classes[after[0]]}")
+
+    def _refresh_score(self) -> None:
+        score = self.score.value
+        self.score_label.text = f"score {score['min']:.2f} to {score['max']:.2f}"
+
+    def _refresh_numbers(self) -> None:
+        table = self.session.table
+        options = self._class_options()
+        if options != self.class_choice.options:
+            self.class_choice.set_options(options)
+        number = self.class_choice.value
+        counts = table.counts(None if number == -1 else number)
+        names = self.session.review.classes
+        self.scope.text = "all classes" if number == -1 else names[number]
+        total = counts.unseen + counts.looked_at
+        self.bar.props["aria-valuemax"] = total
+        self.bar.props["aria-valuenow"] = counts.looked_at
+        for part, count in (
+            (self.kept_bar, counts.kept),
+            (self.rejected_bar, counts.rejected),
+        ):
+            part.style(f"width: {100 * count / max(total, 1):.3f}%")
+        self.looked.text = f"looked at {_part(counts.looked_at, total)}"
+        self.kept.text = f"✓ {counts.kept:,} kept"
+        self.rejected.text = f"✕ {counts.rejected:,} rejected"
+        self.rate.text = _rate(counts.positive_rate)
+        self._refresh_total()
+        self.place.text = f"page {self.page + 1:,} of {self._pages():,}"
+
+    def _refresh_total(self) -> None:
+        counts = self.session.table.counts()
+        seen = _part(counts.looked_at, counts.unseen + counts.looked_at)
+        self.total.text = f"looked at {seen}, {_rate(counts.positive_rate)}"
+        self.usable.text = f"{counts.usable:,} usable of"
+        left = counts.looks_left(self.wanted)
+        if left is None:
+            text = "→ looks left: unknown before the first is kept"
+        elif not left:
+            text = "→ reached"
+        else:
+            text = f"→ about {left:,.0f} more looks"
+            if left > counts.unseen:
+                text += f", but only {counts.unseen:,} are left"
+        self.left.text = text
+
+    def _first_class(self) -> int:
+        """Where to begin: the first class with unseen rows; -1: all classes."""
+        unseen = self.session.table.unseen_by_class().nonzero()[0]
+        return int(unseen[0]) if len(unseen) else -1
+
+    def _class_options(self) -> dict[int, str]:
+        unseen = self.session.table.unseen_by_class().tolist()
+        options = {-1: f"all classes ({sum(unseen):,} unseen)"}
+        for number, name in enumerate(self.session.review.classes):
+            left = unseen[number]
+            options[number] = f"{name} ({left:,} unseen)" if left else f"{name} ✓"
+        return options
+
+    def _refresh_notes(self) -> None:
+        session = self.session
+        problem = session.review.fault or session.unsaved
+        self.fault.visible = problem is not None
+        if problem:
+            self.fault.text = (
+                f"Not saved: {problem}. What has its sign is safe; the manifest is as "
+                "it was. Make the disk writable or free some space, then go on."
+            )
+        faults = session.table.faults
+        images = sorted({session.review.images[row] for row in faults})
+        self.note.visible = bool(images)
+        self.note.text = (
+            f"{_count(len(images), 'image')} missing or unreadable (the state filter "
+            f"“missing” shows them): {', '.join(Path(i).name for i in images[:3])}"
+            + (", …" if len(images) > 3 else "")
+        )
+        if not len(session.review.images):
+            empty = "The manifest has no rows: nothing reached the threshold of mining."
+        elif not len(self.rows):
+            empty = "No candidate matches: choose another class, state or score."
+        else:
+            empty = ""
+        self.grid.props["empty"] = empty
+
+    def _decide(self, rows: list[int], state: str) -> None:
+        faults = self.session.table.faults
+        seen = [row for row in rows if state != "kept" or row not in faults]
+        if len(seen) < len(rows):
+            ui.notify("An image that cannot be seen is not kept.", type="warning")
+        if not seen:
+            return
+        try:
+            self.session.review.decide(seen, state, self.who)
+        except SaveError as error:
+            self._not_saved(error)
+
+    def _not_saved(self, error: SaveError) -> None:
+        print(f"not saved: {error}", file=sys.stderr, flush=True)
+        ui.notify("Not saved: nothing has changed.", type="negative")
+        self.session.tell()
+
+    def _learn_fault(self, event: GenericEventArguments) -> None:
+        row, is_map = event.args["row"], event.args["map"]
+        if is_map:
+            ui.notify("There is no map: the terminal says why.", type="negative")
+        elif 0 <= row < len(self.session.review.images):
+            self.session.table.faults.setdefault(row, "not a whole image")
+            self.session.tell()
+
+    def _want(self, event: Any) -> None:
+        if event.value and event.value >= 1:
+            self.wanted = int(event.value)
+            self._refresh_total()
+
+    def _turn_light(self) -> None:
+        # From the system's choice to dark, to light, and back.
+        self.dark.value = {None: True, True: False, False: None}[self.dark.value]
+
+    async def _ask_finish(self) -> None:
+        unseen = self.session.table.counts().unseen
+        with ui.dialog() as dialog, ui.card():
+            ui.label(
+                "Write the manifest and end the app, for all tabs? "
+                + (f"{_count(unseen, 'row')} unseen will stay so." if unseen else "")
+            )
+            with ui.element("div").classes("review-row"):
+                ui.button("Finish", on_click=lambda: dialog.submit(True)).props(
+                    "no-caps"
+                )
+                ui.button("Go on", on_click=lambda: dialog.submit(False)).props(
+                    "flat no-caps"
+                )
+        if await dialog and await self.session.save():
+            for client in app.clients("/"):
+                with client:
+                    ui.navigate.to("/done")
+            await asyncio.sleep(1)
+            app.shutdown()
+
+    def _pages(self) -> int:
+        return max(1, -(-len(self.rows) // self.session.page_size))
+
+    def _shown(self) -> list[int]:
+        start = self.page * self.session.page_size
+        return self.rows[start : start + self.session.page_size].tolist()
+
+
+def _keys(keys: Sequence[str]) -> str:
+    return " ".join(f"<kbd>{key}</kbd>" for key in keys)
+
+
+def _part(value: int, total: int) -> str:
+    return f"{value:,} of {total:,} ({value / max(total, 1):.1%})"
+
+
+def _rate(rate: float | None) -> str:
+    return f"positive rate r = {'–' if rate is None else f'{rate:.1%}'}"
+
+
+def _count(value: int, what: str) -> str:
+    return f"{value:,} {what}{'' if value == 1 else 's'}"

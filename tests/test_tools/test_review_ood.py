@@ -1,0 +1,560 @@
+"""The review app by its command: real requests, and a person's keys in Chromium."""
+
+import base64
+import http.client
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("nicegui", reason="the review app needs the extra `review`")
+
+from mmwood.ood.manifest import Candidate, read_manifest, write_manifest
+
+REPOSITORY = Path(__file__).parents[2]
+CLASSES = ("disc", "square")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+class Server:
+    """The command, running; ``text`` is what it has printed, once it has ended."""
+
+    def __init__(self, folder: Path, *options: object) -> None:
+        tool = str(REPOSITORY / "tools/review_ood.py")
+        environment = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS="1")
+        # NiceGUI behaves in another way where it sees a test.
+        environment.pop("PYTEST_CURRENT_TEST", None)
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", tool, *map(str, options), "--no-browser"],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.text = ""
+        for line in self.process.stdout:
+            self.text += line
+            if found := re.search(r"http://([^:]+):(\d+)/(?:\?token=(\S+))?", line):
+                self.url = found[0]
+                self.port, self.token = int(found[2]), found[3]
+                self._wait()
+                return
+        raise RuntimeError(self.text)
+
+    def _wait(self) -> None:
+        """The address is printed just before it can be reached."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            time.sleep(0.02)
+
+    def end(self, how: int = signal.SIGINT) -> str:
+        """Send a signal, unless it ends by itself with 0, and wait."""
+        if how:
+            self.process.send_signal(how)
+        rest, _ = self.process.communicate(timeout=60)
+        self.text += rest
+        return self.text
+
+    def get(self, path: str, method: str = "GET", **headers: str):
+        """Status, headers and content of an answer; ``_`` in a name stands for -."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.putrequest(method, path, skip_host="Host" in headers)
+        for name, value in headers.items():
+            connection.putheader(name.replace("_", "-"), value)
+        connection.endheaders()
+        answer = connection.getresponse()
+        # What follows a 101 are frames, without an end.
+        content = b"" if answer.status == 101 else answer.read()
+        connection.close()
+        return answer.status, answer.headers, content
+
+    def connect(self, **headers: str) -> int:
+        """The status that a web socket gets."""
+        path = "/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
+        key = base64.b64encode(bytes(16)).decode()
+        upgrade = dict(
+            Upgrade="websocket",
+            Connection="Upgrade",
+            Sec_WebSocket_Version="13",
+            Sec_WebSocket_Key=key,
+        )
+        return self.get(path, **upgrade, **headers)[0]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator:
+    """Start the app on ``ood.csv`` in the test's folder, at a free port."""
+    servers = []
+
+    def start(*options: object, manifest: object = "ood.csv") -> Server:
+        servers.append(Server(tmp_path, manifest, "--port", 0, *options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.communicate()
+
+
+def make_candidates(folder: Path, count: int = 12) -> list[Candidate]:
+    """Images of one colour each, half of them taken for each class, and a manifest."""
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for number in range(count):
+        image = folder / f"images/{number:02d}.png"
+        Image.new("RGB", (40, 30), (20 * number, 100, 50)).save(image)
+        class_name = CLASSES[number * 2 // count]
+        rows.append(
+            Candidate(str(image), class_name, 0.99 - number / 100, 1, "unseen", "0")
+        )
+    write_manifest(folder / "ood.csv", rows)
+    return rows
+
+
+def states(path: Path) -> list[str]:
+    return [row.state for _, row in read_manifest(path)]
+
+
+def test_requests_from_elsewhere_are_refused(tmp_path, serve):
+    make_candidates(tmp_path)
+    server = serve()
+    own = f"127.0.0.1:{server.port}"
+    status, headers, content = server.get("/")
+    assert status == 200
+    assert b"Review of ood.csv" in content
+    assert headers["X-Frame-Options"] == "DENY"
+    polling = "/_nicegui_ws/socket.io/?EIO=4&transport=polling"
+    good = (
+        dict(Origin=f"http://{own}"),
+        dict(Host=f"localhost:{server.port}"),
+        # Through a tunnel from another port.
+        dict(Host="localhost:9000", Origin="http://localhost:9000"),
+        dict(Sec_Fetch_Site="same-origin"),
+    )
+    for more in good:
+        assert server.get("/", **more)[0] == 200, more
+        assert server.connect(**more) == 101, more
+    # A link somewhere may lead here; a picture or a frame there may not show it.
+    link = dict(Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate")
+    assert server.get("/", **link, Sec_Fetch_Dest="document")[0] == 200
+    assert server.get("/", **link, Sec_Fetch_Dest="iframe")[0] == 403
+    bad = (
+        dict(Origin="http://evil.example"),
+        dict(Origin="null"),
+        dict(Origin=f"http://localhost:{server.port + 1}"),
+        dict(Origin=f"http://{own}.evil.example"),
+        dict(Origin="http://["),
+        dict(Host="evil.example"),
+        dict(Host=f"evil.example:{server.port}", Origin="http://evil.example"),
+        dict(Host="127.0.0.1.evil.example"),
+        dict(Host="["),
+        dict(Host="192.168.0.1"),
+        dict(Sec_Fetch_Site="cross-site"),
+        dict(Sec_Fetch_Site="same-site"),
+    )
+    for more in bad:
+        assert server.get("/", **more)[0] == 403, more
+        assert server.get("/picture/small/0", **more)[0] == 403, more
+        assert server.get(polling, method="POST", **more)[0] == 403, more
+        assert server.connect(**more) == 403, more
+    # Nobody else can reach it.
+    with socket.socket() as other, pytest.raises(OSError, match="refused"):
+        other.connect(("127.0.0.2", server.port))
+
+
+def test_other_machines_need_the_token(tmp_path, serve):
+    make_candidates(tmp_path)
+    server = serve("--host", "0.0.0.0")
+    assert len(server.token) > 40
+    for path in ("/", "/picture/small/0", "/?token=", "/?token=" + "x" * 43, "/done"):
+        status, _, content = server.get(path)
+        assert status == 401, path
+        assert b"the address in the terminal" in content
+    assert server.connect() == 403
+    status, headers, _ = server.get(f"/?a=1&token={server.token}")
+    assert status == 303
+    assert headers["Location"] == "/?a=1"
+    cookie = headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "samesite" in cookie.lower()
+    cookie = cookie.split(";")[0]
+    host = "192.0.2.7:1234"
+    for more in (dict(), dict(Host=host, Origin=f"http://{host}")):
+        assert server.get("/", Cookie=cookie, **more)[0] == 200
+        assert server.get("/picture/small/0", Cookie=cookie, **more)[0] == 200
+        assert server.connect(Cookie=cookie, **more) == 101
+    assert server.get("/", Cookie=cookie[:-1] + "!")[0] == 401
+    assert server.get("/", Cookie=cookie, Host="evil.example")[0] == 403
+    assert server.connect(Cookie=cookie, Origin="http://evil.example") == 403
+
+
+def test_pictures_by_row_and_nothing_else(tmp_path, serve):
+    rows = make_candidates(tmp_path)
+    secret = tmp_path / "secret.txt"
+    secret.write_text("do not tell")
+    tall = tmp_path / "tall.jpg"
+    exif = Image.Exif()
+    # Turned by the camera.
+    exif[0x0112] = 6
+    Image.new("RGB", (800, 400), (200, 0, 0)).save(tall, exif=exif)
+    rows.append(Candidate(str(secret), "disc", 0.6, 1, "unseen", "0"))
+    rows.append(Candidate(str(tall), "disc", 0.6, 2, "unseen", "0"))
+    rows.append(Candidate("gone.png", "disc", 0.6, 3, "unseen", "0"))
+    write_manifest(tmp_path / "ood.csv", rows)
+    server = serve()
+    status, headers, content = server.get("/picture/small/3")
+    assert (status, headers["Content-Type"]) == (200, "image/jpeg")
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.size == (40, 30)
+        assert np.abs(np.array(image)[15, 20].astype(int) - (60, 100, 50)).max() < 6
+    for kind, size in (("small", (180, 360)), ("large", (400, 800))):
+        content = server.get(f"/picture/{kind}/13")[2]
+        with Image.open(io.BytesIO(content)) as image:
+            assert image.size == size
+    made = list((tmp_path / "ood.csv.cache").rglob("*.jpg"))
+    assert len(made) == 2
+    # From the cache now.
+    before = made[0].stat().st_mtime_ns
+    assert server.get("/picture/small/3")[0] == 200
+    assert made[0].stat().st_mtime_ns == before
+    for path in (
+        *(f"/picture/{kind}/{row}" for kind in ("small", "large") for row in (12, 14)),
+        *(f"/picture/small/{row}" for row in ("15", "-1", "1.0", "0x1", "9" * 30, "٣")),
+        "/picture/map/0",
+        "/picture/secret/0",
+        "/picture/small/..%2f..%2fsecret.txt",
+        "/picture/../../secret.txt",
+        "/picture/small/0/../../../secret.txt",
+        f"/{secret}",
+        "/secret.txt",
+        "/ood.csv",
+        "/%2e%2e/secret.txt",
+        "/_nicegui/../secret.txt",
+    ):
+        status, _, content = server.get(path.replace("٣", "%D9%A3"))
+        assert status == 404, path
+        assert b"do not tell" not in content
+    text = server.end(signal.SIGTERM)
+    assert "images that are missing: 1\n  gone.png" in text
+    assert "wrote ood.csv: 0 kept, 0 rejected, 15 unseen" in text
+    assert server.process.returncode == 0
+    assert not (tmp_path / "ood.csv.journal").exists()
+    assert not (tmp_path / ".nicegui").exists()
+
+
+def test_the_cache_is_limited_and_may_fail(tmp_path, serve):
+    make_candidates(tmp_path, 24)
+    one = 700
+    server = serve("--cache", "small", "--cache-size", 5 * one / 1e6)
+    for row in range(24):
+        assert len(server.get(f"/picture/small/{row}")[2]) <= one
+    made = list((tmp_path / "small").rglob("*.jpg"))
+    assert 0 < sum(path.stat().st_size for path in made) <= 5 * one
+    server.end()
+    (tmp_path / "file").write_text("not a folder")
+    server = serve("--cache", "file")
+    assert server.get("/picture/small/0")[0] == 200
+
+
+def test_what_is_wrong_is_named_at_the_start(tmp_path, serve, run_tool):
+    make_candidates(tmp_path)
+    tool = ("review_ood.py", "ood.csv", "--no-browser")
+    text = run_tool("review_ood.py", "none.csv", fails=True)
+    assert "there is no manifest none.csv" in text
+    (tmp_path / "bad.csv").write_text("image,class\n")
+    text = run_tool("review_ood.py", "bad.csv", fails=True)
+    assert "bad.csv:1: a manifest's header is" in text
+    assert "belong together" in run_tool(*tool, "--config", "a.py", fails=True)
+    assert "at least 1" in run_tool(*tool, "--wanted", 0, fails=True)
+    server = serve()
+    text = run_tool(*tool, "--port", server.port, fails=True)
+    assert f"--port {server.port}: Address already in use" in text
+    text = run_tool(*tool, "--port", 0, fails=True)
+    assert f"another process {server.process.pid} reviews" in text
+    assert "Traceback" not in text
+
+
+@pytest.fixture
+def classifier(small_config: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Config and checkpoint of a classifier with chance weights."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("mmpretrain")
+    from mmengine.config import Config
+    from mmengine.registry import MODELS, init_default_scope
+
+    init_default_scope("mmpretrain")
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(small_config).model)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / "model.pth")
+    return small_config, tmp_path / "model.pth"
+
+
+def test_maps_are_those_of_the_classifier_that_mined(
+    classifier, tmp_path, serve, run_tool
+):
+    import torch
+    from mmengine.config import Config
+    from mmengine.registry import MODELS
+
+    from mmwood.files import file_sha256
+
+    config, checkpoint = classifier
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (33, 47, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    rows = [Candidate("noise.png", "stripe", 0.9, 1, "unseen", "0")]
+    write_manifest(tmp_path / "ood.csv", rows)
+    summary = tmp_path / "ood.json"
+    summary.write_text(json.dumps(dict(checkpoint_sha256="0" * 64)))
+    options = ("--config", config, "--checkpoint", checkpoint)
+    text = run_tool("review_ood.py", "ood.csv", *options, "--port", 0, fails=True)
+    assert "is not the one that ood.csv was mined with" in text
+    assert not (tmp_path / "ood.csv.journal").exists()
+
+    summary.write_text(json.dumps(dict(checkpoint_sha256=file_sha256(checkpoint))))
+    server = serve(*options)
+    status, _, content = server.get("/picture/map/0")
+    assert status == 200
+    with Image.open(io.BytesIO(content)) as image:
+        shown = np.array(image).astype(int)
+    # relu(W f), resized to the image, divided by its maximum; blue is 0 and red 1.
+    model = MODELS.build(Config.fromfile(config).model).eval()
+    model.load_state_dict(torch.load(checkpoint, weights_only=True)["state_dict"])
+    x = torch.from_numpy((pixels - 127.5) / 127.5).float().permute(2, 0, 1)[None]
+    with torch.no_grad():
+        features = model.backbone(x)[-1]
+    weight = model.head.classifier.weight[2, :, 0, 0]
+    cam = torch.einsum("d,bdhw->bhw", weight, features).relu()[None]
+    cam = torch.nn.functional.interpolate(
+        cam, (33, 47), mode="bilinear", align_corners=False
+    )[0, 0]
+    cam = (cam / cam.max()).detach().numpy()
+    redness = shown[..., 0] - shown[..., 2] - (pixels[..., 0] - pixels[..., 2] * 0.5)
+    assert shown.shape == pixels.shape
+    assert np.corrcoef(redness.ravel(), cam.ravel())[0, 1] > 0.5
+    assert len(list((tmp_path / "ood.csv.cache").rglob("*.jpg"))) == 1
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """Headless Chromium, from the PATH or playwright's own."""
+    api = pytest.importorskip("playwright.sync_api")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    with api.sync_playwright() as playwright:
+        try:
+            chromium = playwright.chromium.launch(
+                executable_path=path,
+                # Chromium's sandbox does not work for root and in many containers.
+                args=["--no-sandbox"],
+            )
+        except api.Error as error:
+            pytest.skip(f"no Chromium ({', '.join(BROWSERS)}): {error}")
+        yield chromium
+        chromium.close()
+
+
+def open_tab(browser, server: Server):
+    """A tab that shows the first page, and fails the test at any script error."""
+    page = browser.new_context(viewport=dict(width=1280, height=900)).new_page()
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.goto(server.url)
+    page.wait_for_selector(".card.focused")
+    return page
+
+
+def wait_for(page, *expected: str) -> None:
+    """Wait until the cards of the page have these states."""
+    page.wait_for_function(
+        """expected => {
+            const cards = [...document.querySelectorAll(".review-grid .card")];
+            return cards.length === expected.length &&
+                cards.every((card, i) => card.classList.contains(expected[i]));
+        }""",
+        arg=list(expected),
+    )
+
+
+def wait_for_focus(page, row: int) -> None:
+    """Wait until the card of a row is the focused one, for the document, too."""
+    page.wait_for_function(
+        """row => [document.querySelector(".card.focused"), document.activeElement]
+            .every(card => card && Number(card.dataset.row) === row)""",
+        arg=row,
+    )
+
+
+def choose(page, label: str, text: str) -> None:
+    """Choose in one of the filters."""
+    page.get_by_label(label, exact=True).click()
+    page.locator(".q-item", has_text=text).first.click()
+    page.wait_for_selector(".q-menu", state="detached")
+
+
+def test_a_review_by_keyboard_in_a_browser(tmp_path, serve, browser):
+    rows = make_candidates(tmp_path)
+    rows[5].image = "gone.png"
+    write_manifest(tmp_path / "ood.csv", rows)
+    journal = tmp_path / "ood.csv.journal"
+    server = serve("--page-size", 6, "--wanted", 4)
+    page, other = open_tab(browser, server), open_tab(browser, server)
+    page.wait_for_selector(".fault >> text=No such file")
+    assert "1 image missing or unreadable" in page.locator(".review-note").inner_text()
+    # The class that is first in the manifest, highest score first.
+    wait_for_focus(page, 0)
+    page.keyboard.press("k")
+    page.keyboard.press("r")
+    page.keyboard.press("k")
+    wait_for(page, "kept", "rejected", "kept", *["unseen"] * 3)
+    # What is shown is on disk, and in the other tab.
+    assert len(journal.read_text().splitlines()) == 4
+    wait_for(other, "kept", "rejected", "kept", *["unseen"] * 3)
+    wait_for_focus(page, 3)
+    wait_for_focus(other, 0)
+    text = page.locator(".review-top").inner_text()
+    assert "looked at 3 of 6 (50.0%)" in text
+    assert "positive rate r = 33.3%" in text
+    # Two more images cost 2 / (1 - 1/3) looks.
+    assert "→ about 3 more looks" in text
+    assert page.locator(".card .sign").all_inner_texts() == ["✓", "✕", "✓"]
+
+    page.keyboard.press("u")
+    wait_for(page, "kept", "rejected", *["unseen"] * 4)
+    wait_for_focus(page, 2)
+    # The other tab has nothing to undo, but its own decision.
+    other.keyboard.press("Control+z")
+    other.get_by_text("nothing to undo").wait_for()
+    # A range by keys; the image that is missing is not kept.
+    page.keyboard.press("Shift+End")
+    assert page.locator(".card.picked").count() == 4
+    page.keyboard.press("k")
+    wait_for(page, "kept", "rejected", "kept", "kept", "kept", "unseen")
+    # A range by clicks: from the one with the focus to this one.
+    page.locator(".card").nth(2).locator("img").click()
+    page.locator(".card").nth(4).get_by_text("Reject").click(modifiers=["Shift"])
+    wait_for(page, "kept", *["rejected"] * 4, "unseen")
+    page.locator(".card").nth(1).get_by_text("Keep").click()
+    wait_for(page, "kept", "kept", *["rejected"] * 3, "unseen")
+    # Large, over the grid.
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    large = page.locator(".review-large")
+    large.wait_for()
+    assert "00.png" in large.inner_text()
+    page.keyboard.press("r")
+    wait_for(page, "rejected", "kept", *["rejected"] * 3, "unseen")
+    assert "01.png" in large.inner_text()
+    page.keyboard.press("Escape")
+    large.wait_for(state="detached")
+    # No map without a classifier.
+    page.keyboard.press("c")
+    assert page.locator(".note").count() == 0
+
+    choose(page, "state", "rejected")
+    wait_for(page, *["rejected"] * 4)
+    choose(page, "state", "unseen")
+    page.keyboard.press("Delete")
+    wait_for(page, "unseen")
+    choose(page, "state", "missing")
+    wait_for(page, "unseen")
+    page.keyboard.press("r")
+    wait_for(page, "rejected")
+    assert page.errors == []
+    assert other.errors == []
+    server.end(signal.SIGKILL)
+    expected = ["rejected", "kept", *["rejected"] * 4, *["unseen"] * 6]
+
+    # Again, after it was killed: it begins with the class that is left.
+    server = serve("--page-size", 6)
+    page = open_tab(browser, server)
+    wait_for(page, *["unseen"] * 6)
+    wait_for_focus(page, 6)
+    page.keyboard.press("r")
+    wait_for(page, "rejected", *["unseen"] * 5)
+    page.keyboard.press("a")
+    wait_for(page, "rejected", *["kept"] * 5)
+    page.keyboard.press("n")
+    page.get_by_text("This is the last page").wait_for()
+    page.get_by_text("Finish", exact=True).click()
+    page.locator(".q-dialog").get_by_text("Finish", exact=True).click()
+    page.get_by_role("heading", name="Finished").wait_for()
+    assert "6 kept, 6 rejected and 0 unseen" in page.inner_text("body")
+    text = server.end(how=0)
+    assert server.process.returncode == 0
+    assert "decisions of a review that was cut off are back" in text
+    assert "wrote ood.csv: 6 kept, 6 rejected, 0 unseen" in text
+    expected[6:] = ["rejected", *["kept"] * 5]
+    assert states(tmp_path / "ood.csv") == expected
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["images", "ood.csv", "ood.csv.cache"]
+
+    pytest.importorskip("mmengine")
+    from mmwood.datasets import OoDDataset
+
+    dataset = OoDDataset(ann_file=str(tmp_path / "ood.csv"), classes=CLASSES)
+    found = {
+        info["img_path"]: info["ood_class"]
+        for info in map(dataset.get_data_info, range(len(dataset)))
+    }
+    assert found == {
+        row.image: CLASSES.index(row.class_name)
+        for row, state in zip(rows, expected)
+        if state == "kept"
+    }
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A file system of 256 kB; where that is not allowed, the test is skipped."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"cannot mount a tmpfs: {error}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_said_on_the_page(tmp_path, serve, browser):
+    disk = tmp_path / "disk"
+    with small_disk(disk):
+        make_candidates(disk)
+        with (disk / "big").open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(100)):
+                pass
+        server = serve("--cache", tmp_path / "cache", manifest="disk/ood.csv")
+        page = open_tab(browser, server)
+        page.keyboard.press("k")
+        page.get_by_text("Not saved: nothing has changed").wait_for()
+        fault = page.locator(".review-fault")
+        assert "Not saved: " in fault.inner_text()
+        assert "No space left on device" in fault.inner_text()
+        wait_for(page, *["unseen"] * 6)
+        (disk / "big").unlink()
+        page.keyboard.press("r")
+        wait_for(page, "unseen", "rejected", *["unseen"] * 4)
+        fault.wait_for(state="hidden")
+        text = server.end()
+        assert re.search("not saved: .*ood.csv.journal: No space left on device", text)
+        assert states(disk / "ood.csv")[:3] == ["unseen", "rejected", "unseen"]
