@@ -96,7 +96,8 @@ def test_crf_is_that_of_the_mean_probabilities(image):
     label = merged[0].pred_sem_seg.data[0].numpy()
     assert (label == expected).all()
     # Noise before, the two halves of the image after.
-    assert (label[:, :15] == 0).all() and (label[:, 15:] == 2).all()
+    assert (label[:, :15] == 0).all()
+    assert (label[:, 15:] == 2).all()
     assert (probs.argmax(0).numpy() != expected).mean() > 0.2
     # What metrics read of the image is still there.
     assert merged[0].seg_map_path == "mask.png"
@@ -104,9 +105,9 @@ def test_crf_is_that_of_the_mean_probabilities(image):
 
 def test_wrong_fields(image, tmp_path):
     pytest.importorskip("pydensecrf")
-    with pytest.raises(ValueError, match="tta_model.crf: .* has no option 'sigma'"):
+    with pytest.raises(ValueError, match=r"tta_model\.crf: .* has no option 'sigma'"):
         build("mmwood", crf=dict(sigma=1))
-    with pytest.raises(ValueError, match="tta_model.crf: bilateral_srgb must be pos"):
+    with pytest.raises(ValueError, match=r"tta_model\.crf: bilateral_srgb must be pos"):
         build("mmwood", crf=dict(bilateral_srgb=0))
     with pytest.raises(ValueError, match="out_channels is 1"):
         build("mmwood", classes=1, crf=dict())
