@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Which classes' seeds a change made better or worse (W-OoD's figure 6).
+r"""Which classes' seeds a change made better or worse (W-OoD's figure 6).
 
 Example:
     python tools/analysis_tools/class_change.py \

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Read every file of a data set and compare images, masks and tags.
+r"""Read every file of a data set and compare images, masks and tags.
 
 Exits with 1 if there are errors. Data sets of the converters in this folder are
 checked by these: --check.

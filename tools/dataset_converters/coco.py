@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make masks, lists and tags from COCO or LVIS annotations.
+r"""Make masks, lists and tags from COCO or LVIS annotations.
 
 The images lie in the data set's folder, in a folder of the split's name. Name all
 splits at once: tags.csv has the images of all of them.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""List the images of Open Images that show none of the foreground classes.
+r"""List the images of Open Images that show none of the foreground classes.
 
 The list is for tools/mine_ood.py --candidates. With --image-ids, --download says where
 those that are not in --images yet can be had; run again to see what is left.

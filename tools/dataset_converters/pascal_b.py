@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Build PASCAL-B: a VOC folder with about equally many objects of each class and size.
+r"""Build PASCAL-B: a VOC folder with about equally many objects of each class and size.
 
 Images are chosen from the annotations of LVIS, and of COCO for what LVIS lacks (Mun et
 al., WACV 2024). Look at the masks, write the names of wrongly annotated images into a

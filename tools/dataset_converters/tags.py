@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make tags.csv for a folder of images from a table, Label Studio or CVAT.
+r"""Make tags.csv for a folder of images from a table, Label Studio or CVAT.
 
 Examples:
     python tools/dataset_converters/tags.py my_images --table labels.csv \

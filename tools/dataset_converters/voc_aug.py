@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Add SBD's masks to PASCAL VOC 2012: SegmentationClassAug and trainaug.txt.
+r"""Add SBD's masks to PASCAL VOC 2012: SegmentationClassAug and trainaug.txt.
 
 With the whole of both data sets, trainaug has 10,582 images.
 
