@@ -18,9 +18,11 @@ pytest.importorskip("mmseg")
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.model import BaseModel
 from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from safetensors.torch import save_file
+from torch import nn
 from torch.nn import functional as F
 
 from mmwood.engine import EWCHook
@@ -80,7 +82,8 @@ FIXED_BATCH = [
 def config(voc_folder: Path, tmp_path: Path) -> Config:
     path = tmp_path / "fcn.py"
     path.write_text(CONFIG.format(root=voc_folder))
-    return Config.fromfile(path)
+    # Most of the time would go into formatting the copies in the work dir.
+    return Config.fromfile(path, format_python_code=False)
 
 
 @pytest.fixture
@@ -97,8 +100,7 @@ def hook(**fields) -> list[dict]:
 
 def train(config: Config, work_dir: Path, **changes) -> Runner:
     """A whole training; ``a__b`` stands for ``a.b``."""
-    # Most of the time would go into formatting the copies in the work dir.
-    config = Config(copy.deepcopy(config.to_dict()), format_python_code=False)
+    config = copy.deepcopy(config)
     config.merge_from_dict(
         {key.replace("__", "."): value for key, value in changes.items()}
     )
@@ -257,6 +259,61 @@ def test_random_pipelines_workers_and_checkpointing(config, tmp_path):
         params["decode_head.conv_seg.bias"].fill_(float("nan"))
     with pytest.raises(ValueError, match=r"backbone\.stem\.0\.weight is not"):
         measure(num_workers=0)
+
+
+class CountingHead(nn.Module):
+    """Counts its images, and gives what its loss needs in training mode only."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+        self.norm = nn.BatchNorm1d(3)
+        self.fc = nn.Linear(3, 2)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x):
+        if self.training:
+            self.seen += len(x)
+        scores = self.fc(self.norm(self.drop(x)))
+        return [scores, 2 * scores] if self.training else scores
+
+
+class Counting(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.head = CountingHead()
+        self.head.norm.running_mean += 0.1
+
+    def forward(self, x, label, mode="loss"):
+        once, twice = self.head(x)
+        parts = [F.cross_entropy(once, label), F.cross_entropy(twice, label)]
+        return dict(loss_once=parts[0], loss_twice=parts[1])
+
+
+def test_a_loss_of_training_mode_leaves_buffers_and_flags():
+    images = torch.rand(4, 3, generator=torch.manual_seed(0))
+    dataset = [dict(x=image, label=number % 2) for number, image in enumerate(images)]
+    model = Counting().train()
+    fc = model.head.fc
+    expected = torch.zeros(2, 3)
+    mean, variance = model.head.norm.running_mean, model.head.norm.running_var
+    for number, image in enumerate(images):
+        features = (image - mean) / (variance + model.head.norm.eps).sqrt()
+        scores = fc.weight @ features + fc.bias
+        loss = -scores.log_softmax(0)[number % 2]
+        loss = loss - (2 * scores).log_softmax(0)[number % 2]
+        (gradient,) = torch.autograd.grad(loss, fc.weight)
+        expected += gradient**2 / 4
+
+    before = copy.deepcopy(model.state_dict())
+    params = {"fc": fc.weight}
+    for training in (True, False):
+        model.train(training)
+        fisher, _ = measure_fisher(model, dataset, params, num_workers=0)
+        torch.testing.assert_close(fisher["fc"], expected)
+        assert all(module.training == training for module in model.modules())
+        for name, values in model.state_dict().items():
+            assert torch.equal(values, before[name]), name
 
 
 @pytest.fixture
@@ -706,7 +763,7 @@ for name in ("mmpretrain", "torchvision"):
     sys.modules[name] = None
 from mmengine.config import Config
 from mmengine.runner import Runner
-config = Config.fromfile("fcn.py")
+config = Config.fromfile("fcn.py", format_python_code=False)
 config.custom_hooks = [dict(type="mmwood.EWCHook", mode="switch", weight=1.0,
                             switch_at=1, num_workers=0)]
 config.work_dir = "bare"
