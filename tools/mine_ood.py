@@ -88,7 +88,12 @@ def main() -> None:
     from mmwood.launch import build_runner, load_config
     from mmwood.ood.mining import use_candidates
     from mmwood.ood.parts import part_paths
-    from mmwood.ood.summary import check_manifest, summary_tables, write_results
+    from mmwood.ood.summary import (
+        check_manifest,
+        not_under_review,
+        summary_tables,
+        write_results,
+    )
 
     if not Path(args.checkpoint).is_file():
         sys.exit(f"checkpoint: there is no file {args.checkpoint}")
@@ -109,10 +114,12 @@ def main() -> None:
         cfg.test_cfg.fp16 = True
     runner = build_runner(cfg)
     if is_main_process():
-        remove_leftovers(folder)
-        write_candidate_list(
-            args.candidates, candidates, args.root, frozen=bool(part_paths(folder))
-        )
+        # Before hours of work. It is looked at again when the manifest is written.
+        with not_under_review(args.out):
+            remove_leftovers(folder)
+            write_candidate_list(
+                args.candidates, candidates, args.root, frozen=bool(part_paths(folder))
+            )
     barrier()
     runner.test()
     if not is_main_process():

@@ -4,12 +4,17 @@
 Kept are images that show no object of any class. Every decision is on disk before the
 page shows it, and moves into the manifest by itself. A review that was ended goes on
 where it was.
+
+Without a person, --auto rejects and keeps by rules, and logs that nobody looked.
 """
 
 import argparse
 import os
 import sys
 from pathlib import Path
+
+RULES = ("duplicates", "in_distribution", "max_bits", "max_probability", "keep_rest")
+NAMED_FAULTS = 10
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,7 +54,42 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--no-browser", action="store_true", help="do not open a browser"
     )
+    auto = parser.add_argument_group(
+        "without a person", "no page is shown; what is decided already never changes"
+    )
+    auto.add_argument(
+        "--auto", action="store_true", help="decide by the rules that are named"
+    )
+    auto.add_argument(
+        "--duplicates",
+        action="store_true",
+        help="reject images that look like another; the most probable one stays",
+    )
+    auto.add_argument(
+        "--in-distribution",
+        metavar="FOLDER",
+        help="reject images that look like one of the training images in this folder",
+    )
+    auto.add_argument(
+        "--max-bits",
+        type=int,
+        metavar="N",
+        help="images look the same when at most N of the 64 bits of their hashes "
+        "differ (default: 2)",
+    )
+    auto.add_argument(
+        "--max-probability",
+        type=float,
+        metavar="P",
+        help="reject rows above P: the very sure ones mostly do show the object",
+    )
+    auto.add_argument(
+        "--keep-rest", action="store_true", help="keep all other unseen rows"
+    )
     args = parser.parse_args()
+    for name in RULES:
+        if not args.auto and getattr(args, name) not in (None, False):
+            parser.error(f"--{name.replace('_', '-')} needs --auto")
     if (args.config is None) != (args.checkpoint is None):
         parser.error("--config and --checkpoint belong together")
     for name in ("wanted", "page_size", "size"):
@@ -60,8 +100,49 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def decide(args: argparse.Namespace) -> None:
+    """Review by rules, without the app."""
+    from mmwood.ood.auto import Rules, apply_rules, rules_table
+    from mmwood.ood.review.counts import Table
+    from mmwood.ood.review.journal import LockedError, Review, SaveError
+
+    given = {name: getattr(args, name) for name in RULES}
+    try:
+        rules = Rules(**{name: v for name, v in given.items() if v is not None})
+        review = Review(args.manifest)
+    except (FileNotFoundError, ValueError, LockedError) as error:
+        sys.exit(f"--auto: {error}")
+    if review.replayed:
+        print(f"{review.replayed} decisions of a review that was cut off are back")
+    try:
+        try:
+            entry, faults = apply_rules(review, rules)
+        finally:
+            review.close()
+    except (OSError, ValueError) as error:
+        sys.exit(f"--auto: {error}")
+    except SaveError as error:
+        where = f"; decisions are in {review.journal.path}" if review.pending else ""
+        sys.exit(f"not saved: {error}{where}")
+    print(rules_table(entry))
+    if faults:
+        print(f"images that cannot be read: {len(faults)}", file=sys.stderr)
+        for image, reason in list(faults.items())[:NAMED_FAULTS]:
+            print(f"  {image}: {reason}", file=sys.stderr)
+        if len(faults) > NAMED_FAULTS:
+            print("  ...", file=sys.stderr)
+    counts = Table(review).counts()
+    print(
+        f"wrote {Path(args.manifest)}: {counts.kept} kept, "
+        f"{counts.rejected} rejected, {counts.unseen} unseen"
+    )
+
+
 def main() -> None:
     args = parse_args()
+    if args.auto:
+        decide(args)
+        return
     try:
         import nicegui  # noqa: F401
     except ImportError:

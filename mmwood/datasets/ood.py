@@ -60,7 +60,8 @@ class OoDDataset(BaseDataset):
     Raises:
         FileNotFoundError: The list, the folder or an image is missing.
         ValueError: A field has no such value; an unknown class; no image, or fewer
-            than are asked for; an image listed twice or unreadable.
+            than are asked for; an image listed twice or unreadable; a review of the
+            manifest made decisions that it does not hold yet.
 
     Data info:
         - img_path (str), img_id (str): the path, and the listed name without suffix
@@ -188,6 +189,7 @@ class OoDDataset(BaseDataset):
         return items
 
     def _read_manifest(self, path: Path) -> list[Tagged]:
+        _refuse_open_decisions(path)
         best: dict[str, tuple[float, Tagged]] = {}
         rejected = set()
         counts = dict.fromkeys(STATES, 0)
@@ -382,6 +384,25 @@ class OoDMixDataset(ConcatDataset):
                 f"dataset.ood: {len(copies)} OoD images are copies of in-distribution "
                 "ones; take them out of one of the two lists:" + bullets(copies)
             )
+
+
+def _refuse_open_decisions(manifest: Path) -> None:
+    """A review's journal holds what is not in the manifest yet."""
+    # It needs fcntl, which the rest of this package can do without.
+    from mmwood.ood.review.journal import journal_path
+
+    journal = journal_path(manifest)
+    if not journal.is_file():
+        return
+    with journal.open("rb") as file:
+        # The other lines say who opened the file.
+        count = sum(not line.startswith(b'{"format"') for line in file)
+    if count:
+        raise ValueError(
+            f"ann_file: {manifest} lacks {count} decisions of its review, which are in "
+            f"{journal}: finish the review; if it was cut off, bring them in with "
+            f"`python tools/review_ood.py {manifest}`"
+        )
 
 
 def _class_of(item: Tagged) -> str:

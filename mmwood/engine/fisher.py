@@ -15,6 +15,7 @@ from mmengine.dist import (
     is_main_process,
 )
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -135,35 +136,40 @@ def _seeded(seed: int) -> Iterator[None]:
 @contextmanager
 def _as_measured(model: nn.Module) -> Iterator[None]:
     """The network of the checkpoint, with its layers fixed and task A's loss."""
-    was_training = model.training
-    buffers = list(model.buffers())
-    own = [buffer.clone() for buffer in buffers]
+    training = [(module, module.training) for module in model.modules()]
+    # By name, since a network may put another tensor in a buffer's place.
+    own = {name: buffer.clone() for name, buffer in model.named_buffers()}
     balanced = [(m, m.size_balanced) for m in size_balanced_losses(model)]
     # torch's checkpointing of activations cannot give gradients without .grad.
     checkpointing = [m for m in model.modules() if getattr(m, "with_cp", False)]
     # Some networks compute their loss in training mode only (K-Net, PIDNet, DDRNet): it
-    # is their layers, as batch norm and dropout, that are in evaluation mode.
+    # is their layers, as batch norm and dropout, that are in evaluation mode. timm's
+    # batch norm has its activation inside.
+    layers = nn.MultiheadAttention, _BatchNorm
     model.train()
     for module in model.modules():
-        if isinstance(module, nn.MultiheadAttention) or _is_leaf(module):
+        if isinstance(module, layers) or _is_leaf(module):
             module.eval()
     set_size_balanced(model, False)
     for module in checkpointing:
         module.with_cp = False
     # Statistics of batch norm differ between processes; the main one's are saved.
     if get_world_size() > 1:
-        for buffer in buffers:
+        for buffer in model.buffers():
             broadcast(buffer)
     try:
         yield
     finally:
-        model.train(was_training)
+        # What a network's own train() does, and then what was set by hand.
+        model.train(training[0][1])
+        for module, value in training:
+            module.training = value
         for module, value in balanced:
             module.size_balanced = value
         for module in checkpointing:
             module.with_cp = True
-        for buffer, values in zip(buffers, own):
-            buffer.copy_(values)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(own[name])
 
 
 def _is_leaf(module: nn.Module) -> bool:

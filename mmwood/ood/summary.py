@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -12,8 +13,15 @@ from prettytable import PrettyTable
 from mmwood.files import atomic_write, write_json
 from mmwood.ood.manifest import STATES, Candidate, read_manifest, write_manifest
 from mmwood.ood.parts import merged
+from mmwood.ood.review.journal import Journal, LockedError, journal_path
 
-__all__ = ["check_manifest", "summary_tables", "write_results"]
+__all__ = [
+    "check_manifest",
+    "not_under_review",
+    "read_summary",
+    "summary_tables",
+    "write_results",
+]
 
 #: How many unreadable images the summary names.
 NAMED_FAULTS = 10
@@ -43,6 +51,56 @@ def check_manifest(path: str | os.PathLike, update: bool = False) -> None:
         )
 
 
+@contextmanager
+def not_under_review(path: str | os.PathLike) -> Iterator[None]:
+    """Keep reviews of a manifest out meanwhile, by the lock that they take.
+
+    One process at a time can do so.
+
+    Args:
+        path: The manifest; it need not exist.
+
+    Raises:
+        ValueError: It is being reviewed, or a review that was killed left decisions
+            that it does not hold yet.
+    """
+    try:
+        journal = Journal(journal_path(path))
+    except LockedError as error:
+        raise ValueError(f"--out: {path} must not change now: {error}") from error
+    try:
+        if not journal.empty:
+            raise ValueError(
+                f"--out: {path} lacks decisions of a review that was cut off: bring "
+                f"them in with `python tools/review_ood.py {path}`, or delete "
+                f"{journal.path} to lose them"
+            )
+        yield
+    finally:
+        journal.close()
+
+
+def read_summary(path: str | os.PathLike) -> dict:
+    """The JSON beside a manifest; empty if there is none.
+
+    Raises:
+        ValueError: It is no JSON object, or its ``auto`` no list.
+    """
+    path = Path(path).with_suffix(".json")
+    if not path.is_file():
+        return {}
+    try:
+        summary = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: expected JSON: {error}") from error
+    if not isinstance(summary, dict) or not isinstance(summary.get("auto", []), list):
+        raise ValueError(
+            f"{path}: expected the JSON object that mining leaves beside a manifest, "
+            "with a list as `auto` if it has one"
+        )
+    return summary
+
+
 def write_results(
     folder: str | os.PathLike,
     out: str | os.PathLike,
@@ -57,7 +115,8 @@ def write_results(
     Rows are sorted by class and by probability, highest first, then by path. With
     ``update`` a row keeps the state that a person gave to the same file (by its hash)
     and class. Reviewed rows that are not found any more stay, after the others of
-    their class, with the probability they had.
+    their class, with the probability they had; the log ``auto`` of rules stays in the
+    summary. Nobody can review the manifest while it is written.
 
     Args:
         folder: Where the part files are.
@@ -73,11 +132,16 @@ def write_results(
         The summary.
 
     Raises:
-        ValueError: Not every candidate is finished; see also :func:`check_manifest`.
+        ValueError: Not every candidate is finished; see also :func:`check_manifest`
+            and :func:`not_under_review`.
     """
     out = Path(out)
-    check_manifest(out, update)
-    with merged(folder) as db:
+    # Where there is no folder, there is no place for the lock.
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with not_under_review(out), merged(folder) as db:
+        check_manifest(out, update)
+        # Who decided about the rows that are carried over.
+        auto = read_summary(out).get("auto") if update else None
         (finished,) = db.execute("SELECT COUNT(*) FROM images").fetchone()
         if finished != candidates:
             raise ValueError(
@@ -104,7 +168,9 @@ def write_results(
             max_per_image=max_per_image,
             **_counts(db),
         )
-    write_json(out.with_suffix(".json"), summary)
+        if auto:
+            summary["auto"] = auto
+        write_json(out.with_suffix(".json"), summary)
     return summary
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmwood.datasets import ImageLevelDataset, OoDDataset, OoDMixDataset
 from mmwood.ood.manifest import Candidate, write_manifest
+from mmwood.ood.review.journal import Review, journal_path
 
 CLASSES = ["disc", "square", "stripe"]
 #: image, class, probability, state
@@ -69,6 +70,26 @@ def test_states_of_a_manifest(folder):
     assert names_of(ood(folder, states=("unseen",))) == "c e"
     assert names_of(ood(folder, states=["unseen", "kept"])) == "a c d e"
     assert names_of(ood(folder, states=("kept", "rejected"))) == "a b d c"
+
+
+def test_decisions_that_the_manifest_lacks_are_refused(folder):
+    review = Review(folder / "ood.csv")
+    # An open review alone does no harm.
+    assert names_of(ood(folder)) == "a d c"
+    review.decide([3], "rejected")
+    review.decide([7], "kept")
+    for states in (["kept"], ["unseen"]):
+        with pytest.raises(ValueError, match=r"ood\.csv lacks 2 decisions") as error:
+            ood(folder, states=states)
+    assert f"`python tools/review_ood.py {folder / 'ood.csv'}`" in str(error.value)
+    assert str(journal_path(folder / "ood.csv")) in str(error.value)
+    # A list is no manifest.
+    (folder / "list.txt").write_text("a.jpg\n")
+    assert names_of(ood(folder, ann_file="list.txt")) == "a"
+    review.save()
+    assert names_of(ood(folder)) == "a c e"
+    review.close()
+    assert names_of(ood(folder)) == "a c e"
 
 
 def test_data_info(folder):

@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +22,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmwood.ood.manifest import read_manifest, write_manifest
+from mmwood.ood.review.journal import Review, journal_path
+from mmwood.ood.summary import write_results
 
 CLASSES = ("disc", "square", "stripe")
 SIZES = ((40, 48), (33, 47), (40, 48), (48, 36))
@@ -154,6 +158,46 @@ def test_manifest_equals_a_plain_loop(mined, run_tool, tmp_path):
     sized = (*options, "--update", "--size", "30")
     text = run_tool(*run, *arguments("work", "list.txt"), *sized, fails=True)
     assert "another config_sha256" in text
+
+
+def test_a_manifest_under_review_is_not_overwritten(mined, run_tool):
+    config, checkpoint, _, _ = mined
+    run = ("mine_ood.py", config, checkpoint, *arguments("work"))
+    update = (*run, "--update")
+    run_tool(*run)
+    before = Path("work/ood.csv").read_bytes()
+    review = Review("work/ood.csv")
+    locked = f"--out: work/ood.csv must not change now: another process {os.getpid()}"
+    # Also where nothing is reviewed yet.
+    for command in (run, update):
+        assert locked in run_tool(*command, fails=True)
+    # A review that began after the start of mining.
+    with pytest.raises(ValueError, match="must not change now"):
+        write_results("work/mining", "work/ood.csv", 24, update=True)
+    review.close()
+    # A person rejects a row and is cut off.
+    code = (
+        "import os; from mmwood.ood.review.journal import Review;"
+        "Review('work/ood.csv').decide([0], 'rejected'); os._exit(9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], check=False)
+    assert killed.returncode == 9
+    for command in (run, update):
+        text = run_tool(*command, fails=True)
+        assert "work/ood.csv lacks decisions of a review that was cut off" in text
+        assert "`python tools/review_ood.py work/ood.csv`" in text
+    assert Path("work/ood.csv").read_bytes() == before
+    assert len(journal_path("work/ood.csv").read_text().splitlines()) > 1
+    # Rules bring it in, too; what they log is not lost.
+    run_tool("review_ood.py", "work/ood.csv", "--auto", "--max-probability", 1)
+    (entry,) = json.loads(Path("work/ood.json").read_text())["auto"]
+    assert "1 reviewed rows were carried over" in run_tool(*update)
+    rows = [row for _, row in read_manifest("work/ood.csv")]
+    assert [row.state for row in rows] == ["rejected"] + ["unseen"] * (len(rows) - 1)
+    summary = json.loads(Path("work/ood.json").read_text())
+    assert summary["auto"] == [entry]
+    assert summary["candidates"] == 24
+    assert not journal_path("work/ood.csv").exists()
 
 
 def finished(folder: str) -> int:

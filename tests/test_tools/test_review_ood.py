@@ -292,6 +292,20 @@ def test_what_is_wrong_is_named_at_the_start(tmp_path, serve, run_tool):
     assert "Traceback" not in text
 
 
+def test_rules_do_not_run_beside_the_app(tmp_path, serve, run_tool):
+    make_candidates(tmp_path)
+    auto = ("review_ood.py", "ood.csv", "--auto", "--max-probability", 0.95)
+    server = serve()
+    text = run_tool(*auto, fails=True)
+    assert f"--auto: another process {server.process.pid} reviews" in text
+    assert "wrote ood.csv: 0 kept, 0 rejected, 12 unseen" in server.end()
+    assert not (tmp_path / "ood.json").exists()
+    assert "wrote ood.csv: 0 kept, 4 rejected, 8 unseen" in run_tool(*auto)
+    assert states(tmp_path / "ood.csv") == ["rejected"] * 4 + ["unseen"] * 8
+    # The app goes on from there.
+    assert "wrote ood.csv: 0 kept, 4 rejected, 8 unseen" in serve().end()
+
+
 @pytest.fixture
 def classifier(small_config: Path, tmp_path: Path) -> tuple[Path, Path]:
     """Config and checkpoint of a classifier with chance weights."""
