@@ -13,13 +13,14 @@ from safetensors import safe_open
 
 pytest.importorskip("mmseg")
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.registry import HOOKS, METRICS, MODELS, init_default_scope
 
 from mmwood.visualization.palette import save_label_png
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 README = CONFIGS.parent / "README.md"
+SBCE = CONFIGS / "sbce/README.md"
 
 
 def data_options(root, loader: str) -> list[str]:
@@ -130,12 +131,27 @@ def test_readme_own_images(voc_folder, run_tool, tmp_path):
     assert "decode.loss_ce" in text
 
 
+@pytest.mark.parametrize(
+    "option",
+    re.findall(r"\| `((?:custom_hooks|model)\.\S+)` \|", SBCE.read_text()),
+)
+def test_readme_overrides(option):
+    """Each is of a field that there is, in task A or in task B."""
+    name, value = option.split("=")
+    task = "a" if name.endswith("images") else "b"
+    cfg = Config.fromfile(CONFIGS / f"sbce/deeplabv2_r101_voc_task-{task}.py")
+    cfg.merge_from_dict({name: DictAction._parse_iterable(value)})
+    init_default_scope("mmseg")
+    MODELS.build(cfg.model.decode_head.loss_decode)
+    HOOKS.build(cfg.custom_hooks[0])
+
+
 def test_readme_over_a_stock_config(tmp_path):
     """configs/sbce/README.md's config builds: every field is one that there is."""
     stock = Path(find_spec("mmseg").origin).parent / ".mim"
     if not stock.is_dir():
         pytest.skip("this installation of mmseg holds no configs")
-    (block,) = python_blocks(CONFIGS / "sbce/README.md")
+    (block,) = python_blocks(SBCE)
     path = tmp_path / "my_config.py"
     path.write_text(block.replace('"mmsegmentation/', f'"{stock}/'))
     cfg = Config.fromfile(path)
