@@ -13,6 +13,8 @@ list (1,137 images) cannot be had from the text. The folder is laid out as PASCA
     counts.csv                  instances by class and size, as they are drawn
     pascal_b.json               parameters, counts, what was left out; complete at last
 
+People look at the masks in ``tools/review_ood.py`` (see :func:`build`, ``review``).
+
 ``pascal_b_classes.csv`` says which categories are which class. Its LVIS names were
 checked against version 1's list (detectron2's ``lvis_v1_categories.py``), and chosen
 by VOC's annotation guidelines: cars without emergency vehicles, chairs without stools,
@@ -25,24 +27,28 @@ import os
 import shutil
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mmwood.datasets.image_level import bullets, check_readable, check_there
 from mmwood.datasets.tags import Tagged, read_id_list
 from mmwood.files import atomic_write, file_sha256, remove_leftovers, write_json
-from mmwood.visualization.palette import VOID, save_label_png
+from mmwood.ood.manifest import Candidate, read_manifest, write_manifest
+from mmwood.visualization.palette import VOID, save_label_png, voc_palette
 
 __all__ = [
     "CLASS_TABLE",
     "LIST",
     "PLACES",
+    "REVIEW",
     "SIZES",
     "ClassTable",
     "Item",
@@ -50,6 +56,7 @@ __all__ = [
     "build",
     "choose_images",
     "count_instances",
+    "draw_review",
     "draw_scene",
     "find_candidates",
     "read_annotations",
@@ -63,6 +70,8 @@ PLACES = ("none", "link", "copy")
 SIZES = ("small", "medium", "large")
 #: The list of the chosen images, where stock VOC configs look for it.
 LIST = "ImageSets/Segmentation/val.txt"
+#: The manifest of the pictures that people review, in their folder.
+REVIEW = "review.csv"
 #: Why an image cannot be chosen.
 LEFT_OUT = dict(
     excluded="in the exclude list",
@@ -306,7 +315,6 @@ def find_candidates(
     lvis: Mapping[int, Scene],
     coco: Mapping[int, Scene],
     table: ClassTable,
-    excluded: Iterable[str] = (),
 ) -> tuple[list[Scene], Counter]:
     """The images that may be chosen, and how many may not, by reason.
 
@@ -318,7 +326,6 @@ def find_candidates(
     Args:
         lvis, coco: Images by id; empty where there are no such files.
         table: The classes.
-        excluded: Ids of images that people rejected.
 
     Returns:
         Images in the order of their ids, each with all its classes; numbers by the
@@ -329,7 +336,6 @@ def find_candidates(
             name.
     """
     of_lvis = set(table.labels["lvis"].values())
-    excluded = set(excluded)
     kept: dict[str, Scene] = {}
     left_out = Counter(coco_only=len(set(coco) - set(lvis)) if lvis else 0)
     for number, scene in sorted((lvis or coco).items()):
@@ -340,9 +346,7 @@ def find_candidates(
             disputed = {i.label for i in other.items} & of_lvis - shown
             added = [item for item in other.items if item.label not in of_lvis]
             scene = replace(scene, items=scene.items + added)
-        if scene.stem in excluded:
-            left_out["excluded"] += 1
-        elif scene.partial:
+        if scene.partial:
             left_out["partial"] += 1
         elif lvis and coco and other is None:
             left_out["unknown"] += 1
@@ -369,7 +373,9 @@ def _compare_sizes(scene: Scene, other: Scene) -> None:
         )
 
 
-def choose_images(counts: np.ndarray, number: int, seed: int) -> list[int]:
+def choose_images(
+    counts: np.ndarray, number: int, seed: int, excluded: Collection[int] = ()
+) -> list[int]:
     r"""Draw images at random so that all cells (class and size) fill evenly.
 
     The next image is one for the cell with the fewest instances so far, of those that
@@ -380,10 +386,15 @@ def choose_images(counts: np.ndarray, number: int, seed: int) -> list[int]:
     smallest, with :math:`n_k` one more than the instances in cell k, so that the first
     images are compared too. At its minimum all are equal.
 
+    Excluded images are drawn like others; then they are given back, and others drawn
+    in their place, until none is among them. So the rest of a choice that people have
+    looked at stays, however many of it they reject.
+
     Args:
         counts: Instances of each image in each cell.
         number: How many images to choose, or all that show an instance.
         seed: Seed of the draws, at least 0.
+        excluded: Rows of images that must not be chosen.
 
     Returns:
         The images' rows, in the order in which they were chosen.
@@ -401,11 +412,16 @@ def choose_images(counts: np.ndarray, number: int, seed: int) -> list[int]:
     free = np.ones(len(counts), dtype=bool)
     total = np.zeros(counts.shape[1], dtype=np.int64)
     chosen = []
-    while len(chosen) < number:
+    while True:
         holders = [rows[free[rows]] for rows in holders]
         open_cells = [cell for cell, rows in enumerate(holders) if len(rows)]
-        if not open_cells:
-            break
+        if len(chosen) == number or not open_cells:
+            rejected = [row for row in chosen if row in excluded]
+            if not rejected:
+                return chosen
+            chosen = [row for row in chosen if row not in excluded]
+            total -= counts[rejected].sum(axis=0)
+            continue
         rows = holders[min(open_cells, key=lambda cell: total[cell])]
         drawn = rng.choice(rows, size=min(_DRAWS, len(rows)), replace=False)
         after = total + counts[drawn] + 1
@@ -413,7 +429,6 @@ def choose_images(counts: np.ndarray, number: int, seed: int) -> list[int]:
         total += counts[best]
         free[best] = False
         chosen.append(int(best))
-    return chosen
 
 
 def draw_scene(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
@@ -518,6 +533,7 @@ def build(
     exclude: str | os.PathLike | None = None,
     size_limits: Sequence[int] = (32**2, 96**2),
     class_table: str | os.PathLike = CLASS_TABLE,
+    review: str | os.PathLike | None = None,
     force: bool = False,
     progress: Callable[[list], Iterable] | None = None,
 ) -> dict[str, Any]:
@@ -535,9 +551,15 @@ def build(
         place: What becomes of the images, one of :data:`PLACES`.
         number: How many images to choose.
         seed: Seed of the choice.
-        exclude: List of images that people rejected, an id or a file name a line.
+        exclude: List of images that people rejected, an id or a file name a line; or
+            a ``.csv`` manifest that they reviewed: images with a rejected row.
         size_limits: Pixels from which on an instance is medium and large.
         class_table: See :func:`read_class_table`.
+        review: Folder for what people look at: ``CLASS/ID.jpg``, one picture for each
+            class of each image (:func:`draw_review`), and the manifest ``review.csv``
+            with them, whose ``probability`` is the share of the image's pixels that
+            show the class. A row that is there already keeps its state if its picture
+            is the same. Decisions about images that are not chosen any more stay.
         force: Replace this data set where it was built otherwise.
         progress: Wraps the list of images while they are drawn, as ``tqdm`` does.
 
@@ -548,9 +570,9 @@ def build(
         ImportError: pycocotools is not installed.
         FileNotFoundError: A file or an image is missing.
         ValueError: A parameter or a file is faulty, or the folder holds something
-            else, or this data set built otherwise.
+            else, or this data set built otherwise; or somebody is reviewing it.
     """
-    _check(lvis, coco, images, place, number, seed, size_limits)
+    _check(lvis, coco, images, place, number, seed, size_limits, review)
     _run_lengths()
     root = Path(out_dir)
     table = read_class_table(class_table)
@@ -559,6 +581,8 @@ def build(
         for key, paths in (("lvis", lvis), ("coco", coco))
     }
     excluded = [] if exclude is None else _read_exclude(Path(exclude), parts)
+    if review is not None:
+        _check_review(Path(review, REVIEW), table.names)
     parameters = dict(
         lvis=[_described(path) for path in lvis],
         coco=[_described(path) for path in coco],
@@ -569,9 +593,12 @@ def build(
         size_limits=list(size_limits),
     )
     old = _find(root, parameters, force)
-    candidates, left_out = find_candidates(**parts, table=table, excluded=excluded)
+    candidates, left_out = find_candidates(**parts, table=table)
     cells = _annotated_cells(candidates, len(table.names), size_limits)
-    rows = choose_images(cells, number, seed)
+    stems = set(excluded)
+    rejected = {n for n, scene in enumerate(candidates) if scene.stem in stems}
+    left_out["excluded"] = len(rejected)
+    rows = choose_images(cells, number, seed, rejected)
     annotated = cells[rows].sum()
     chosen = [candidates[row] for row in rows]
     if not chosen:
@@ -580,7 +607,9 @@ def build(
             + ", ".join(f"{n} {LEFT_OUT[key]}" for key, n in left_out.items() if n)
         )
     chosen.sort(key=lambda scene: scene.stem)
-    paths = None if images is None else _find_images(Path(images), chosen)
+    paths = None
+    if images is not None:
+        paths = _find_images(Path(images), chosen, decode=review is not None)
     names = [scene.name for scene in chosen]
     record = dict(
         format=_FORMAT,
@@ -617,7 +646,7 @@ def build(
     )
     record.update(
         complete=True,
-        candidates=len(candidates),
+        candidates=len(candidates) - len(rejected),
         left_out={LEFT_OUT[key]: left_out[key] for key in LEFT_OUT if left_out[key]},
         # Covered by others, without a pixel, or the same object once more.
         not_drawn=int(annotated - counts.sum()),
@@ -627,6 +656,9 @@ def build(
         images_of_class=dict(zip(table.names, shown.tolist())),
     )
     write_json(root / _MANIFEST, record)
+    if review is not None:
+        drawn = zip(chosen if progress is None else progress(chosen), paths)
+        _write_review(Path(review), root, drawn, table.names)
     return record
 
 
@@ -655,13 +687,125 @@ def count_instances(
     return counts
 
 
-def _check(lvis, coco, images, place, number, seed, size_limits) -> None:
+def draw_review(
+    image: np.ndarray, classes: np.ndarray, ids: np.ndarray, label: int
+) -> np.ndarray:
+    """Lay the instances of one class over an image, each in a colour of its own.
+
+    Instances are translucent, in VOC's colours, and edged: a solid line inside them, a
+    white one around them. Void is white.
+
+    Args:
+        image: The image, RGB.
+        classes, ids: What :func:`draw_scene` gives.
+        label: The class.
+
+    Shape:
+        - image: (H, W, 3) uint8; classes, ids: (H, W); output as image
+    """
+    mask = classes == label
+    # Numbers of their own: the first colours of the palette differ most.
+    numbers = np.unique(ids[mask], return_inverse=True)[1]
+    shown = np.zeros(ids.shape, dtype=np.uint8)
+    shown[mask] = numbers % (VOID - 1) + 1
+    shown[classes == VOID] = VOID
+    palette = voc_palette()
+    palette[VOID] = 255
+    colours = palette[shown]
+    mixed = cv2.addWeighted(image, 0.6, colours, 0.4, 0)
+    square = np.ones((3, 3), dtype=np.uint8)
+    edge = cv2.dilate(shown, square) != cv2.erode(shown, square)
+    colours[shown == 0] = 255
+    inside = (shown > 0)[..., None]
+    return np.where(edge[..., None], colours, np.where(inside, mixed, image))
+
+
+def _write_review(
+    folder: Path,
+    root: Path,
+    drawn: Iterable[tuple[Scene, Path]],
+    names: Sequence[str],
+) -> None:
+    """Write the pictures of these images, and the manifest that lists them."""
+    with _reviewed(folder / REVIEW, "review") as lines:
+        # The folder may have been moved, or be named from elsewhere.
+        old = {folder / r.class_name / Path(r.image).name: r for _, r in lines}
+        remove_leftovers(folder)
+        rows = []
+        for scene, source in drawn:
+            classes, ids = _write_maps(root, scene)
+            with Image.open(source) as file:
+                image = np.array(ImageOps.exif_transpose(file).convert("RGB"))
+            for label in sorted(set(np.unique(classes).tolist()) - {0, VOID}):
+                name = names[label - 1]
+                path = folder / name / f"{scene.stem}.jpg"
+                picture = Image.fromarray(draw_review(image, classes, ids, label))
+                with atomic_write(path) as temporary:
+                    picture.save(temporary, quality=90, subsampling=0)
+                digest = file_sha256(path)
+                before = old.pop(path, None)
+                same = before is not None and before.sha256 == digest
+                state = before.state if same else "unseen"
+                share = round(float((classes == label).mean()), 6)
+                rows.append(Candidate(str(path), name, share, 0, state, digest))
+        # Without the rejected rows the next build would choose their images again.
+        stay = {path: row for path, row in old.items() if row.state != "unseen"}
+        rows += [replace(row, image=str(path)) for path, row in stay.items()]
+        rows.sort(key=lambda r: (names.index(r.class_name), -r.probability, r.image))
+        ranks: Counter[str] = Counter()
+        for row in rows:
+            ranks[row.class_name] += 1
+            row.rank = ranks[row.class_name]
+        write_manifest(folder / REVIEW, rows)
+        for path in set(old) - set(stay):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _reviewed(path: Path, field: str) -> Iterator[list[tuple[int, Candidate]]]:
+    """Line numbers and rows of a manifest that nobody can review meanwhile.
+
+    Decisions of a review that was cut off are brought in. No file: no rows.
+    """
+    # It needs fcntl, which the rest of this package can do without.
+    from mmwood.ood.review.journal import LockedError, Review, SaveError
+
+    if not path.is_file():
+        yield []
+        return
+    try:
+        manifest = Review(path)
+    except (LockedError, ValueError) as error:
+        raise ValueError(f"{field}: {error}") from error
+    try:
+        manifest.save()
+        yield list(read_manifest(path))
+    except SaveError as error:
+        raise ValueError(f"{field}: {error}") from error
+    finally:
+        manifest.journal.close()
+
+
+def _check_review(path: Path, names: Sequence[str]) -> None:
+    """Refuse a manifest that is faulty, under review, or of something else."""
+    with _reviewed(path, "review") as rows:
+        for line, row in rows:
+            if row.class_name not in names:
+                raise ValueError(
+                    f"review: {path}:{line}: {row.class_name!r} is no class of this "
+                    "data set: name another folder"
+                )
+
+
+def _check(lvis, coco, images, place, number, seed, size_limits, review) -> None:
     if not lvis and not coco:
         raise ValueError("name at least one annotation file of LVIS or COCO")
     if place not in PLACES:
         raise ValueError(f"place must be one of {PLACES}, got {place!r}")
     if place != "none" and images is None:
         raise ValueError(f"place={place!r} needs the folder of the images (images)")
+    if review is not None and images is None:
+        raise ValueError("review needs the folder of the images (images)")
     if number < 1 or seed < 0:
         raise ValueError(
             "expected a number of images of at least 1 and a seed of at least 0, got "
@@ -698,7 +842,15 @@ def _read_exclude(path: Path, parts: Mapping[str, Mapping[int, Scene]]) -> list[
     if not path.is_file():
         raise FileNotFoundError(f"exclude: there is no file {path}")
     known = {scene.stem for scenes in parts.values() for scene in scenes.values()}
-    items = read_id_list(path)
+    if path.suffix == ".csv":
+        with _reviewed(path, "exclude") as rows:
+            items = [
+                Tagged(Path(row.image).stem, None, f"{path}:{line}")
+                for line, row in rows
+                if row.state == "rejected"
+            ]
+    else:
+        items = read_id_list(path)
     # Not Path.stem for all: an id may hold a dot.
     stems = [i.image if i.image in known else Path(i.image).stem for i in items]
     unknown = [
@@ -708,7 +860,7 @@ def _read_exclude(path: Path, parts: Mapping[str, Mapping[int, Scene]]) -> list[
     ]
     if unknown:
         raise ValueError(
-            f"exclude: {len(unknown)} of {len(items)} lines name no image of the "
+            f"exclude: {len(unknown)} of {len(items)} images are not in the "
             "annotations:" + bullets(unknown)
         )
     return sorted(set(stems))
@@ -763,7 +915,7 @@ def _annotated_cells(
     return cells
 
 
-def _find_images(folder: Path, scenes: Sequence[Scene]) -> list[Path]:
+def _find_images(folder: Path, scenes: Sequence[Scene], decode: bool) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"images: there is no folder {folder}")
     items, paths = [], []
@@ -775,9 +927,10 @@ def _find_images(folder: Path, scenes: Sequence[Scene]) -> list[Path]:
         paths.append(next((path for path in places if path.is_file()), places[0]))
         items.append(Tagged(scene.name, None, scene.source))
     check_there(items, paths, "images")
+    sizes = check_readable(items, paths, decode)
     misfits = [
         f"{scene.source} has (W, H) = {(scene.width, scene.height)}, {path} has {size}"
-        for scene, path, size in zip(scenes, paths, check_readable(items, paths, False))
+        for scene, path, size in zip(scenes, paths, sizes)
         if size != (scene.width, scene.height)
     ]
     if misfits:

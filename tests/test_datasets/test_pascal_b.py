@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,22 @@ from PIL import Image
 from mmwood.datasets import pascal_b
 from mmwood.datasets.pascal_b import (
     LEFT_OUT,
+    REVIEW,
     Item,
     Scene,
     build,
     choose_images,
     count_instances,
+    draw_review,
     draw_scene,
     find_candidates,
     read_annotations,
     read_class_table,
 )
 from mmwood.evaluation import IAIoUMetric
+from mmwood.files import file_sha256
+from mmwood.ood.manifest import Candidate, read_manifest, write_manifest
+from mmwood.ood.review.journal import Review, journal_path
 
 REPOSITORY = Path(__file__).parents[2]
 TABLE = read_class_table()
@@ -346,12 +352,10 @@ def test_lvis_and_coco_together(tmp_path):
             5: [("other", (1, 1, 9, 9))],
             6: [cat],
             7: [],
-            8: [cat],
         },
         image_2=dict(not_exhaustive_category_ids=[ids["puppy"]]),
         # What is no class may be incomplete.
         image_3=dict(not_exhaustive_category_ids=[ids["other"]]),
-        image_8=dict(neg_category_ids=[ids["dog"], ids["puppy"]]),
     )
     coco = annotation_file(
         tmp_path / "coco.json",
@@ -365,7 +369,6 @@ def test_lvis_and_coco_together(tmp_path):
             4: [("horse", (20, 1, 9, 9))],
             5: [],
             7: [plant],
-            8: [cat],
             9: [cat],
         },
     )
@@ -374,7 +377,7 @@ def test_lvis_and_coco_together(tmp_path):
         for path, key in ((lvis, "lvis"), (coco, "coco"))
     ]
     before = copy.deepcopy(parts)
-    kept, left_out = find_candidates(*parts, TABLE, excluded=["000008"])
+    kept, left_out = find_candidates(*parts, TABLE)
     assert parts == before
     labels = {name: n for n, name in enumerate(TABLE.names, start=1)}
     found = {int(s.stem): [i.label for i in s.items] for s in kept}
@@ -385,15 +388,14 @@ def test_lvis_and_coco_together(tmp_path):
         7: [plant_label],
     }
     assert kept[0].items[0].area == 81
-    assert set(LEFT_OUT) == set(left_out)
-    assert dict(left_out) == dict.fromkeys(LEFT_OUT, 1)
+    assert left_out == dict.fromkeys(set(LEFT_OUT) - {"excluded"}, 1)
 
     # LVIS alone is believed, and COCO alone has all classes.
     alone, left_out = find_candidates(parts[0], {}, TABLE)
-    assert [int(s.stem) for s in alone] == [1, 3, 4, 6, 8]
+    assert [int(s.stem) for s in alone] == [1, 3, 4, 6]
     assert left_out == dict(partial=1, empty=2, coco_only=0)
     alone, left_out = find_candidates({}, parts[1], TABLE)
-    assert [int(s.stem) for s in alone] == [1, 4, 7, 8, 9]
+    assert [int(s.stem) for s in alone] == [1, 4, 7, 9]
     assert left_out == dict(empty=3, coco_only=0)
 
     parts[1][1].height += 1
@@ -438,6 +440,25 @@ def test_a_choice_is_a_set_of_images_with_instances(images, number, seed):
     useful = np.flatnonzero(counts.any(axis=1))
     assert len(chosen) == len(set(chosen)) == min(number, len(useful))
     assert set(chosen) <= set(useful.tolist())
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 20), st.integers(0, 5), st.data())
+def test_a_choice_stays_but_for_what_is_rejected(number, seed, data):
+    counts = np.random.default_rng(seed).poisson(0.4, (60, 5))
+    useful = set(np.flatnonzero(counts.any(axis=1)).tolist())
+    new = chosen = set(choose_images(counts, number, seed))
+    rejected = set()
+    # As people do: each round they look at what is new.
+    while new:
+        bad = data.draw(st.sets(st.sampled_from(sorted(new))))
+        rejected |= bad
+        after = choose_images(counts, number, seed, rejected)
+        assert len(set(after)) == len(after) == min(number, len(useful - rejected))
+        assert chosen - bad <= set(after) <= useful - rejected
+        if not bad:
+            assert set(after) == chosen
+        new, chosen = set(after) - chosen, set(after)
 
 
 @pytest.fixture
@@ -574,13 +595,233 @@ def test_rejected_images_are_left_out(source, tmp_path):
         Path(n).stem for n in second["images"]
     }
     assert second["left_out"][LEFT_OUT["excluded"]] == 2
-    assert len(second["images"]) == second["candidates"] < 99
+    assert len(second["images"]) == second["candidates"] == first["candidates"] - 2
+    third = make(tmp_path, "d", source, exclude=tmp_path / "no.txt")
+    assert len(third["images"]) == 25
+    assert len(set(first["images"]) - set(third["images"])) == 2
+    shutil.rmtree(tmp_path / "d")
     (tmp_path / "no.txt").write_text("000001\n900000\n")
     with pytest.raises(ValueError, match=r"no\.txt:2: 900000"):
         make(tmp_path, "d", source, exclude=tmp_path / "no.txt")
     with pytest.raises(FileNotFoundError, match="exclude: there is no file"):
         make(tmp_path, "d", source, exclude=tmp_path / "none.txt")
     assert not (tmp_path / "d").exists()
+
+
+def slow_review(
+    image: np.ndarray, classes: np.ndarray, ids: np.ndarray, label: int
+) -> np.ndarray:
+    """Pixel by pixel, with bits of VOC's palette only for the first seven."""
+    bright = {n: [128 * (n >> bit & 1) for bit in range(3)] for n in range(1, 8)}
+    numbers = sorted(set(ids[classes == label].tolist()))
+    part = np.zeros(ids.shape, dtype=int)
+    for place in np.ndindex(ids.shape):
+        if classes[place] == label:
+            part[place] = numbers.index(ids[place]) + 1
+        elif classes[place] == 255:
+            part[place] = 255
+    out = image.copy()
+    for y, x in np.ndindex(ids.shape):
+        near = part[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        colour = np.array(bright.get(part[y, x], [255] * 3))
+        if (near != part[y, x]).any():
+            out[y, x] = colour
+        elif part[y, x]:
+            out[y, x] = np.rint(0.6 * image[y, x] + 0.4 * colour)
+    return out
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(BOXES, min_size=1, max_size=6), st.integers(0, 9))
+def test_a_picture_shows_the_instances_of_its_class(boxes, seed):
+    items = [item(label, box, crowd=crowd) for label, *box, crowd in boxes]
+    classes, ids = draw_scene(scene(*items, size=(12, 12)))
+    image = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    before = image.copy()
+    for label in set(np.unique(classes).tolist()) - {0, 255}:
+        found = draw_review(image, classes, ids, label)
+        assert found.dtype == np.uint8
+        expected = slow_review(image, classes, ids, label)
+        assert np.abs(found.astype(int) - expected).max() <= 1
+    np.testing.assert_array_equal(image, before)
+
+
+def test_a_picture_of_very_many_instances():
+    places = [(3 * (n % 26), 3 * (n // 26)) for n in range(300)]
+    items = [item(1 + (n == 0), (x, y, 2, 2)) for n, (x, y) in enumerate(places)]
+    classes, ids = draw_scene(scene(*items))
+    assert ids.dtype == np.uint16
+    image = np.full((*SIZE, 3), 7, dtype=np.uint8)
+    picture = draw_review(image, classes, ids, 1)
+    # Instances of two pixels a side are line only; no line is background's black.
+    assert (picture[classes == 1].max(axis=1) > 7).all()
+    assert (picture[classes == 2] != 0).all()
+
+
+def review_rows(folder: Path) -> dict[tuple[str, str], Candidate]:
+    """Rows by class and image id."""
+    rows = [row for _, row in read_manifest(folder / REVIEW)]
+    return {(row.class_name, Path(row.image).stem): row for row in rows}
+
+
+def decide(path: Path, **states: list[tuple[str, str]]) -> None:
+    """Give states to rows by class and image id, as the app does."""
+    review = Review(path)
+    keys = [
+        (review.classes[number], Path(image).stem)
+        for number, image in zip(review.class_of, review.images)
+    ]
+    for state, chosen in states.items():
+        if chosen:
+            review.decide([keys.index(key) for key in chosen], state)
+    review.close()
+
+
+def test_a_review_lists_each_class_of_each_image(source, tmp_path):
+    folder = tmp_path / "review"
+    record = make(tmp_path, "b", source, images=tmp_path, review=folder)
+    assert record == make(tmp_path, "plain", source)
+    rows = review_rows(folder)
+    expected = {}
+    for name in record["images"]:
+        path = tmp_path / "b/SegmentationClass" / Path(name).with_suffix(".png")
+        with Image.open(path) as file:
+            classes = np.array(file)
+        for label in set(np.unique(classes).tolist()) - {0, 255}:
+            key = TABLE.names[label - 1], path.stem
+            expected[key] = (classes == label).sum() / classes.size
+    assert set(rows) == set(expected)
+    place = {}
+    for (name, stem), row in rows.items():
+        assert row.image == str(folder / name / f"{stem}.jpg")
+        assert row.sha256 == file_sha256(row.image)
+        assert row.state == "unseen"
+        assert row.probability == pytest.approx(expected[name, stem], abs=1e-6)
+        place.setdefault(name, []).append(row)
+        with Image.open(row.image) as picture:
+            assert picture.size == SIZE[::-1]
+    assert list(place) == [name for name in TABLE.names if name in place]
+    # Class after class, the largest share first.
+    assert list(rows.values()) == [row for group in place.values() for row in group]
+    for group in place.values():
+        assert [row.rank for row in group] == list(range(1, len(group) + 1))
+        shares = [row.probability for row in group]
+        assert shares == sorted(shares, reverse=True)
+    whole = hashes(folder)
+    make(tmp_path, "b", source, images=tmp_path, review=folder)
+    assert hashes(folder) == whole
+
+
+def test_rounds_of_review(source, tmp_path):
+    folder = tmp_path / "review"
+    fields = dict(images=tmp_path, review=folder, number=15, force=True)
+    chosen = set(make(tmp_path, "b", source, **fields)["images"])
+    fields["exclude"] = folder / REVIEW
+    rejected, kept = set(), set()
+    for _ in range(3):
+        unseen = [key for key, row in review_rows(folder).items() if "un" in row.state]
+        bad, good = unseen[0], [key for key in unseen if key[1] != unseen[0][1]]
+        decide(folder / REVIEW, rejected=[bad], kept=good)
+        rejected.add(bad)
+        kept.update(good)
+        after = set(make(tmp_path, "b", source, **fields)["images"])
+        assert chosen - after == {f"{bad[1]}.jpg"}
+        assert len(after) == 15
+        chosen = after
+        rows = review_rows(folder)
+        states = {key: row.state for key, row in rows.items() if row.state != "unseen"}
+        assert states == dict.fromkeys(rejected, "rejected") | dict.fromkeys(
+            kept, "kept"
+        )
+        # Rejected ones stay listed; what nobody decided about goes with its image.
+        shown = {Path(name).stem for name in chosen}
+        assert {stem for _, stem in rows} == shown | {stem for _, stem in rejected}
+        files = {str(path) for path in folder.rglob("*.jpg")}
+        assert files == {row.image for row in rows.values()}
+    decide(folder / REVIEW, kept=list(set(rows) - rejected))
+    final = make(tmp_path, "b", source, **fields)
+    assert set(final["images"]) == chosen
+    assert final["left_out"][LEFT_OUT["excluded"]] == 3
+    # The text list of the same images builds the same.
+    (tmp_path / "no.txt").write_text("\n".join(stem for _, stem in rejected))
+    make(tmp_path, "c", source, number=15, exclude=tmp_path / "no.txt")
+    assert hashes(tmp_path / "b") == hashes(tmp_path / "c")
+
+
+def test_decisions_follow_their_picture(source, tmp_path, monkeypatch):
+    folder = tmp_path / "review"
+    fields = dict(images=tmp_path)
+    make(tmp_path, "b", source, review=folder, **fields)
+    keys = list(review_rows(folder))
+    decide(folder / REVIEW, kept=keys)
+    # From another place, and with an image that has changed since.
+    folder = folder.rename(tmp_path / "moved")
+    changed = keys[0][1]
+    Image.new("RGB", SIZE[::-1], "red").save(tmp_path / f"val2017/{changed}.jpg")
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path, "b", source, review="moved", **fields)
+    rows = review_rows(folder)
+    for key, row in rows.items():
+        assert row.image == f"moved/{key[0]}/{key[1]}.jpg"
+        assert row.state == ("unseen" if key[1] == changed else "kept")
+    assert set(rows) == set(keys)
+
+
+def test_faulty_reviews_are_refused(source, tmp_path):
+    path = tmp_path / "review" / REVIEW
+    path.parent.mkdir()
+    good = Candidate("review/cat/000001.jpg", "cat", 0.5, 1, "rejected", "0" * 64)
+
+    def refused(message: str, **fields) -> None:
+        with pytest.raises(ValueError, match=message):
+            make(tmp_path, "b", source, images=tmp_path, **fields)
+        assert not (tmp_path / "b").exists()
+
+    for field, value in (("review", path.parent), ("exclude", path)):
+        path.write_text("image,class\n")
+        refused(rf"{field}: .*review\.csv:1: a manifest's header", **{field: value})
+        write_manifest(path, [good])
+        with path.open("a") as file:
+            file.write("review/cat/000002.jpg,cat,0.5,2,wrong,\n")
+        refused(rf"{field}: .*review\.csv:3: state must be", **{field: value})
+        write_manifest(path, [good])
+        review = Review(path)
+        refused(f"{field}: another process .* reviews", **{field: value})
+        review.close()
+    write_manifest(path, [good, Candidate("a.jpg", "cat", 0.5, 2, "rejected", "")])
+    refused(r"exclude: 1 of 2 images .*\n.*review\.csv:3: a$", exclude=path)
+    write_manifest(path, [good, Candidate("a.jpg", "ship", 0.5, 1, "kept", "")])
+    refused(r"review: .*review\.csv:3: 'ship' is no class", review=path.parent)
+    with pytest.raises(ValueError, match="review needs the folder of the images"):
+        make(tmp_path, "b", source, review=path.parent)
+
+
+def test_decisions_of_a_killed_review_count(source, tmp_path):
+    folder = tmp_path / "review"
+    fields = dict(images=tmp_path, review=folder)
+    make(tmp_path, "b", source, **fields)
+    (name, stem), row = next(iter(review_rows(folder).items()))
+    lines = (
+        dict(format="mmwood review 1", process=1),
+        dict(rejected=[[row.image, name]]),
+    )
+    journal = journal_path(folder / REVIEW)
+    journal.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    record = make(tmp_path, "b", source, exclude=folder / REVIEW, force=True, **fields)
+    assert record["parameters"]["excluded"] == [stem]
+    assert review_rows(folder)[name, stem].state == "rejected"
+    assert not journal.exists()
+
+
+def test_damaged_images_are_found_before_they_are_drawn(source, tmp_path):
+    names = make(tmp_path, "b", source)["images"]
+    os.truncate(tmp_path / "val2017" / names[0], 700)
+    with pytest.raises(
+        ValueError, match=r"1 of 25 images cannot be read:\n.*truncated"
+    ):
+        make(tmp_path, "c", source, images=tmp_path, review=tmp_path / "review")
+    assert not (tmp_path / "c").exists()
+    assert not (tmp_path / "review").exists()
 
 
 def test_images_are_looked_at_before_anything_is_written(source, tmp_path):

@@ -7,6 +7,7 @@ import runpy
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from PIL import Image
 
 from mmwood.datasets.pascal_b import read_class_table
 from mmwood.evaluation import IAIoUMetric
+from mmwood.ood.manifest import read_manifest
+from mmwood.ood.review.journal import Review
 
 REPOSITORY = Path(__file__).parents[2]
 TINY_COCO = Path(
@@ -109,6 +112,10 @@ def hashes(folder: Path) -> dict[str, str]:
 def table_rows(text: str) -> dict[str, list[str]]:
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines()]
     return {row[0]: row[1:] for row in rows if row}
+
+
+def states(manifest: Path) -> Counter:
+    return Counter(row.state for _, row in read_manifest(manifest))
 
 
 def perfect_scores(root: Path, names: list[str], tmp_path: Path) -> dict:
@@ -211,3 +218,48 @@ def test_a_piece_of_the_real_coco(tiny_coco, call, tmp_path):
     sizes = {name: row["instances"] for name, row in scores["classes"].items()}
     for name, row in record["instances"].items():
         assert {size: sizes[name][size] for size in row} == row
+
+
+def test_a_review_of_the_real_coco(tiny_coco, call, run_tool, tmp_path):
+    path = tiny_coco / "annotations/instances_val2017.json"
+    arguments = ("b", "--coco", path, "--images", tiny_coco, "--number", 12)
+    arguments += ("--review", "review")
+    text = call(*arguments)
+    manifest = tmp_path / "review/review.csv"
+    total = states(manifest)["unseen"]
+    assert total >= 12
+    assert f"review: review/review.csv: {total} unseen, 0 kept, 0 rejected" in text
+    review = Review(manifest)
+    for image in review.images:
+        with Image.open(tmp_path / image) as picture:
+            picture.load()
+    wrong = Path(review.images[0]).stem
+    same = [n for n, image in enumerate(review.images) if Path(image).stem == wrong]
+    review.decide([n for n in range(total) if n not in same], "kept")
+    review.decide(same[:1], "rejected")
+    review.close()
+
+    again = (*arguments, "--exclude", "review/review.csv")
+    assert "was built with another excluded" in call(*again, fails=True)
+    text = call(*again, "--force")
+    names = (tmp_path / "b/ImageSets/Segmentation/val.txt").read_text().split()
+    assert len(names) == 12
+    assert wrong not in names
+    assert "left out: 1 images: in the exclude list" in text
+    found = states(manifest)
+    assert found["kept"] == total - len(same)
+    assert found["rejected"] == 1
+    assert found["unseen"] >= 1
+
+    # The review program takes the rest; then nothing changes any more.
+    whole = hashes(tmp_path / "b")
+    run_tool("review_ood.py", manifest, "--auto", "--keep-rest")
+    assert states(manifest)["unseen"] == 0
+    call(*again)
+    assert hashes(tmp_path / "b") == whole
+    assert states(manifest) == Counter(kept=sum(found.values()) - 1, rejected=1)
+
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([*lines[:3], "x,cat,1,1", ""]))
+    text = call(*again, fails=True)
+    assert f"exclude: {manifest}:4: expected 6 fields, got 4" in text

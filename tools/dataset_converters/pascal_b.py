@@ -2,26 +2,31 @@
 r"""Build PASCAL-B: a VOC folder with about equally many objects of each class and size.
 
 Images are chosen from the annotations of LVIS, and of COCO for what LVIS lacks (Mun et
-al., WACV 2024). Look at the masks, write the names of wrongly annotated images into a
-list, and build again with --exclude: the published set was made so, but its list is
-not the one that comes out here. A build that was ended goes on where it was.
+al., WACV 2024). The published set was reviewed by hand, but its list is not the one
+that comes out here. A build that was ended goes on where it was.
 
 Example:
     python tools/dataset_converters/pascal_b.py data/pascal_b \
         --lvis lvis_v1_val.json \
         --coco instances_train2017.json instances_val2017.json \
-        --images data/coco --place link --exclude rejected.txt
+        --images data/coco --place link --review data/pascal_b_review
+
+Then `python tools/review_ood.py data/pascal_b_review/review.csv`: keep right
+annotations, reject wrong ones. Build again with --exclude and that file, and --force:
+other images take the rejected ones' places. Repeat until no row is unseen.
 """
 
 import argparse
 import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-from mmwood.datasets.pascal_b import CLASS_TABLE, LIST, PLACES, SIZES, build
+from mmwood.datasets.pascal_b import CLASS_TABLE, LIST, PLACES, REVIEW, SIZES, build
+from mmwood.ood.manifest import STATES, read_manifest
 from mmwood.visualization.size_charts import save_size_distribution
 
 
@@ -72,7 +77,8 @@ def parse_args() -> argparse.Namespace:
         "--exclude",
         type=Path,
         metavar="LIST",
-        help="file with the images that people rejected, an id or file name a line",
+        help="file with the images that people rejected, an id or file name a line; "
+        "or the .csv of --review: images with a rejected row are left out",
     )
     parser.add_argument(
         "--size-limits",
@@ -90,6 +96,14 @@ def parse_args() -> argparse.Namespace:
         metavar="CSV",
         help="which categories are which class: class,source,category "
         "(default: the table of the package)",
+    )
+    parser.add_argument(
+        "--review",
+        type=Path,
+        metavar="FOLDER",
+        help="write pictures of the masks there, one for each class of each image, and "
+        "review.csv for tools/review_ood.py (its probability: the share of the pixels "
+        "that show the class); decisions that are there stay; needs --images",
     )
     parser.add_argument(
         "--force",
@@ -139,6 +153,11 @@ def main() -> None:
             "without --coco there are no potted plants, and classes that LVIS has not "
             "annotated in an image are taken to be absent"
         )
+    if args.review is not None:
+        manifest = args.review / REVIEW
+        states = Counter(row.state for _, row in read_manifest(manifest))
+        found = ", ".join(f"{states[state]} {state}" for state in STATES)
+        print(f"review: {manifest}: {found}")
     print(f"list: {args.out_dir / LIST}\nfigure: {args.out_dir / 'sizes.png'}")
     print(f"numbers: {args.out_dir / 'counts.csv'}, {args.out_dir / 'pascal_b.json'}")
 
