@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Look at mined candidates in a browser and keep or reject them, class by class.
 
-Kept are images that show no object of any class. Every decision is on disk before the
+Kept are images that show no object of any class; of PASCAL-B's pictures (pascal_b.py
+--review), those whose annotation is right. Every decision is on disk before the
 page shows it, and moves into the manifest by itself. A review that was ended goes on
 where it was.
 

@@ -17,7 +17,7 @@ from mmwood.ood.review.session import Session
 __all__ = ["View"]
 
 KEYS = (
-    (("K",), "keep: shows no object of any class", "keep"),
+    (("K",), "keep: no object of any class (or a right annotation)", "keep"),
     (("R",), "reject: does show one", "reject"),
     (("U",), "undo your last decision (also Ctrl+Z)", ""),
     (("←", "↑", "→", "↓"), "move; Home and End: first and last of the page", "move"),
