@@ -11,6 +11,7 @@ pytest.importorskip("mmpretrain")
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mmwood.launch import use_tta
+from mmwood.visualization.palette import voc_palette
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = [
@@ -38,10 +39,11 @@ def test_config_builds(name):
     dataset = cfg.train_dataloader.dataset
     classes = dataset.get("in_distribution", dataset).get("classes")
     if hasattr(model, "decode_head"):
-        if classes is None:
-            metainfo = DATASETS.get(f"mmseg.{dataset.type}").METAINFO
-            classes = {**metainfo, **dataset.get("metainfo", {})}["classes"]
-        assert model.decode_head.num_classes == len(classes)
+        metainfo = dict(DATASETS.get(f"mmseg.{dataset.type}").METAINFO)
+        metainfo.update(dataset.get("metainfo", {}))
+        assert model.decode_head.num_classes == len(metainfo["classes"])
+        # Without a palette mmseg draws background in a random colour.
+        assert metainfo["palette"] == voc_palette(len(metainfo["classes"])).tolist()
     # An IRN has no classes of its own.
     elif classes is not None and hasattr(model, "head"):
         assert model.head.num_classes == len(classes)

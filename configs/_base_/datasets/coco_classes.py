@@ -81,4 +81,9 @@ classes = [
     "hair drier",
     "toothbrush",
 ]
-metainfo = dict(classes=["background", *classes])
+# VOC's colours, black for background: bit 3b + k of a label is bit 7 - b of channel k.
+palette = [
+    [sum((label >> 3 * b + k & 1) << 7 - b for b in range(8)) for k in range(3)]
+    for label in range(81)
+]
+metainfo = dict(classes=["background", *classes], palette=palette)

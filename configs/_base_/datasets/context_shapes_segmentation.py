@@ -4,7 +4,17 @@ _base_ = "../segmentation.py"
 
 pseudo_masks = "work_dirs/demo/masks/pseudo_labels/labels"
 metainfo = dict(
-    classes=["background", "aeroplane", "bird", "boat", "car", "sheep", "train"]
+    classes=["background", "aeroplane", "bird", "boat", "car", "sheep", "train"],
+    # VOC's colours: without any, background would have a random one.
+    palette=[
+        [0, 0, 0],
+        [128, 0, 0],
+        [0, 128, 0],
+        [128, 128, 0],
+        [0, 0, 128],
+        [128, 0, 128],
+        [0, 128, 128],
+    ],
 )
 train_pipeline = [
     dict(type="LoadImageFromFile"),
