@@ -1,6 +1,7 @@
 """Small real data: VOC-style folders of a few images, and configs that use them."""
 
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -110,6 +111,28 @@ def run_tool(tmp_path: Path) -> Callable[..., str]:
         text = result.stdout + result.stderr
         assert (result.returncode != 0) == fails, text[-4000:]
         return text
+
+    return run
+
+
+@pytest.fixture
+def call(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch, capsys
+) -> Callable[..., str]:
+    """As ``run_tool``, for the test module's TOOL and in this process: starts cost."""
+    tool = request.module.TOOL
+
+    def run(*arguments: object, fails: bool = False) -> str:
+        monkeypatch.setattr(sys, "argv", [tool, *map(str, arguments)])
+        monkeypatch.chdir(tmp_path)
+        failure = None
+        try:
+            runpy.run_path(str(REPOSITORY / "tools" / tool), run_name="__main__")
+        except SystemExit as error:
+            failure = error.code
+        assert (failure is not None) == fails
+        printed = capsys.readouterr()
+        return f"{printed.out}{printed.err}{failure or ''}"
 
     return run
 

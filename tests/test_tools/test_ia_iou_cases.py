@@ -1,10 +1,7 @@
 """The corner cases of IA-mIoU, against sets of pixels that are filled and counted."""
 
 import json
-import runpy
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -30,25 +27,6 @@ VOC_CLASSES = (
     *("cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant"),
     *("sheep", "sofa", "train", "tvmonitor"),
 )
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch, capsys) -> Callable[..., str]:
-    """As ``run_tool`` does, in this process: a start takes seconds."""
-
-    def run(*arguments: object, fails: bool = False) -> str:
-        monkeypatch.setattr(sys, "argv", [TOOL, *map(str, arguments)])
-        monkeypatch.chdir(tmp_path)
-        failure = None
-        try:
-            runpy.run_path(str(REPOSITORY / "tools" / TOOL), run_name="__main__")
-        except SystemExit as error:
-            failure = error.code
-        assert (failure is not None) == fails
-        printed = capsys.readouterr()
-        return f"{printed.out}{printed.err}{failure or ''}"
-
-    return run
 
 
 def read(path: Path) -> np.ndarray:

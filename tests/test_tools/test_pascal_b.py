@@ -3,12 +3,9 @@
 import hashlib
 import json
 import os
-import runpy
 import signal
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,25 +24,6 @@ TINY_COCO = Path(
 )
 TOOL = "dataset_converters/pascal_b.py"
 SIZE = (120, 160)
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch, capsys) -> Callable[..., str]:
-    """As ``run_tool`` does, in this process: a start takes seconds."""
-
-    def run(*arguments: object, fails: bool = False) -> str:
-        monkeypatch.setattr(sys, "argv", [TOOL, *map(str, arguments)])
-        monkeypatch.chdir(tmp_path)
-        failure = None
-        try:
-            runpy.run_path(str(REPOSITORY / "tools" / TOOL), run_name="__main__")
-        except SystemExit as error:
-            failure = error.code
-        assert (failure is not None) == fails
-        printed = capsys.readouterr()
-        return f"{printed.out}{printed.err}{failure or ''}"
-
-    return run
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 """Sizes of a data set's objects, and scores by size, from real files."""
 
 import json
-import runpy
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,25 +20,6 @@ from mmwood.visualization.size_charts import (
 REPOSITORY = Path(__file__).parents[2]
 TOOL = "analysis_tools/size_report.py"
 CLASSES = ("disc", "square", "stripe")
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch, capsys) -> Callable[..., str]:
-    """As ``run_tool`` does, in this process: a start takes seconds."""
-
-    def run(*arguments: object, fails: bool = False) -> str:
-        monkeypatch.setattr(sys, "argv", [TOOL, *map(str, arguments)])
-        monkeypatch.chdir(tmp_path)
-        failure = None
-        try:
-            runpy.run_path(str(REPOSITORY / "tools" / TOOL), run_name="__main__")
-        except SystemExit as error:
-            failure = error.code
-        assert (failure is not None) == fails
-        printed = capsys.readouterr()
-        return f"{printed.out}{printed.err}{failure or ''}"
-
-    return run
 
 
 def colours(path: Path) -> set[str]:
