@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["decode_mask", "encode_mask", "merge_instances"]
+__all__ = ["decode_mask", "encode_mask", "merge_instances", "run_lengths"]
 
 
 def encode_mask(mask: np.ndarray) -> dict:
@@ -34,7 +34,7 @@ def encode_mask(mask: np.ndarray) -> dict:
         raise ValueError(
             f"mask must be (H, W) bool, but is {mask.dtype} of shape {mask.shape}"
         )
-    rle = _run_lengths().encode(np.asfortranarray(mask.view(np.uint8)))
+    rle = run_lengths().encode(np.asfortranarray(mask.view(np.uint8)))
     return dict(size=list(mask.shape), counts=rle["counts"].decode("ascii"))
 
 
@@ -50,7 +50,7 @@ def decode_mask(rle: Mapping[str, Any]) -> np.ndarray:
     Raises:
         ImportError: pycocotools is not installed.
     """
-    return _run_lengths().decode(dict(rle)).astype(bool)
+    return run_lengths().decode(dict(rle)).astype(bool)
 
 
 def merge_instances(
@@ -118,11 +118,19 @@ def _check_instance(
         )
 
 
-def _run_lengths() -> ModuleType:
+def run_lengths(user: str = "drawing COCO masks") -> ModuleType:
+    """``pycocotools.mask``.
+
+    Args:
+        user: What needs it, for the error.
+
+    Raises:
+        ImportError: pycocotools is not installed; the message says how to install it.
+    """
     try:
         from pycocotools import mask
     except ImportError as error:
         raise ImportError(
-            'COCO masks need pycocotools: pip install "mmwood[coco]"'
+            f'{user} needs pycocotools: pip install "mmwood[coco]"'
         ) from error
     return mask

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from mmwood.coco import run_lengths
 from mmwood.converters.writer import Writer, refuse_semicolons
 from mmwood.datasets.image_level import bullets, check_readable, check_there
 from mmwood.datasets.tags import Tagged
@@ -83,7 +83,7 @@ def convert_coco(
             other or the images; the message names the entry.
     """
     if masks:
-        _pycocotools()
+        run_lengths()
     writer = Writer(overwrite)
     remove_leftovers(root / "SegmentationClass")
     names: tuple[str, ...] = ()
@@ -208,7 +208,7 @@ def instance_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
         polygons = [item for item in polygons if len(item) >= 6]
         if not polygons:
             return np.zeros((height, width), dtype=bool)
-        masks = _pycocotools()
+        masks = run_lengths()
         return masks.decode(
             masks.merge(masks.frPyObjects(polygons, height, width))
         ).astype(bool)
@@ -402,13 +402,3 @@ def _check_sizes(root: Path, images: Sequence[_Image], split: str) -> None:
             f"{len(faults)} of {len(images)} images of {split} have another size than "
             "their annotation says:" + bullets(faults)
         )
-
-
-def _pycocotools() -> ModuleType:
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise ImportError(
-            'COCO masks need pycocotools: pip install "mmwood[coco]"'
-        ) from error
-    return mask

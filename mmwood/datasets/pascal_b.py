@@ -38,6 +38,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from mmwood.coco import run_lengths
 from mmwood.datasets.image_level import bullets, check_readable, check_there
 from mmwood.datasets.tags import Tagged, read_id_list
 from mmwood.files import atomic_write, file_sha256, remove_leftovers, write_json
@@ -446,7 +447,7 @@ def draw_scene(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         ImportError: pycocotools is not installed.
         ValueError: Run lengths are not of the image's size, or no run lengths.
     """
-    tools = _run_lengths()
+    tools = run_lengths("PASCAL-B")
     pairs = [(item, _encode(item, scene, tools)) for item in scene.items]
     sizes = {id(rle): int(tools.area(rle)) for _, rle in pairs}
     pairs = [pair for pair in pairs if sizes[id(pair[1])]]
@@ -511,16 +512,6 @@ def _without_repeats(pairs: list[tuple[Item, dict]], tools: ModuleType) -> list:
     return [pair for place, pair in enumerate(pairs) if place not in repeated]
 
 
-def _run_lengths() -> ModuleType:
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise ImportError(
-            'PASCAL-B needs pycocotools: pip install "mmwood[coco]"'
-        ) from error
-    return mask
-
-
 def build(
     out_dir: str | os.PathLike,
     *,
@@ -573,7 +564,7 @@ def build(
             else, or this data set built otherwise; or somebody is reviewing it.
     """
     _check(lvis, coco, images, place, number, seed, size_limits, review)
-    _run_lengths()
+    run_lengths("PASCAL-B")
     root = Path(out_dir)
     table = read_class_table(class_table)
     parts = {
