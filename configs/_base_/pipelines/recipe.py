@@ -1,0 +1,179 @@
+# From tags to masks in two branches, without (plain) and with (wood) hard
+# out-of-distribution images. A pipeline over this names its inputs: the configs of the
+# stages; data, the images and all that belongs to them; candidates, images that should
+# show no object. A stage that is set to None is left out.
+_without, _with = "without OoD images", "with OoD images"
+
+stages = dict(
+    classifier=dict(
+        title="train a classifier on the image tags alone",
+        train="{classifier_config}",
+        reads=["{data}"],
+    ),
+    mine=dict(
+        title="find the candidates that it takes for its objects",
+        mine="{classifier_config}",
+        checkpoint="{classifier.checkpoint}",
+        args=["--candidates", "{candidates}"],
+    ),
+    review=dict(
+        title="look at them, and keep those that show no object",
+        review="mine",
+        rules=["--duplicates", "--keep-rest"],
+    ),
+    plain=dict(
+        train="{plain_config}",
+        args=["--no-validate"],
+        title="go on for some epochs without OoD images, to compare with",
+        options=dict(load_from="{classifier.checkpoint}"),
+        reads=["{data}"],
+    ),
+    wood=dict(
+        train="{wood_config}",
+        args=["--no-validate"],
+        title="go on for as many with the OoD images (W-OoD)",
+        options={
+            "load_from": "{classifier.checkpoint}",
+            "train_dataloader.dataset.ood.ann_file": "{review.manifest}",
+        },
+        reads=["{data}"],
+    ),
+)
+for _b, _name in dict(plain=_without, wood=_with).items():
+    _maps = {
+        "model.backbone.init_cfg.checkpoint": f"{{{_b}.checkpoint}}",
+        "train_dataloader.dataset.score_dir": f"{{seeds_{_b}.scores}}",
+        "train_dataloader.dataset.score_checkpoint": f"{{{_b}.checkpoint}}",
+        "test_dataloader.dataset.score_dir": f"{{seeds_{_b}.scores}}",
+        "test_dataloader.dataset.score_checkpoint": f"{{{_b}.checkpoint}}",
+    }
+    _labels = {
+        "train_dataloader.dataset.data_prefix.seg_map_path": f"{{masks_{_b}.labels}}"
+    }
+    stages[f"seeds_{_b}"] = dict(
+        title=f"maps and seeds, {_name}",
+        test=f"{{{_b}_config}}",
+        checkpoint=f"{{{_b}.checkpoint}}",
+        args=["--tta"],
+        reads=["{data}"],
+    )
+    # Sure parts of the maps, refined along the image's edges (CRF or PAMR), for IRN to
+    # learn from; and all pixels, to see what that does for the seeds.
+    for _stage, _what in (("affinity", "the sure parts of the maps"), ("crf", "seeds")):
+        stages[f"{_stage}_{_b}"] = dict(
+            title=f"refine {_what} along the edges of the image, {_name}",
+            run="make_affinity_labels.py",
+            args=["{irn_config}", "--out", "{dir}/labels"],
+            options={
+                key: value for key, value in _maps.items() if key.startswith("train_")
+            },
+            outputs=dict(labels="{dir}/labels"),
+            reads=["{data}"],
+        )
+    stages[f"crf_scores_{_b}"] = dict(
+        title=f"compare the refined seeds with the true masks, {_name}",
+        run="analysis_tools/evaluate_labels.py",
+        args=[f"seeds={{crf_{_b}.labels}}", "--masks", "{masks}"]
+        + ["--out", "{dir}/scores.json"],
+        outputs=dict(scores="{dir}/scores.json"),
+    )
+    stages[f"irn_{_b}"] = dict(
+        title=f"learn from the sure parts of the maps where objects end (IRN), {_name}",
+        train="{irn_config}",
+        options={
+            **_maps,
+            "train_dataloader.dataset.pipeline.1.folder": f"{{affinity_{_b}.labels}}",
+        },
+        reads=["{data}"],
+    )
+    stages[f"masks_{_b}"] = dict(
+        title=f"pseudo masks: the maps walk until they meet an edge, {_name}",
+        test="{irn_config}",
+        checkpoint=f"{{irn_{_b}.checkpoint}}",
+        args=["--show-dir", "{dir}/pictures", "--interval", "50"],
+        options=_maps,
+        reads=["{data}"],
+    )
+    # Task A: cross-entropy. Task B goes on from it, size-balanced and held by EWC.
+    stages[f"segmentor_a_{_b}"] = dict(
+        title=f"train a segmentation network with cross-entropy (task A), {_name}",
+        train="{segmentor_a_config}",
+        args=["--no-validate"],
+        options=_labels,
+        reads=["{data}"],
+    )
+    stages[f"test_a_{_b}"] = dict(
+        title=f"test it on images that no stage has seen, {_name}",
+        test="{segmentor_a_config}",
+        checkpoint=f"{{segmentor_a_{_b}.checkpoint}}",
+        options={"test_evaluator.0.output_dir": "{dir}/predictions"},
+        reads=["{data}"],
+    )
+    stages[f"segmentor_b_{_b}"] = dict(
+        title=f"go on with SB-CE and EWC, for small objects (task B), {_name}",
+        train="{segmentor_b_config}",
+        args=["--no-validate"],
+        options={
+            **_labels,
+            "load_from": f"{{segmentor_a_{_b}.checkpoint}}",
+            "custom_hooks.0.file": f"{{segmentor_a_{_b}.dir}}/ewc.safetensors",
+        },
+        reads=["{data}"],
+    )
+    stages[f"test_b_{_b}"] = dict(
+        title=f"test it, {_name}",
+        test="{segmentor_b_config}",
+        checkpoint=f"{{segmentor_b_{_b}.checkpoint}}",
+        options={"test_evaluator.0.output_dir": "{dir}/predictions"},
+        reads=["{data}"],
+    )
+stages["clusters"] = dict(
+    title="draw the clusters of the OoD images",
+    run="analysis_tools/ood_clusters.py",
+    args=["{wood.dir}/ood_clusters", "--out", "{dir}"],
+)
+stages["report"] = dict(
+    title="write the report",
+    report=dict(
+        branches=[
+            dict(
+                name=_name,
+                labels=[
+                    dict(
+                        name="seeds",
+                        folder=f"{{seeds_{_b}.scores}}",
+                        curve=f"{{seeds_{_b}.curve}}",
+                    ),
+                    dict(name="refined seeds", scores=f"{{crf_scores_{_b}.scores}}"),
+                    dict(
+                        name="pseudo masks",
+                        folder=f"{{masks_{_b}.scores}}",
+                        curve=f"{{masks_{_b}.curve}}",
+                    ),
+                ],
+                networks=[
+                    dict(
+                        name=_task,
+                        folder=f"{{test_{_t}_{_b}.dir}}",
+                        predictions=f"{{test_{_t}_{_b}.dir}}/predictions",
+                    )
+                    for _t, _task in (
+                        ("a", "network of task A (cross-entropy)"),
+                        ("b", "gone on with task B (SB-CE and EWC)"),
+                    )
+                ],
+            )
+            for _b, _name in (("plain", _without), ("wood", _with))
+        ],
+        mining="{mine.summary}",
+        review="{review.manifest}",
+        figures=[
+            dict(
+                title="Clusters of the OoD images",
+                file="{clusters.dir}/overview.png",
+                text="Each row is a cluster, its images nearest to the centre first. "
+                "Below an image is the class that the classifier took it for.",
+            ),
+        ],
+    ),
+)

@@ -1,0 +1,30 @@
+# The demo with few images and few steps, in two minutes: for checks of the pipeline itself
+# (tools/checks/). Its masks are worth nothing.
+_base_ = "./demo.py"
+
+work_dir = "work_dirs/demo_short"
+_classifier = {
+    "train_cfg.max_epochs": 2,
+    "train_cfg.val_interval": 2,
+    "param_scheduler.0.end": 2,
+}
+_one_epoch = {"train_cfg.max_epochs": 1, "param_scheduler.0.end": 1}
+stages = dict(
+    draw=dict(
+        args=["data/context_shapes", "--correlation", "0.7"]
+        + ["--train", "64", "--val", "16", "--ood", "32"]
+    ),
+    classifier=dict(options=_classifier, threads=1),
+    mine=dict(
+        args=["--candidates", "{candidates}", "--root", "{data}"]
+        + ["--threshold", "0", "--max-per-image", "1"]
+    ),
+    plain=dict(options=_one_epoch),
+    wood=dict(options=_one_epoch),
+)
+for _b in ("plain", "wood"):
+    stages[f"irn_{_b}"] = dict(options={"train_cfg.max_epochs": 1})
+    stages[f"segmentor_a_{_b}"] = dict(
+        options={"train_cfg.max_iters": 8, "custom_hooks.0.images": 16}
+    )
+    stages[f"segmentor_b_{_b}"] = dict(options={"train_cfg.max_iters": 4})

@@ -1,0 +1,82 @@
+"""What files and folders hold, as hashes that are computed once."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mmwood.files import file_sha256, text_sha256, write_json
+
+__all__ = ["Hashes", "tree"]
+
+#: What mmwood.files.atomic_write writes before it moves it into place.
+_LEFTOVER = ".tmp-"
+#: mmengine's folder of one run's logs: named after the time.
+_TIMES = "[0-9]" * 8 + "_" + "[0-9]" * 6 + "*"
+
+
+class Hashes:
+    """SHA-256 of files and folders, remembered by path, size and time of change.
+
+    A file whose size and time are those of an earlier look is not read again. A
+    folder's hash is that of its files' relative paths and hashes; mmengine's logs and
+    what a killed process was writing do not count.
+
+    Args:
+        path: JSON file that remembers.
+
+    Example:
+        >>> hashes = Hashes('work_dirs/demo/records/hashes.json')
+        >>> hashes['data/context_shapes']
+        '1f0d...'
+        >>> hashes.save()
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = Path(path)
+        try:
+            known = json.loads(self.path.read_text(encoding="utf-8"))
+            self._known = {key: tuple(value) for key, value in known.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            # It only saves time: what is damaged is computed again.
+            self._known = {}
+
+    def __getitem__(self, path: str | os.PathLike) -> str:
+        """Hash of a file or folder.
+
+        Raises:
+            FileNotFoundError: There is neither.
+        """
+        path = Path(path)
+        if path.is_dir():
+            # disable=None: silent where standard error is no terminal.
+            files = tqdm(
+                sorted(tree(path)), f"hash {path}", disable=None, leave=False, delay=1
+            )
+            return text_sha256(
+                "".join(f"{file.relative_to(path)}\0{self[file]}\n" for file in files)
+            )
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file or folder {path}")
+        stat = path.stat()
+        key = os.path.abspath(path)
+        known = self._known.get(key)
+        if known is None or known[:2] != (stat.st_size, stat.st_mtime_ns):
+            known = (stat.st_size, stat.st_mtime_ns, file_sha256(path))
+            self._known[key] = known
+        return known[2]
+
+    def save(self) -> None:
+        """Write what was learned."""
+        write_json(self.path, self._known)
+
+
+def tree(folder: Path) -> Iterator[Path]:
+    """The files below a folder that count as its content."""
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not Path(name).match(_TIMES)]
+        for name in files:
+            if not name.startswith(_LEFTOVER):
+                yield Path(root, name)

@@ -1,0 +1,432 @@
+"""Run the stages of a pipeline, each as a process of its own."""
+
+import ctypes
+import datetime
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmwood.files import remove_leftovers, write_json
+from mmwood.pipeline.graph import Pipeline, State
+from mmwood.pipeline.hashes import tree
+from mmwood.pipeline.progress import Progress
+from mmwood.pipeline.records import machine, versions
+from mmwood.pipeline.stage import PipelineError, Stage
+
+__all__ = ["Plan", "StageError", "make_plan", "run_plan"]
+
+#: Seconds between looks at what the running stages print.
+_TICK = 0.1
+#: Seconds that what a killed run left may take to end.
+_PATIENCE = 30
+_PR_SET_PDEATHSIG = 1
+
+
+class StageError(RuntimeError):
+    """A stage failed, or waits for a person."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do.
+
+    Attributes:
+        reasons: Stage -> why it would run, in order. A stage that only follows another
+            one is looked at again when that has run: where it left the same, the stage
+            is skipped.
+        forced: Stages that run whether or not they are up to date.
+        done: Stages that are up to date.
+    """
+
+    reasons: dict[str, str]
+    forced: frozenset[str]
+    done: tuple[str, ...]
+
+
+def make_plan(
+    pipeline: Pipeline,
+    start: str | None = None,
+    until: str | None = None,
+    only: str | None = None,
+) -> Plan:
+    """Which stages have to run, and why.
+
+    Args:
+        pipeline: The pipeline.
+        start: Run this stage and all that need it again (``--from``).
+        until: Run no stage that this one does not need.
+        only: Run this stage again and no other one.
+
+    Raises:
+        PipelineError: There is no such stage, or one that is needed is not finished.
+    """
+    for name in filter(None, (start, until, only)):
+        if name not in pipeline.stages:
+            raise PipelineError(
+                f"there is no stage {name!r}; there are {', '.join(pipeline.stages)}"
+            )
+    wanted = _upstream(pipeline, until) if until else set(pipeline.stages)
+    forced = {only} if only else set()
+    if start:
+        forced |= {s for s in wanted if start in _upstream(pipeline, s)}
+        wanted &= forced
+        if not wanted:
+            raise PipelineError(f"--until {until} does not need --from {start}")
+    if only:
+        wanted = {only}
+    reasons, done = {}, []
+    for name, stage in pipeline.stages.items():
+        before = next((need for need in pipeline.needs[name] if need in reasons), None)
+        state = pipeline.state(stage)
+        if name not in wanted:
+            # --until's stages are whole by themselves; --from and --only need others.
+            needed = any(name in pipeline.needs[other] for other in wanted)
+            if needed and state.name in ("new", "interrupted", "waiting"):
+                raise PipelineError(f"stage {name} has to run first: {state.reason}")
+            continue
+        if name in forced:
+            reasons[name] = "asked for" if name in (only, start) else f"after {start}"
+        elif state.name != "done":
+            reasons[name] = state.reason
+        elif before is not None:
+            reasons[name] = f"if {before} leaves something else than before"
+        else:
+            done.append(name)
+    return Plan(reasons, frozenset(forced), tuple(done))
+
+
+def run_plan(
+    pipeline: Pipeline,
+    plan: Plan,
+    gpus: int = 1,
+    jobs: int = 1,
+    auto: bool = False,
+    reviewed: bool = False,
+) -> list[str]:
+    """Run a plan's stages as soon as those that they need are done.
+
+    Args:
+        pipeline: The pipeline.
+        plan: What to run.
+        gpus: Processes of a stage, one a GPU.
+        jobs: Stages that run at the same time.
+        auto: Let reviews decide by their ``rules``.
+        reviewed: Go on with reviews as they are, though rows are unseen.
+
+    Returns:
+        The stages that ran.
+
+    Raises:
+        StageError: A stage failed, waits for a person, or another run is at work.
+            Stages that were running beside it have ended.
+    """
+    with _only_one(pipeline.work_dir / "records/lock") as lock:
+        return _Runner(pipeline, plan, gpus, jobs, auto, reviewed, lock).run()
+
+
+@dataclass
+class _Job:
+    """A running stage."""
+
+    stage: Stage
+    key: dict
+    process: subprocess.Popen
+    started: datetime.datetime
+    clock: float
+    log: Path
+    processes: int
+
+
+class _Runner:
+    def __init__(self, pipeline, plan, gpus, jobs, auto, reviewed, lock) -> None:
+        self.pipeline, self.plan = pipeline, plan
+        self.gpus, self.jobs = gpus, jobs
+        self.auto, self.reviewed, self.lock = auto, reviewed, lock
+        self.progress = Progress()
+        self.running: dict[int, _Job] = {}
+        self.ran: list[str] = []
+        self.total = len(plan.reasons)
+        self.number = 0
+
+    def run(self) -> list[str]:
+        waiting = dict(self.plan.reasons)
+        failure = None
+        try:
+            while self.running or (waiting and failure is None):
+                if failure is None:
+                    failure = self._start_ready(waiting)
+                if self.running:
+                    failure = self._wait() or failure
+        except BaseException:
+            for job in self.running.values():
+                job.process.terminate()
+            for job in self.running.values():
+                job.process.wait()
+            raise
+        finally:
+            self.pipeline.hashes.save()
+        if failure is not None:
+            raise StageError(failure)
+        return self.ran
+
+    def _start_ready(self, waiting: dict[str, str]) -> str | None:
+        """Start what can start; gives what is wrong, if anything is."""
+        for name in list(waiting):
+            if len(self.running) >= self.jobs:
+                break
+            busy = {job.stage.name for job in self.running.values()} | set(waiting)
+            if busy.intersection(self.pipeline.needs[name]):
+                continue
+            stage = self.pipeline.stages[name]
+            del waiting[name]
+            self.number += 1
+            title = f"{self.number}/{self.total} {name}"
+            state = self.pipeline.state(stage)
+            if state.name == "done" and name not in self.plan.forced:
+                self.progress.say(f"{title}: unchanged after all, skipped")
+                continue
+            self.progress.say(f"{title}: {stage.title or stage.kind}")
+            if stage.kind == "review" and not (self.auto and stage.rules):
+                failure = self._review(stage, state)
+                if failure:
+                    return failure
+                continue
+            self._start(stage)
+        return None
+
+    def _review(self, stage: Stage, state: State) -> str | None:
+        """Go on with what a person has done, or say what to do."""
+        if state.name != "done" and not self.reviewed:
+            command = _shown([*self.pipeline.command(stage)])
+            rules = "" if stage.rules else " (this stage names no rules for --auto)"
+            return (
+                f"{stage.name}: {state.reason}. Look at them, then start this again:\n"
+                f"  {command}\n"
+                "or go on with what was looked at so far (--reviewed), or without a "
+                f"person (--auto){rules}"
+            )
+        self._finish_review(stage)
+        return None
+
+    def _finish_review(self, stage: Stage) -> None:
+        manifest = self.pipeline.path(stage.name)
+        record = dict(
+            stage=stage.name,
+            kind="review",
+            title=stage.title,
+            manifest=self.pipeline.hashes[manifest],
+            unseen=self.pipeline.unseen(stage),
+            finished=_now().isoformat(timespec="seconds"),
+        )
+        write_json(self.pipeline.records.path(stage.name), record)
+
+    def _start(self, stage: Stage) -> None:
+        pipeline = self.pipeline
+        if stage.kind == "review":
+            key = {}
+            command = [*pipeline.command(stage), "--auto"]
+            command += pipeline.fill(stage, list(stage.rules))
+        else:
+            key = pipeline.key(stage)
+            command = self._prepare(stage, key)
+        processes = self.gpus if self._distributes(stage) else 1
+        if processes > 1:
+            command = [
+                *("-m", "torch.distributed.run", "--standalone"),
+                *(f"--nproc_per_node={processes}", *_launched(command)),
+            ]
+        log = pipeline.work_dir / "logs" / f"{stage.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        environment = dict(os.environ, PYTHONUNBUFFERED="1")
+        if stage.threads is not None:
+            environment["OMP_NUM_THREADS"] = str(stage.threads)
+        end = signal.SIGTERM if processes > 1 else signal.SIGKILL
+        with log.open("ab") as file, self.progress.stream(stage.name, log) as bars:
+            file.truncate(0)
+            process = subprocess.Popen(
+                [sys.executable, "-W", "ignore", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=bars or subprocess.STDOUT,
+                env=environment,
+                # The lock stays taken while a stage of a killed pipeline runs on.
+                pass_fds=(self.lock,),
+                preexec_fn=_die_with_parent(end),
+            )
+        self.running[process.pid] = _Job(
+            stage, key, process, _now(), time.monotonic(), log, processes
+        )
+
+    def _prepare(self, stage: Stage, key: dict) -> list[str]:
+        """Make a place for a stage; gives its command."""
+        pipeline, name = self.pipeline, stage.name
+        folder = pipeline.folder(name)
+        goes_on = (
+            stage.resumes
+            and name not in self.plan.forced
+            and pipeline.records.started(name) == key
+        )
+        if not goes_on:
+            shutil.rmtree(folder, ignore_errors=True)
+        pipeline.records.start(name, key)
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
+        if stage.kind == "report":
+            spec = pipeline.fill(stage, stage.source)
+            records = (pipeline.records.path(s) for s in pipeline.stages if s != name)
+            spec["records"] = [str(path) for path in records if path.is_file()]
+            write_json(folder / "spec.json", spec)
+        command = pipeline.command(stage)
+        if goes_on and stage.kind == "train" and (folder / "last_checkpoint").is_file():
+            command.insert(2, "--resume")
+        if stage.kind == "mine" and pipeline.path(name, "manifest").is_file():
+            # What a person decided is kept.
+            command.insert(3, "--update")
+        return command
+
+    def _distributes(self, stage: Stage) -> bool:
+        return stage.kind in ("train", "test", "mine") or stage.distributed
+
+    def _wait(self) -> str | None:
+        """Wait for one of the stages to end; gives what is wrong, if anything is."""
+        while True:
+            for pid, job in self.running.items():
+                ended, status, usage = os.wait4(pid, os.WNOHANG)
+                if ended:
+                    del self.running[pid]
+                    job.process.returncode = os.waitstatus_to_exitcode(status)
+                    return self._end(job, usage.ru_maxrss)
+            self.progress.show(_TICK)
+
+    def _end(self, job: _Job, peak: int) -> str | None:
+        name = job.stage.name
+        self.progress.drop(name)
+        seconds = time.monotonic() - job.clock
+        if job.process.returncode:
+            tail = job.log.read_text(encoding="utf-8", errors="replace")
+            lines = [line for line in tail.splitlines() if line.strip()][-20:]
+            code = job.process.returncode
+            how = f"exit status {code}" if code > 0 else f"signal {-code}"
+            return (
+                "\n".join(lines)
+                + f"\n{name} failed ({how}) after {seconds:.0f} s; its whole output is "
+                f"in {job.log}. What is finished stays; start again to go on."
+            )
+        if job.stage.kind == "review":
+            self._finish_review(job.stage)
+        else:
+            self._record(job, seconds, peak)
+        self.pipeline.hashes.save()
+        self.ran.append(name)
+        self.progress.say(f"{name}: done in {seconds:.0f} s (log: {job.log})")
+        return None
+
+    def _record(self, job: _Job, seconds: float, peak: int) -> None:
+        pipeline, stage = self.pipeline, job.stage
+        files, size = {}, 0
+        for path in pipeline.outputs(stage):
+            for file in sorted(tree(path)) if path.is_dir() else [path]:
+                if str(file) not in files:
+                    files[str(file)] = pipeline.hashes[file]
+                    size += file.stat().st_size
+        trained = stage.kind in ("train", "test", "mine")
+        checkpoint = pipeline.fill(stage, stage.checkpoint) or None
+        if stage.kind == "train":
+            checkpoint = str(pipeline.path(stage.name, "checkpoint"))
+        record = dict(
+            stage=stage.name,
+            kind=stage.kind,
+            title=stage.title,
+            command=job.process.args[3:],
+            config=stage.source if trained else None,
+            seed=pipeline.config(stage)[1] if trained else None,
+            versions=versions(),
+            machine=machine(),
+            key=job.key,
+            inputs=job.key["inputs"],
+            outputs=dict(files=len(files), bytes=size),
+            checkpoint=checkpoint,
+            started=job.started.isoformat(timespec="seconds"),
+            seconds=round(seconds, 1),
+            # Linux counts in KiB, macOS in bytes; of the largest process.
+            peak_memory_mb=round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
+            peak_gpu_memory_mb=_gpu_memory(pipeline.folder(stage.name)),
+            processes=job.processes,
+            threads=stage.threads,
+        )
+        pipeline.records.finish(stage.name, record, files)
+
+
+def _upstream(pipeline: Pipeline, name: str) -> set[str]:
+    """A stage and all that it needs."""
+    return {name}.union(*(_upstream(pipeline, need) for need in pipeline.needs[name]))
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
+def _shown(command: Iterable[str]) -> str:
+    """A command as a person would type it."""
+    tool, *rest = command
+    return shlex.join(["python", os.path.relpath(tool), *rest])
+
+
+def _launched(command: list[str]) -> list[str]:
+    """The command of one of several processes."""
+    # Before --cfg-options, which takes all that follows.
+    place = command.index("--cfg-options") if "--cfg-options" in command else None
+    end = len(command) if place is None else place
+    return [*command[:end], "--launcher", "pytorch", *command[end:]]
+
+
+def _gpu_memory(folder: Path) -> float | None:
+    """Largest memory in MB that mmengine logged on a GPU."""
+    peak = None
+    for path in folder.glob("*/vis_data/*.json"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                memory = json.loads(line).get("memory")
+            except (ValueError, AttributeError):
+                continue
+            if memory is not None:
+                peak = max(peak or 0, memory)
+    return peak
+
+
+def _die_with_parent(end: signal.Signals):
+    """Ends a stage when the pipeline is killed, where the system can (Linux)."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, end)
+
+
+@contextmanager
+def _only_one(path: Path):
+    """Keep other runs out of the folder; yields the lock's file descriptor."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise StageError(
+                        f"another run is at work in {path.parent.parent}, or a stage "
+                        "of one that was killed"
+                    ) from None
+                time.sleep(0.2)
+        yield file.fileno()

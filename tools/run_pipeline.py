@@ -1,0 +1,163 @@
+#!/usr/bin/env python
+"""Run a pipeline: from tags to masks in one command.
+
+A stage that is finished and whose inputs are as they were is skipped, so the same
+command goes on where a run ended, and after a change runs again what depends on it.
+
+Example:
+    python tools/run_pipeline.py configs/pipelines/demo.py
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from mmwood.stack import StackError, check_stack
+
+TOOLS = Path(__file__).resolve().parent
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="a pipeline, as in configs/pipelines/")
+    parser.add_argument(
+        "--work-dir", type=Path, help="in place of the config's work_dir"
+    )
+    which = parser.add_argument_group("what to run (default: all that is not done)")
+    which.add_argument(
+        "--from",
+        dest="start",
+        metavar="STAGE",
+        help="run this stage and all that need it again",
+    )
+    which.add_argument(
+        "--until", metavar="STAGE", help="run no stage that this one does not need"
+    )
+    which.add_argument(
+        "--only", metavar="STAGE", help="run this stage again and no other one"
+    )
+    which.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what would run and why, and run nothing",
+    )
+    which.add_argument(
+        "--status", action="store_true", help="print how far it is, and run nothing"
+    )
+    parser.add_argument(
+        "--gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes of each stage, one a GPU (or on the CPU)",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="stages that may run at the same time, where none needs the other "
+        "(default: the config's jobs, or 1)",
+    )
+    review = parser.add_argument_group("review stages wait for a person, unless")
+    review.add_argument(
+        "--auto", action="store_true", help="the stage's rules decide: nobody looks"
+    )
+    review.add_argument(
+        "--reviewed",
+        action="store_true",
+        help="what was looked at so far is enough",
+    )
+    args = parser.parse_args()
+    if args.only and (args.start or args.until):
+        parser.error("--only goes with neither --from nor --until")
+    if args.auto and args.reviewed:
+        parser.error("--auto and --reviewed exclude each other")
+    for name in ("gpus", "jobs"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} must be at least 1, got {value}")
+    return args
+
+
+def status(pipeline) -> str:
+    """A table of the stages."""
+    from prettytable import PrettyTable
+
+    table = PrettyTable(["stage", "state", "seconds", "peak MB", "disk MB", "finished"])
+    table.align = "r"
+    table.align["stage"] = table.align["state"] = "l"
+    totals = [0.0, 0, 0]
+    for name, stage in pipeline.stages.items():
+        state = pipeline.state(stage)
+        text = state.name if not state.reason else f"{state.name}: {state.reason}"
+        record = pipeline.records.read(name) or {}
+        numbers = ["", "", "", ""]
+        if "seconds" in record:
+            size = record["outputs"]["bytes"] / 1e6
+            numbers = [
+                f"{record['seconds']:.0f}",
+                record["peak_memory_mb"],
+                f"{size:.1f}",
+                record["started"],
+            ]
+            totals[0] += record["seconds"]
+            totals[1] = max(totals[1], record["peak_memory_mb"])
+            totals[2] += size
+        table.add_row([name, text, *numbers])
+    table.add_divider()
+    table.add_row(["all", "", f"{totals[0]:.0f}", totals[1], f"{totals[2]:.1f}", ""])
+    return str(table)
+
+
+def main() -> None:
+    try:
+        check_stack()
+    except StackError as error:
+        sys.exit(str(error))
+    args = parse_args()
+
+    from mmwood.pipeline.graph import load_pipeline
+    from mmwood.pipeline.run import StageError, make_plan, run_plan
+
+    start = time.monotonic()
+    try:
+        pipeline = load_pipeline(args.config, TOOLS, args.work_dir)
+        if args.status:
+            print(status(pipeline))
+            return
+        plan = make_plan(pipeline, args.start, args.until, args.only)
+        if args.dry_run:
+            for name in pipeline.stages:
+                if name in plan.reasons:
+                    print(f"run   {name}: {plan.reasons[name]}")
+                elif name in plan.done:
+                    print(f"skip  {name}: done")
+            return
+        if plan.done:
+            print(f"done before: {', '.join(plan.done)}", flush=True)
+        ran = run_plan(
+            pipeline,
+            plan,
+            args.gpus,
+            args.jobs or pipeline.jobs,
+            args.auto,
+            args.reviewed,
+        )
+    except (FileNotFoundError, ValueError, StageError) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("\nended; start again to go on")
+    print(
+        f"{len(ran)} stages ran in {(time.monotonic() - start) / 60:.1f} minutes; "
+        f"everything is in {pipeline.work_dir}"
+    )
+    for stage in pipeline.stages.values():
+        if stage.kind == "report":
+            print(f"report: {pipeline.path(stage.name, 'page')}")
+
+
+if __name__ == "__main__":
+    main()
