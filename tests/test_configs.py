@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parents[1]
 CONFIGS = [
     path.relative_to(REPOSITORY / "configs")
     for path in sorted((REPOSITORY / "configs").rglob("*.py"))
-    if "_base_" not in path.parts
+    if not {"_base_", "pipelines"} & set(path.parts)
 ]
 
 

@@ -77,6 +77,9 @@ stages = dict(
     ),
 )
 for _b in ("plain", "wood"):
+    stages[f"seeds_{_b}"] = dict(
+        options={"default_hooks.pseudo_label.save_scores": ["strided"]}
+    )
     # IRN refines its labels while it trains: the images are small.
     stages[f"affinity_{_b}"] = None
     stages[f"irn_{_b}"] = dict(options={f"{_step}.folder": None})
@@ -88,5 +91,5 @@ for _b in ("plain", "wood"):
         + ["--out", "{dir}/scores.json"]
     )
     stages[f"segmentor_a_{_b}"] = dict(
-        options={"model.backbone.init_cfg.checkpoint": f"{{{_b}.checkpoint}}"}
+        options={"model.backbone.init_cfg.checkpoint": f"{{{_b}_checkpoint}}"}
     )

@@ -55,9 +55,12 @@ def load_pipeline(
     if not Path(path).is_file():
         raise FileNotFoundError(f"config: there is no file {path}")
     cfg = Config.fromfile(path).to_dict()
-    known = ("work_dir", "inputs", "stages", "threads", "jobs", "classes")
-    # Names that begin with _ are the file's own.
-    unknown = [key for key in cfg if key not in known and not key.startswith("_")]
+    known = ("work_dir", "inputs", "stages", "threads", "jobs")
+    # Names that begin with _ are the file's own, and lists of classes are bases, too.
+    others = ("classes", "palette", "metainfo")
+    unknown = [
+        key for key in cfg if key not in known + others and not key.startswith("_")
+    ]
     if unknown:
         raise PipelineError(
             f"{path}: a pipeline has {', '.join(known)}, not {', '.join(unknown)}"

@@ -1,8 +1,14 @@
 # From tags to masks in two branches, without (plain) and with (wood) hard
 # out-of-distribution images. A pipeline over this names its inputs: the configs of the
-# stages; data, the images and all that belongs to them; candidates, images that should
-# show no object. A stage that is set to None is left out.
+# stages; data, the images and all that belongs to them; masks, to measure labels with;
+# candidates, images that should show no object. A stage that is set to None is left out.
 _without, _with = "without OoD images", "with OoD images"
+
+inputs = dict(
+    # Whose maps each branch spreads.
+    plain_checkpoint="{plain.checkpoint}",
+    wood_checkpoint="{wood.checkpoint}",
+)
 
 stages = dict(
     classifier=dict(
@@ -41,11 +47,11 @@ stages = dict(
 )
 for _b, _name in dict(plain=_without, wood=_with).items():
     _maps = {
-        "model.backbone.init_cfg.checkpoint": f"{{{_b}.checkpoint}}",
+        "model.backbone.init_cfg.checkpoint": f"{{{_b}_checkpoint}}",
         "train_dataloader.dataset.score_dir": f"{{seeds_{_b}.scores}}",
-        "train_dataloader.dataset.score_checkpoint": f"{{{_b}.checkpoint}}",
+        "train_dataloader.dataset.score_checkpoint": f"{{{_b}_checkpoint}}",
         "test_dataloader.dataset.score_dir": f"{{seeds_{_b}.scores}}",
-        "test_dataloader.dataset.score_checkpoint": f"{{{_b}.checkpoint}}",
+        "test_dataloader.dataset.score_checkpoint": f"{{{_b}_checkpoint}}",
     }
     _labels = {
         "train_dataloader.dataset.data_prefix.seg_map_path": f"{{masks_{_b}.labels}}"
@@ -53,8 +59,10 @@ for _b, _name in dict(plain=_without, wood=_with).items():
     stages[f"seeds_{_b}"] = dict(
         title=f"maps and seeds, {_name}",
         test=f"{{{_b}_config}}",
-        checkpoint=f"{{{_b}.checkpoint}}",
+        checkpoint=f"{{{_b}_checkpoint}}",
         args=["--tta"],
+        # The maps at the image's size are what a CRF refines.
+        options={"default_hooks.pseudo_label.save_scores": ["strided", "full"]},
         reads=["{data}"],
     )
     # Sure parts of the maps, refined along the image's edges (CRF or PAMR), for IRN to

@@ -1,0 +1,73 @@
+"""Every pipeline of configs/pipelines/ names what there is."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmwood.pipeline.graph import load_pipeline
+from mmwood.pipeline.stage import references
+
+REPOSITORY = Path(__file__).parents[2]
+PIPELINES = sorted((REPOSITORY / "configs/pipelines").glob("*.py"))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder where the repository's configs are at hand."""
+    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make_inputs(path: Path) -> None:
+    """An empty folder, or a config, for each input that is absent."""
+    for value in Config.fromfile(path).inputs.values():
+        if references(value) or Path(value).exists():
+            continue
+        if value.endswith(".py"):
+            # A config of one's own.
+            Path(value).write_text(
+                f"_base_ = '{REPOSITORY}/configs/demo/classifier.py'\n"
+            )
+        else:
+            Path(value).mkdir(parents=True)
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_a_pipeline_loads_and_its_options_are_of_its_configs(place, path):
+    make_inputs(path)
+    pipeline = load_pipeline(path, REPOSITORY / "tools")
+    for stage in pipeline.stages.values():
+        if stage.kind not in ("train", "test", "mine"):
+            continue
+        source = pipeline.source(stage)
+        if not source.startswith("configs/"):
+            continue
+        cfg = Config.fromfile(source)
+        for key, value in stage.options.items():
+            if value is None:
+                continue
+            # The config has the place; the field may be a new one.
+            parents = key.split(".")[:-1]
+            place = cfg
+            for number, name in enumerate(parents):
+                if isinstance(place, dict) and name not in place:
+                    assert number == len(parents) - 1, f"{stage.name}: no {key}"
+                    break
+                place = place[int(name) if isinstance(place, list) else name]
+            cfg.merge_from_dict({key: value})
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_what_a_report_shows_is_made(place, path):
+    make_inputs(path)
+    pipeline = load_pipeline(path, REPOSITORY / "tools")
+    (report,) = (s for s in pipeline.stages.values() if s.kind == "report")
+    shown = {name for text in report.texts() for name, _ in references(text)}
+    tests = {name for name in pipeline.stages if name.startswith(("seeds", "test"))}
+    assert tests <= shown
+    # Everything is needed by something, but for what is looked at.
+    needed = {need for needs in pipeline.needs.values() for need in needs}
+    ends = {"report", "clusters", "segmentor_a_wood"}
+    assert set(pipeline.stages) - needed <= ends
