@@ -4,13 +4,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo docs test lint format clean
 
 demo: $(VENV)/installed
-	$(BIN)/python tools/demo.py
+	$(BIN)/python tools/run_pipeline.py configs/pipelines/demo.py
 
 test: lint $(VENV)/crf
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
+
+# The documentation site, in site/.
+docs: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -36,5 +40,10 @@ $(VENV)/crf: $(VENV)/installed
 	    -c requirements/constraints-onedl.txt -e ".[onedl,crf]"
 	touch $@
 
+$(VENV)/docs: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check \
+	    -c requirements/constraints-onedl.txt -e ".[onedl,docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) work_dirs data/context_shapes
+	rm -rf $(VENV) site work_dirs data/context_shapes

@@ -1,4 +1,4 @@
-# IRN on COCO 2014, with the settings of PASCAL VOC (resnet50_irn_coco14.py), whose steps
+# IRN on COCO 2014, with the settings of PASCAL VOC (resnet50_irn_voc12aug.py), whose steps
 # are the same here.
 _base_ = [
     "../_base_/datasets/coco14.py",

@@ -90,6 +90,7 @@ for _b in ("plain", "wood"):
         args=[f"seeds={{crf_{_b}.labels}}", "--masks", "{masks}", "--classes", "6"]
         + ["--out", "{dir}/scores.json"]
     )
-    stages[f"segmentor_a_{_b}"] = dict(
-        options={"model.backbone.init_cfg.checkpoint": f"{{{_b}_checkpoint}}"}
-    )
+    _backbone = {"model.backbone.init_cfg.checkpoint": f"{{{_b}_checkpoint}}"}
+    for _task in "ab":
+        stages[f"segmentor_{_task}_{_b}"] = dict(options=_backbone)
+        stages[f"test_{_task}_{_b}"] = dict(options=_backbone)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmwood.files import remove_leftovers, write_json
-from mmwood.pipeline.graph import Pipeline, State
+from mmwood.pipeline.graph import Pipeline
 from mmwood.pipeline.hashes import tree
 from mmwood.pipeline.progress import Progress
 from mmwood.pipeline.records import machine, versions
@@ -155,18 +155,20 @@ class _Runner:
         self.progress = Progress()
         self.running: dict[int, _Job] = {}
         self.ran: list[str] = []
-        self.total = len(plan.reasons)
         self.number = 0
+        self.failure: str | None = None
+        #: Review -> what to tell the person.
+        self.blocked: dict[str, str] = {}
 
     def run(self) -> list[str]:
-        waiting = dict(self.plan.reasons)
-        failure = None
+        waiting = list(self.plan.reasons)
         try:
-            while self.running or (waiting and failure is None):
-                if failure is None:
-                    failure = self._start_ready(waiting)
-                if self.running:
-                    failure = self._wait() or failure
+            while True:
+                if self.failure is None:
+                    self._start_ready(waiting)
+                if not self.running:
+                    break
+                self._wait()
         except BaseException:
             for job in self.running.values():
                 job.process.terminate()
@@ -175,48 +177,43 @@ class _Runner:
             raise
         finally:
             self.pipeline.hashes.save()
-        if failure is not None:
-            raise StageError(failure)
+        if self.failure is not None or self.blocked:
+            raise StageError(self.failure or "\n".join(self.blocked.values()))
         return self.ran
 
-    def _start_ready(self, waiting: dict[str, str]) -> str | None:
-        """Start what can start; gives what is wrong, if anything is."""
+    def _start_ready(self, waiting: list[str]) -> None:
+        """Start what can start, and take it from the list."""
         for name in list(waiting):
             if len(self.running) >= self.jobs:
                 break
-            busy = {job.stage.name for job in self.running.values()} | set(waiting)
-            if busy.intersection(self.pipeline.needs[name]):
+            busy = {job.stage.name for job in self.running.values()}
+            if busy.union(waiting, self.blocked).intersection(
+                self.pipeline.needs[name]
+            ):
                 continue
             stage = self.pipeline.stages[name]
-            del waiting[name]
+            waiting.remove(name)
             self.number += 1
-            title = f"{self.number}/{self.total} {name}"
+            title = f"{self.number}/{len(self.plan.reasons)} {name}"
             state = self.pipeline.state(stage)
             if state.name == "done" and name not in self.plan.forced:
                 self.progress.say(f"{title}: unchanged after all, skipped")
                 continue
             self.progress.say(f"{title}: {stage.title or stage.kind}")
-            if stage.kind == "review" and not (self.auto and stage.rules):
-                failure = self._review(stage, state)
-                if failure:
-                    return failure
-                continue
-            self._start(stage)
-        return None
-
-    def _review(self, stage: Stage, state: State) -> str | None:
-        """Go on with what a person has done, or say what to do."""
-        if state.name != "done" and not self.reviewed:
-            command = _shown([*self.pipeline.command(stage)])
-            rules = "" if stage.rules else " (this stage names no rules for --auto)"
-            return (
-                f"{stage.name}: {state.reason}. Look at them, then start this again:\n"
-                f"  {command}\n"
-                "or go on with what was looked at so far (--reviewed), or without a "
-                f"person (--auto){rules}"
-            )
-        self._finish_review(stage)
-        return None
+            if stage.kind != "review" or (self.auto and stage.rules):
+                self._start(stage)
+            elif state.name == "done" or self.reviewed:
+                self._finish_review(stage)
+            else:
+                # What does not hang on it goes on.
+                rules = "" if stage.rules else " (this stage names no rules for that)"
+                self.blocked[name] = (
+                    f"{name}: {state.reason}. Look at them, then start this again:\n"
+                    f"  {_shown(self.pipeline.command(stage))}\n"
+                    "or go on with what was looked at so far (--reviewed), or without "
+                    f"a person (--auto){rules}"
+                )
+                self.progress.say(f"{name}: waits for a person")
 
     def _finish_review(self, stage: Stage) -> None:
         manifest = self.pipeline.path(stage.name)
@@ -297,18 +294,19 @@ class _Runner:
     def _distributes(self, stage: Stage) -> bool:
         return stage.kind in ("train", "test", "mine") or stage.distributed
 
-    def _wait(self) -> str | None:
-        """Wait for one of the stages to end; gives what is wrong, if anything is."""
+    def _wait(self) -> None:
+        """Wait for one of the stages to end."""
         while True:
             for pid, job in self.running.items():
                 ended, status, usage = os.wait4(pid, os.WNOHANG)
                 if ended:
                     del self.running[pid]
                     job.process.returncode = os.waitstatus_to_exitcode(status)
-                    return self._end(job, usage.ru_maxrss)
+                    self._end(job, usage.ru_maxrss)
+                    return
             self.progress.show(_TICK)
 
-    def _end(self, job: _Job, peak: int) -> str | None:
+    def _end(self, job: _Job, peak: int) -> None:
         name = job.stage.name
         self.progress.drop(name)
         seconds = time.monotonic() - job.clock
@@ -317,11 +315,14 @@ class _Runner:
             lines = [line for line in tail.splitlines() if line.strip()][-20:]
             code = job.process.returncode
             how = f"exit status {code}" if code > 0 else f"signal {-code}"
-            return (
-                "\n".join(lines)
-                + f"\n{name} failed ({how}) after {seconds:.0f} s; its whole output is "
-                f"in {job.log}. What is finished stays; start again to go on."
+            self.failure = "\n".join(
+                [
+                    *lines,
+                    f"{name} failed ({how}) after {seconds:.0f} s; its whole output is "
+                    f"in {job.log}. What is finished stays; start again to go on.",
+                ]
             )
+            return
         if job.stage.kind == "review":
             self._finish_review(job.stage)
         else:
@@ -329,7 +330,6 @@ class _Runner:
         self.pipeline.hashes.save()
         self.ran.append(name)
         self.progress.say(f"{name}: done in {seconds:.0f} s (log: {job.log})")
-        return None
 
     def _record(self, job: _Job, seconds: float, peak: int) -> None:
         pipeline, stage = self.pipeline, job.stage
@@ -348,7 +348,7 @@ class _Runner:
             kind=stage.kind,
             title=stage.title,
             command=job.process.args[3:],
-            config=stage.source if trained else None,
+            config=pipeline.source(stage) if trained else None,
             seed=pipeline.config(stage)[1] if trained else None,
             versions=versions(),
             machine=machine(),

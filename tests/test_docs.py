@@ -1,0 +1,579 @@
+"""What README and the documentation say is tried: configs, commands, fields, the site.
+
+Configs are loaded and their parts built; commands are given to the parsers of their
+tools; those of the main path run, word by word, on small data and small networks.
+"""
+
+import argparse
+import json
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from copy import deepcopy
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+pytest.importorskip("mmpretrain")
+pytest.importorskip("mmseg")
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, init_default_scope
+
+from mmwood.ood.manifest import read_manifest
+from mmwood.pipeline.graph import load_pipeline
+from mmwood.registry import TRANSFORMS
+
+REPOSITORY = Path(__file__).parents[1]
+#: README first: the other pages go on from its configs.
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "CONTRIBUTING.md",
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *sorted((REPOSITORY / "configs").glob("*/README.md")),
+]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.M | re.S)
+#: Stands before blocks that are parts of a config only.
+STOCK = {
+    "# a stock MMSegmentation config": "mmsegmentation/configs/fcn/"
+    "fcn_r50-d8_4xb4-20k_voc12aug-512x512.py",
+    "# a stock MMPretrain config": "mmpretrain::resnet/resnet50_8xb32_in1k.py",
+}
+#: How commands begin that no test runs or parses, and why.
+UNTESTED = {
+    'pip install "setuptools<70"': "downloads gigabytes",
+    "MMCV_WITH_OPS=1 pip install": "builds mmcv for half an hour",
+    "comm -12": "of the shell, on lists of mini_voc",
+}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+# Configs
+
+
+def python_blocks(page: Path) -> list[tuple[str, str]]:
+    """(file name, content): the name is the last one in the text before."""
+    blocks, before = [], 0
+    text = page.read_text(encoding="utf-8")
+    for match in FENCE.finditer(text):
+        if match[1] == "python":
+            names = re.findall(r"`(\w+\.py)`", text[before : match.start()])
+            name = names[-1] if names else f"block_{len(blocks)}.py"
+            content = match[2]
+            first = content.partition("\n")[0]
+            if first in STOCK:
+                content = f'_base_ = "{STOCK[first]}"\n{content}'
+            blocks.append((name, content))
+            before = match.end()
+    return blocks
+
+
+def write_configs(folder: Path, *pages: Path) -> None:
+    """The repository's configs, a clone of MMSegmentation, and the pages' blocks."""
+    (folder / "configs").symlink_to(REPOSITORY / "configs")
+    stock = Path(find_spec("mmseg").origin).parent / ".mim/configs"
+    (folder / "mmsegmentation").mkdir()
+    if stock.is_dir():
+        (folder / "mmsegmentation/configs").symlink_to(stock)
+    for page in pages:
+        for name, content in python_blocks(page):
+            (folder / name).write_text(content)
+
+
+def without_weights(part: dict) -> None:
+    """Checkpoints are files that a test does not have."""
+    if isinstance(part, dict):
+        for key in ("init_cfg", "checkpoint_path", "pretrained"):
+            part.pop(key, None)
+        if part.get("type") == "SyncBN":
+            part["type"] = "BN"
+        for value in part.values():
+            without_weights(value)
+
+
+BLOCKS = [
+    pytest.param(page, name, content, id=f"{name_of(page)}-{name}")
+    for page in PAGES
+    for name, content in python_blocks(page)
+]
+
+
+@pytest.mark.parametrize(("page", "name", "content"), BLOCKS)
+def test_python_block(page, name, content, tmp_path, monkeypatch):
+    """A config's model, hooks and metrics can be built; other code runs."""
+    if re.search(r"^(import|from) ", content, flags=re.M):
+        exec(compile(content, f"{page}:{name}", "exec"), {})
+        return
+    monkeypatch.chdir(tmp_path)
+    write_configs(tmp_path, PAGES[0], page)
+    base = re.search(r'_base_ = "(mmsegmentation/[^"]*)"', content)
+    if base and not (tmp_path / base[1]).is_file():
+        pytest.skip("this installation of mmseg holds no configs")
+    if "_base_" not in content:
+        pytest.fail(f"{name} is no config that can be loaded: it has no _base_")
+    cfg = Config.fromfile(tmp_path / name)
+    if "stages" in cfg:
+        for folder in (cfg.inputs.data, cfg.inputs.candidates):
+            Path(folder).mkdir(parents=True)
+        assert load_pipeline(name, REPOSITORY / "tools").stages
+        return
+    without_weights(cfg.model)
+    init_default_scope(cfg.default_scope)
+    MODELS.build(cfg.model)
+    hooks = [*cfg.get("default_hooks", {}).values(), *(cfg.get("custom_hooks") or [])]
+    for hook in filter(None, hooks):
+        # Stock hooks for pictures want a Runner's visualizer.
+        if hook["type"].startswith("mmwood."):
+            HOOKS.build(hook)
+    metrics = cfg.get("test_evaluator") or []
+    for metric in [metrics] if isinstance(metrics, dict) else metrics:
+        # Annotation files of data sets that a test does not have.
+        metric.pop("instance_file", None)
+        METRICS.build(metric)
+    # Of the user's data only the images are missing.
+    dataset = cfg.train_dataloader.dataset
+    if str(dataset.type).startswith("mmwood."):
+        with pytest.raises(FileNotFoundError):
+            DATASETS.build(dataset)
+
+
+# Commands
+
+
+def commands(page: Path) -> list[str]:
+    """Those of code blocks without a language, and those within sentences."""
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for kind, content in FENCE.findall(text):
+        if kind == "" and "image,labels" not in content:
+            lines = re.sub(r"(?m)(^| +)#.*", "", content.replace("\\\n", " "))
+            found += filter(None, lines.splitlines())
+    sentences = FENCE.sub("", text)
+    # Not `tools/test.py --tta`, which names an option.
+    found += re.findall(r"`((?:python )?tools/[\w/]+\.\w+\s[^`-][^`]*)`", sentences)
+    found += re.findall(r"`(make [a-z-]+)`", sentences)
+    return [" ".join(line.split()) for line in found if "..." not in line]
+
+
+ALL_COMMANDS = [
+    pytest.param(page, command, id=f"{name_of(page)}-{command[:60]}")
+    for page in PAGES
+    for command in dict.fromkeys(commands(page))
+]
+
+
+class ParsedError(Exception):
+    """Ends a tool without a function of its own for its options."""
+
+
+@cache
+def load_tool(path: str) -> dict:
+    return runpy.run_path(str(REPOSITORY / path), run_name="tool")
+
+
+def parse(path: str, arguments: list[str], monkeypatch) -> argparse.Namespace | None:
+    """Let the tool read its options, and end there."""
+    tool = load_tool(path)
+    monkeypatch.setattr(sys, "argv", [path, *arguments])
+    if "parse_args" in tool:
+        return tool["parse_args"]()
+    read = argparse.ArgumentParser.parse_args
+
+    def read_and_end(*args, **kwargs):
+        read(*args, **kwargs)
+        raise ParsedError
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", read_and_end)
+    with pytest.raises(ParsedError):
+        tool["main"]()
+    return None
+
+
+def as_one_process(words: list[str]) -> list[str]:
+    """A line that starts several processes as the tool that each runs."""
+    kinds = dict(train=1, test=2, mine=2)
+    kind = re.fullmatch(r"tools/(?:dist|slurm)_(\w+)\.sh", words[0])[1]
+    place = 1 + kinds[kind]
+    int(words[place])
+    tool = "mine_ood" if kind == "mine" else kind
+    return [f"tools/{tool}.py", *words[1:place], *words[place + 1 :]]
+
+
+def make_targets() -> set[str]:
+    text = (REPOSITORY / "Makefile").read_text()
+    return set(re.findall(r"^([a-z-]+):", text, flags=re.M))
+
+
+@pytest.mark.parametrize(("page", "command"), ALL_COMMANDS)
+def test_command_is_understood(page, command, tmp_path, monkeypatch):
+    if any(command.startswith(start) for start in UNTESTED):
+        return
+    words = shlex.split(command)
+    if words[0] == "make":
+        assert set(words[1:]) <= make_targets()
+        return
+    if words[:2] == ["pip", "install"]:
+        check_installation(words)
+        return
+    words = words[words[0] == "python" :]
+    assert (REPOSITORY / words[0]).is_file(), f"no test knows what to do: {command}"
+    if words[0].endswith(".sh"):
+        words = as_one_process(words)
+    write_configs(tmp_path, PAGES[0], page)
+    monkeypatch.chdir(tmp_path)
+    args = parse(words[0], words[1:], monkeypatch)
+    for word in words[1:]:
+        if word.endswith(".py"):
+            assert Path(word).is_file(), f"there is no {word}"
+    config = getattr(args, "config", None)
+    if getattr(args, "cfg_options", None) and str(config).endswith(".py"):
+        cfg = Config.fromfile(config)
+        assert {key.partition(".")[0] for key in args.cfg_options} <= set(cfg)
+        cfg.merge_from_dict(args.cfg_options)
+
+
+def check_installation(words: list[str]) -> None:
+    """The extras and the constraints of an installation are there."""
+    where = words[words.index("-e") + 1]
+    extras = re.fullmatch(r"\.(?:\[(.*)\])?", where)[1]
+    for extra in filter(None, (extras or "").split(",")):
+        assert (REPOSITORY / f"requirements/{extra}.txt").is_file()
+    if "-c" in words:
+        assert (REPOSITORY / words[words.index("-c") + 1]).is_file()
+
+
+def test_untested_commands_are_there():
+    everything = [command for page in PAGES for command in commands(page)]
+    for start in UNTESTED:
+        assert any(command.startswith(start) for command in everything), start
+
+
+# Fields of "Paper or program?"
+
+
+def sections(page: Path) -> dict[str, list[str]]:
+    """Config of a section -> its overrides."""
+    found = {}
+    for section in page.read_text(encoding="utf-8").split("\n## ")[1:]:
+        config = re.search(r"^Of `(configs/\S+\.py)`\.", section, flags=re.M)
+        if config:
+            spans = re.findall(r"`([^`]*)`", section)
+            options = [s for s in spans if re.match(r"[a-z_]+\.[\w.]+=", s)]
+            found[config[1]] = [" ".join(o.split()) for o in options]
+    return found
+
+
+FIELDS = [
+    pytest.param(config, options, id=options)
+    for config, spans in sections(REPOSITORY / "docs/paper_or_program.md").items()
+    for options in spans
+]
+
+
+@pytest.mark.parametrize(("config", "options"), FIELDS)
+def test_field_exists(config, options):
+    """What an override reaches can be built with it, and had the field before."""
+    cfg = Config.fromfile(REPOSITORY / config)
+    pairs = dict(option.split("=", 1) for option in options.split())
+    cfg.merge_from_dict({k: DictAction._parse_iterable(v) for k, v in pairs.items()})
+    init_default_scope(cfg.default_scope)
+    for key in pairs:
+        first, *rest = key.split(".")
+        if first == "model":
+            model = deepcopy(cfg.model)
+            without_weights(model)
+            MODELS.build(model)
+            if key.startswith("model.backbone.init_cfg"):
+                assert {"type", "checkpoint"} <= set(cfg.model.backbone.init_cfg)
+        elif first in ("default_hooks", "custom_hooks"):
+            name = int(rest[0]) if rest[0].isdigit() else rest[0]
+            HOOKS.build(cfg[first][name])
+        elif first == "test_evaluator":
+            METRICS.build(cfg.test_evaluator[int(rest[0])])
+        elif first == "optim_wrapper":
+            assert rest[0] == "optimizer"
+            assert rest[1] in ("lr", "momentum")
+        elif "pipeline" in rest:
+            step = cfg.train_dataloader.dataset.pipeline[int(rest[2])]
+            step.update(folder=None, refine=None)
+            TRANSFORMS.build(step)
+        else:
+            assert first == "train_dataloader"
+            dataset = cfg.train_dataloader.dataset
+            with pytest.raises(FileNotFoundError):
+                DATASETS.build(dataset)
+
+
+def test_fields_are_found():
+    assert len(FIELDS) >= 20
+    assert len({field.values[0] for field in FIELDS}) == 5
+
+
+# The main path
+
+#: In a copy of configs/: small images, small networks, few steps.
+SMALLER = {
+    "_base_/image_level.py": {
+        "num_workers=4": "num_workers=0",
+        "persistent_workers=True": "persistent_workers=False",
+    },
+    "_base_/segmentation.py": {
+        "num_workers=4": "num_workers=0",
+        "persistent_workers=True": "persistent_workers=False",
+    },
+    "_base_/datasets/own_images.py": {"(320, 320)": "(32, 32)", "=512": "=48"},
+    "_base_/datasets/voc12aug_segmentation.py": {
+        "(500, 500)": "(64, 64)",
+        "(321, 321)": "(33, 33)",
+    },
+    "_base_/models/resnet50_cam.py": {
+        "depth=50": "depth=18, stem_channels=8, base_channels=8",
+        'init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50"),': "",
+        "frozen_stages=2": "frozen_stages=-1",
+        "in_channels=2048": "in_channels=64",
+    },
+    "_base_/models/deeplabv2_r101.py": {
+        "depth=101": "depth=18, stem_channels=8, base_channels=8",
+        'init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet101"),': "",
+        "in_channels=2048": "in_channels=64",
+        "(321, 321)": "(33, 33)",
+    },
+    "_base_/schedule_deeplabv2.py": {"max_iters=30000": "max_iters=2"},
+    "irn/resnet50_irn_own-images.py": {
+        "depth=50": "depth=18, stem_channels=8, base_channels=8",
+        "[64, 256, 512, 1024, 2048]": "[8, 8, 16, 32, 64]",
+        "(500, 500)": "(64, 64)",
+        "(512, 512)": "(48, 48)",
+        "pad_to=512": "pad_to=64",
+    },
+}
+
+#: The chain as README and docs/own_images.md give it. A person's part is taken by
+#: rules.
+MAIN_PATH = (
+    "python tools/dataset_converters/tags.py my_images --table labels.csv "
+    "--image-column file --label-column species --images jpg --check",
+    "python tools/train.py my_config.py",
+    "python tools/test.py my_config.py work_dirs/my_config/epoch_5.pth --tta "
+    "--show-dir pictures",
+    "python tools/mine_ood.py my_config.py work_dirs/my_config/epoch_5.pth "
+    "--candidates folder_of_images --out ood.csv",
+    "python tools/review_ood.py ood.csv --auto --duplicates --in-distribution "
+    "my_images --max-probability 0.99 --keep-rest",
+    "tools/train.py my_wood_config.py",
+    "python tools/test.py my_wood_config.py work_dirs/my_wood_config/epoch_5.pth --tta",
+    "python tools/train.py my_irn_config.py",
+    "python tools/test.py my_irn_config.py work_dirs/my_irn_config/epoch_3.pth "
+    "--show-dir pictures",
+    "tools/train.py my_segmentor.py --no-validate",
+)
+#: A network of a few steps is sure of nothing.
+ADDED = {"mine_ood.py": ("--threshold", "0.05")}
+
+
+def small_configs(folder: Path) -> None:
+    """A copy of configs/ in which every change of SMALLER was possible."""
+    shutil.copytree(REPOSITORY / "configs", folder / "configs")
+    for name, changes in SMALLER.items():
+        path = folder / "configs" / name
+        text = path.read_text()
+        for old, new in changes.items():
+            assert old in text, f"{name} has no {old}"
+            text = text.replace(old, new)
+        path.write_text(text)
+
+
+def make_own_images(folder: Path) -> None:
+    """Twenty images with a table of their labels, and sixty candidates."""
+    rng = np.random.default_rng(0)
+    rows = ["file,species"]
+    for name, count in (("my_images/jpg", 20), ("folder_of_images", 60)):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            height, width = rng.integers(40, 56, 2)
+            pixels = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+            image = Image.fromarray(pixels).resize((int(width), int(height)))
+            image.save(folder / name / f"{number:02d}.jpg")
+    for number in range(20):
+        rows.append(f"{number:02d}.jpg,train")
+        if number % 3 == 0:
+            rows.append(f"{number:02d}.jpg,boat")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+
+
+def test_main_path_as_the_pages_say(tmp_path, run_tool):
+    said = {c for page in PAGES for c in commands(page)}
+    small_configs(tmp_path)
+    for name, content in python_blocks(REPOSITORY / "README.md"):
+        if "mmsegmentation" not in content:
+            (tmp_path / name).write_text(content)
+    make_own_images(tmp_path)
+    for command in MAIN_PATH:
+        assert command in said
+        tool, *arguments = command.removeprefix("python ").split()
+        tool = tool.removeprefix("tools/")
+        run_tool(tool, *arguments, *ADDED.get(tool, ()))
+    assert len(list((tmp_path / "pictures").rglob("*.png"))) == 20
+    kept = [
+        row for _, row in read_manifest(tmp_path / "ood.csv") if row.state == "kept"
+    ]
+    assert len({row.image for row in kept}) >= 50
+    labels = tmp_path / "work_dirs/my_irn_config/pseudo_labels/labels"
+    assert len(list(labels.rglob("*.png"))) == 20
+    assert (tmp_path / "work_dirs/my_segmentor/iter_2.pth").is_file()
+
+
+# The index of models
+
+
+def test_model_index_lists_every_config():
+    modelindex = pytest.importorskip("modelindex")
+    index = yaml.safe_load((REPOSITORY / "model-index.yml").read_text())
+    files = sorted(name_of(p) for p in (REPOSITORY / "configs").glob("*/metafile.yml"))
+    assert sorted(index["Import"]) == files
+    listed = []
+    for file in files:
+        content = yaml.safe_load((REPOSITORY / file).read_text())
+        collections = {c["Name"]: c for c in content["Collections"]}
+        for collection in collections.values():
+            assert (REPOSITORY / collection["README"]).is_file()
+        for model in content["Models"]:
+            assert model["In Collection"] in collections
+            # None is offered.
+            assert "Weights" not in model
+            assert Path(model["Config"]).parent == Path(file).parent
+            Config.fromfile(REPOSITORY / model["Config"])
+            listed.append(model["Config"])
+            for result in model.get("Results", ()):
+                for metric, value in result["Metrics"].items():
+                    assert re.match("(published|measured) ", metric)
+                    assert 0 < value < 100
+    # A pipeline is a list of stages, whose configs are listed.
+    there = [
+        name_of(path)
+        for path in (REPOSITORY / "configs").rglob("*.py")
+        if not {"_base_", "pipelines"} & set(path.parts)
+    ]
+    assert sorted(listed) == sorted(there)
+    # As OpenMMLab's tools read it.
+    loaded = modelindex.load(str(REPOSITORY / "model-index.yml"))
+    loaded.build_models_with_collections()
+    assert len(loaded.models) == len(listed)
+
+
+# The site
+
+
+def modules(package: str) -> set[str]:
+    root = REPOSITORY / "mmwood" / package
+    return {
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+        for path in root.rglob("*.py")
+        # Apps with a tool of their own, no libraries.
+        if path.name != "__init__.py" and not {"review", "report"} & set(path.parts)
+    }
+
+
+API = sorted((REPOSITORY / "docs/api").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", API, ids=lambda page: page.stem)
+def test_api_page_has_every_module(page):
+    named = set(re.findall(r"^::: (\S+)$", page.read_text(), flags=re.M))
+    if page.stem == "files":
+        top = (REPOSITORY / "mmwood").glob("*.py")
+        assert named == {f"mmwood.{p.stem}" for p in top if p.stem != "__init__"}
+    else:
+        assert named == modules(page.stem)
+
+
+def test_every_package_has_a_page():
+    packages = {p.parent.name for p in (REPOSITORY / "mmwood").glob("*/__init__.py")}
+    assert packages == {page.stem for page in API} - {"files"}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The site as `make docs` builds it."""
+    for name in ("mkdocs", "material", "mkdocstrings", "latex2mathml"):
+        pytest.importorskip(name, reason=f"the site needs the extra `docs` ({name})")
+    folder = tmp_path_factory.mktemp("site")
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"),
+            *("--site-dir", str(folder)),
+        ],
+        cwd=REPOSITORY,
+        env=dict(os.environ, NO_MKDOCS_2_WARNING="1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder
+
+
+def test_site_loads_nothing_from_elsewhere(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 20
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        loaded = re.findall(r"<(?:link|script|img|iframe|source)\b[^>]*>", text)
+        assert not [tag for tag in loaded if re.search(r'="(https?:)?//', tag)], page
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"(url\(|@import )['\"]?(https?:)?//", sheet.read_text())
+
+
+def test_site_shows_docstrings_as_text(site):
+    """Nothing of Sphinx's markup is left, and equations are MathML."""
+    equations = 0
+    for page in (site / "api").glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r":(class|func|meth|mod|data|attr|math):", text), page
+        assert ".. math::" not in text
+        equations += text.count('<div class="equation"><math')
+    assert equations >= 18
+    functional = (site / "api/functional.html").read_text(encoding="utf-8")
+    assert 'id="mmwood.functional.cam.merge_scales"' in functional
+    models = (site / "api/models.html").read_text(encoding="utf-8")
+    assert 'href="functional.html#mmwood.functional.cam.merge_scales"' in models
+    index = json.loads((site / "search/search_index.json").read_text())
+    assert any("IA-mIoU" in entry["text"] for entry in index["docs"])
+
+
+WIDTHS = (1280, 390)
+
+
+def test_site_fits_its_window(site):
+    """In a real browser no page is wider than a desktop's window or a phone's."""
+    api = pytest.importorskip("playwright.sync_api")
+    path = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    with api.sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(
+                executable_path=path, args=["--no-sandbox"]
+            )
+        except api.Error as error:
+            pytest.skip(f"no Chromium: {error}")
+        for width in WIDTHS:
+            tab = browser.new_page(viewport=dict(width=width, height=900))
+            asked = []
+            tab.on("request", lambda request, asked=asked: asked.append(request.url))
+            for page in sorted(site.rglob("*.html")):
+                tab.goto(page.as_uri())
+                wide = "document.documentElement.scrollWidth"
+                assert tab.evaluate(wide) <= width, page
+            assert all(url.startswith(("file:", "data:")) for url in asked)
+        browser.close()
