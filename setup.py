@@ -31,7 +31,7 @@ setup(
     # Named, because several OpenMMLab distributions install top-level folders such as
     # tests/ beside their package.
     packages=find_packages(include=["mmwood", "mmwood.*"]),
-    package_data={"mmwood": ["**/*.csv", "**/*.css", "**/*.js"]},
+    package_data={"mmwood": ["**/*.csv", "**/*.css", "**/*.html", "**/*.js"]},
     install_requires=requirements("runtime"),
     extras_require={name: requirements(name) for name in EXTRAS},
 )

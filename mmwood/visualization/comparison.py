@@ -7,11 +7,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
 
 from mmwood.score_maps import load_score_maps
 from mmwood.visualization.contact_sheet import contact_sheet
-from mmwood.visualization.panels import overlay_heat, overlay_label
+from mmwood.visualization.palette import read_label_png
+from mmwood.visualization.panels import overlay_heat, overlay_label, read_picture
 
 __all__ = ["one_image_per_class", "seed_comparison"]
 
@@ -48,9 +48,11 @@ def seed_comparison(
     classes = _class_names(runs.values())
     pictures, captions = [], []
     for image_id in image_ids:
-        with Image.open(Path(image_dir, image_id + suffix)) as image:
-            picture = np.array(ImageOps.exif_transpose(image).convert("RGB"))
-        labels = [_read_label(Path(run, "labels", image_id)) for run in runs.values()]
+        picture = read_picture(Path(image_dir, image_id + suffix))
+        labels = [
+            read_label_png(Path(run, "labels", f"{image_id}.png"))
+            for run in runs.values()
+        ]
         maps = [
             load_score_maps(Path(run, "scores", f"{image_id}.npz"), needs=("strided",))
             for run in runs.values()
@@ -73,7 +75,7 @@ def seed_comparison(
             pictures += [overlay_heat(picture, heat), overlay_label(picture, label)]
             captions += [caption, f"{name}: labels"]
         if mask_dir is not None:
-            truth = _read_label(Path(mask_dir, image_id))
+            truth = read_label_png(Path(mask_dir, f"{image_id}.png"))
             pictures.append(overlay_label(picture, truth))
             captions.append("ground truth")
     columns = len(pictures) // len(image_ids)
@@ -88,13 +90,19 @@ def one_image_per_class(run: str | os.PathLike) -> list[str]:
 
     Returns:
         Image ids, in the order of the classes; a class without such an image has none.
+
+    Raises:
+        FileNotFoundError: It holds no manifest.
     """
+    wanted = len(_class_names([run]))
     first: dict[int, str] = {}
     for path in sorted(Path(run, "scores").rglob("*.npz")):
         classes = load_score_maps(path).classes
         if len(classes) == 1:
             name = str(path.relative_to(Path(run, "scores")).with_suffix(""))
             first.setdefault(int(classes[0]), name)
+            if len(first) == wanted:
+                break
     return [first[number] for number in sorted(first)]
 
 
@@ -110,8 +118,3 @@ def _class_names(runs) -> list[str]:
     if any(other != names[0] for other in names):
         raise ValueError(f"the runs have other classes: {names}")
     return names[0]
-
-
-def _read_label(path: Path) -> np.ndarray:
-    with Image.open(path.with_name(path.name + ".png")) as image:
-        return np.array(image)

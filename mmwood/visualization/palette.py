@@ -7,7 +7,7 @@ from PIL import Image
 
 from mmwood.files import atomic_write
 
-__all__ = ["VOID", "save_label_png", "voc_palette"]
+__all__ = ["VOID", "read_label_png", "save_label_png", "voc_palette"]
 
 #: The value of pixels without a label.
 VOID = 255
@@ -45,3 +45,28 @@ def save_label_png(label: np.ndarray, path: str | os.PathLike) -> None:
     image.putpalette(voc_palette().tobytes())
     with atomic_write(path) as temporary:
         image.save(temporary)
+
+
+def read_label_png(path: str | os.PathLike) -> np.ndarray:
+    """Read a label map, with or without a palette.
+
+    Returns:
+        Shape (H, W), uint8.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no picture, or not one of 8-bit labels.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no label map {path}")
+    try:
+        with Image.open(path) as image:
+            label = np.array(image)
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"the label map {path} is damaged: {error}") from error
+    if label.ndim != 2 or label.dtype != np.uint8:
+        raise ValueError(
+            f"{path} is no label map: expected (H, W) of uint8, got {label.shape} of "
+            f"{label.dtype}"
+        )
+    return label

@@ -1,0 +1,56 @@
+"""What the report's words mean, for a reader who meets them for the first time."""
+
+__all__ = ["explain"]
+
+#: By a part of the name, in small letters; what the first that fits says.
+_LABELS = (
+    (
+        "crf",
+        "These labels after a dense conditional random field, which moves their "
+        "borders to edges of colour.",
+    ),
+    (
+        "pseudo mask",
+        "The maps, spread over the image until they meet an edge. A segmentation "
+        "network learns from these instead of from masks that a person drew.",
+    ),
+    (
+        "seed",
+        "The first guess: a pixel is of a class where the classifier's map of it is "
+        "above a threshold.",
+    ),
+)
+#: What all that fit say.
+_NETWORKS = (
+    ("cross-entropy", "Trained on the pseudo masks with the usual loss."),
+    ("sb-ce", "SB-CE: in the loss the pixels of small objects weigh more."),
+    ("ewc", "EWC: weights that mattered before are held fast."),
+)
+_SCORES = {
+    "mIoU": "How well given and true areas agree: of all pixels that are of a class in "
+    "either, the share that are in both; the mean over the classes and the background. "
+    "100 is perfect.",
+    "precision": "Of 100 pixels that were given a class, so many are right; the mean "
+    "over the classes.",
+    "recall": "Of 100 pixels that truly are of a class, so many were found; the mean "
+    "over the classes.",
+    "best mIoU": "At the threshold that fits the true masks best: how good the maps "
+    "could be, for somebody who had masks to choose it with.",
+    "left open": "Of 100 pixels, so many were given no label. They count as not found.",
+    "IA-mIoU": "Instance-aware mIoU: every single object has an IoU of its own and "
+    "counts the same, small or large.",
+    "IA_S": "IA-mIoU over small objects only (small, medium, large: as in COCO).",
+    "IA_M": "Over medium objects.",
+    "IA_L": "Over large objects; the background of an image counts as one.",
+}
+
+
+def explain(name: str) -> str:
+    """A name in plain words; empty if it is not known."""
+    if name in _SCORES:
+        return _SCORES[name]
+    small = name.lower()
+    for part, text in _LABELS:
+        if part in small:
+            return text
+    return " ".join(text for part, text in _NETWORKS if part in small)

@@ -1,0 +1,38 @@
+#!/usr/bin/env python
+"""The report of a run as one HTML file: numbers, pictures, settings, provenance.
+
+SPEC is a JSON file that names what goes in (mmwood/visualization/report/spec.py);
+FOLDER/index.html needs no other file and no network.
+
+Example:
+    python tools/analysis_tools/report.py work_dirs/demo/report.json \
+        --out work_dirs/demo/report
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmwood.visualization.report.page import write_report
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("spec", type=Path, help="JSON file: what goes in")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        page = write_report(args.spec, args.out)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    main()
