@@ -86,7 +86,7 @@ def status(pipeline) -> str:
     """A table of the stages."""
     from prettytable import PrettyTable
 
-    table = PrettyTable(["stage", "state", "seconds", "peak MB", "disk MB", "finished"])
+    table = PrettyTable(["stage", "state", "seconds", "peak MB", "disk MB", "started"])
     table.align = "r"
     table.align["stage"] = table.align["state"] = "l"
     totals = [0.0, 0, 0]

@@ -21,6 +21,8 @@ stages = dict(
     ),
     plain=dict(options=_one_epoch),
     wood=dict(options=_one_epoch),
+    tsne=None,
+    report=dict(report=dict(figures=[])),
 )
 for _b in ("plain", "wood"):
     stages[f"irn_{_b}"] = dict(options={"train_cfg.max_epochs": 1})

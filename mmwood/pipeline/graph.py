@@ -83,7 +83,7 @@ class State:
     """How far a stage is.
 
     Attributes:
-        name: 'done', 'waiting' (for a person), 'changed', 'interrupted' or 'new'.
+        name: 'done', 'waiting' (for a person), 'changed', 'unfinished' or 'new'.
         reason: Why it is not done.
     """
 
@@ -271,7 +271,7 @@ class Pipeline:
         record = self.records.read(stage.name)
         if record is None:
             if self.records.started(stage.name) is not None:
-                return State("interrupted", "it was interrupted")
+                return State("unfinished", "it was started and has not finished")
             return State("new", "it has not run")
         try:
             reason = _difference(record["key"], self.key(stage))

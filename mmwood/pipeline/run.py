@@ -91,7 +91,7 @@ def make_plan(
         if name not in wanted:
             # --until's stages are whole by themselves; --from and --only need others.
             needed = any(name in pipeline.needs[other] for other in wanted)
-            if needed and state.name in ("new", "interrupted", "waiting"):
+            if needed and state.name in ("new", "unfinished", "waiting"):
                 raise PipelineError(f"stage {name} has to run first: {state.reason}")
             continue
         if name in forced:
@@ -312,7 +312,7 @@ class _Runner:
         seconds = time.monotonic() - job.clock
         if job.process.returncode:
             tail = job.log.read_text(encoding="utf-8", errors="replace")
-            lines = [line for line in tail.splitlines() if line.strip()][-20:]
+            lines = [line for line in tail.splitlines() if line.strip()][-12:]
             code = job.process.returncode
             how = f"exit status {code}" if code > 0 else f"signal {-code}"
             self.failure = "\n".join(

@@ -250,7 +250,7 @@ def test_a_killed_run_takes_its_stages_with_it_and_goes_on(place):
         process.send_signal(signal.SIGKILL)
     write(a=join("{start}"), b=join("{start}"))
     # The lock is free at once: the stage that would have waited is gone.
-    assert make_plan(load()).reasons == {"b": "it was interrupted"}
+    assert make_plan(load()).reasons == {"b": "it was started and has not finished"}
     assert run() == ["b"]
 
 

@@ -10,6 +10,11 @@ _LABELS = (
         "borders to edges of colour.",
     ),
     (
+        "refined",
+        "These labels, moved to edges of colour by a dense conditional random field or "
+        "by PAMR.",
+    ),
+    (
         "pseudo mask",
         "The maps, spread over the image until they meet an edge. A segmentation "
         "network learns from these instead of from masks that a person drew.",
@@ -25,6 +30,7 @@ _NETWORKS = (
     ("cross-entropy", "Trained on the pseudo masks with the usual loss."),
     ("sb-ce", "SB-CE: in the loss the pixels of small objects weigh more."),
     ("ewc", "EWC: weights that mattered before are held fast."),
+    ("gone on", "It goes on from the one before: part of a gain is longer training."),
 )
 _SCORES = {
     "mIoU": "How well given and true areas agree: of all pixels that are of a class in "
