@@ -57,8 +57,8 @@ for _b in ("plain", "wood"):
     # A shorter training than the configs': this is one long run on two cores.
     stages[f"irn_{_b}"] = dict(options={"train_cfg.max_epochs": 2})
     stages[f"segmentor_a_{_b}"] = dict(
-        options={"train_cfg.max_iters": 250, "train_cfg.val_interval": 250}
+        options={"train_cfg.max_iters": 200, "train_cfg.val_interval": 200}
     )
     stages[f"segmentor_b_{_b}"] = dict(
-        options={"train_cfg.max_iters": 125, "train_cfg.val_interval": 125}
+        options={"train_cfg.max_iters": 100, "train_cfg.val_interval": 100}
     )
