@@ -33,7 +33,8 @@ class Progress:
         self._open: dict[int, tuple[str, Path]] = {}
         self._last: dict[str, str] = {}
         self._rest: dict[str, str] = {}
-        self._drawn = 0
+        self._begun: dict[str, float] = {}
+        self._drawn: list[str] = []
 
     @contextmanager
     def stream(self, stage: str, log: Path) -> Iterator[int | None]:
@@ -46,6 +47,7 @@ class Progress:
         fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
         self._open[reader] = stage, log
         self._last[stage] = ""
+        self._begun[stage] = time.monotonic()
         try:
             yield writer
         finally:
@@ -66,7 +68,6 @@ class Progress:
         while (left := end - time.monotonic()) > 0 and self._open:
             for reader in select.select(list(self._open), [], [], left)[0]:
                 self._read(reader)
-        self._clear()
         self._draw()
 
     def drop(self, stage: str) -> None:
@@ -76,7 +77,6 @@ class Progress:
                 self._read(reader)
             self._close(reader)
         self._last.pop(stage, None)
-        self._clear()
         self._draw()
 
     def _read(self, reader: int) -> None:
@@ -106,17 +106,23 @@ class Progress:
 
     def _clear(self) -> None:
         if self._drawn:
-            sys.stderr.write(_UP * self._drawn + "\r" + _CLEAR_BELOW)
-            self._drawn = 0
+            sys.stderr.write(_UP * len(self._drawn) + "\r" + _CLEAR_BELOW)
+            self._drawn = []
 
     def _draw(self) -> None:
         if not self._live:
             return
+        lines = []
         for stage, text in self._last.items():
-            line = f"{stage}  {_ESCAPES.sub('', text)}"[: self._width() - 1]
-            sys.stderr.write(f"{line}{_CLEAR_LINE}\n")
-        self._drawn = len(self._last)
-        sys.stderr.flush()
+            # Before its first bar a stage loads libraries and data.
+            waits = f"... {time.monotonic() - self._begun[stage]:.0f} s"
+            shown = _ESCAPES.sub("", text) or waits
+            lines.append(f"{stage}  {shown}"[: self._width() - 1])
+        if lines != self._drawn:
+            self._clear()
+            sys.stderr.writelines(f"{line}{_CLEAR_LINE}\n" for line in lines)
+            sys.stderr.flush()
+            self._drawn = lines
 
     @staticmethod
     def _width() -> int:

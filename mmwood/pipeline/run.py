@@ -1,6 +1,5 @@
 """Run the stages of a pipeline, each as a process of its own."""
 
-import ctypes
 import datetime
 import fcntl
 import json
@@ -14,6 +13,7 @@ import time
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mmwood.files import remove_leftovers, write_json
@@ -22,6 +22,7 @@ from mmwood.pipeline.hashes import tree
 from mmwood.pipeline.progress import Progress
 from mmwood.pipeline.records import machine, versions
 from mmwood.pipeline.stage import PipelineError, Stage
+from mmwood.processes import end_with_parent
 
 __all__ = ["Plan", "StageError", "make_plan", "run_plan"]
 
@@ -29,7 +30,6 @@ __all__ = ["Plan", "StageError", "make_plan", "run_plan"]
 _TICK = 0.1
 #: Seconds that what a killed run left may take to end.
 _PATIENCE = 30
-_PR_SET_PDEATHSIG = 1
 
 
 class StageError(RuntimeError):
@@ -258,7 +258,7 @@ class _Runner:
                 env=environment,
                 # The lock stays taken while a stage of a killed pipeline runs on.
                 pass_fds=(self.lock,),
-                preexec_fn=_die_with_parent(end),
+                preexec_fn=partial(end_with_parent, end),
             )
         self.running[process.pid] = _Job(
             stage, key, process, _now(), time.monotonic(), log, processes
@@ -402,14 +402,6 @@ def _gpu_memory(folder: Path) -> float | None:
             if memory is not None:
                 peak = max(peak or 0, memory)
     return peak
-
-
-def _die_with_parent(end: signal.Signals):
-    """Ends a stage when the pipeline is killed, where the system can (Linux)."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(_PR_SET_PDEATHSIG, end)
 
 
 @contextmanager

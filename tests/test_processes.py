@@ -1,0 +1,50 @@
+"""Workers of a killed process are gone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+#: A DataLoader whose workers wait for a process that takes no more batches.
+LOADER = """\
+import time
+import torch
+from torch.utils.data import DataLoader
+from mmwood.processes import end_children_with_this
+end_children_with_this()
+batches = iter(DataLoader(torch.zeros(100, 1 << 20), num_workers=2))
+next(batches)
+print(*(worker.pid for worker in batches._workers), flush=True)
+time.sleep(600)
+"""
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux ends them with the parent"
+)
+def test_workers_end_with_a_killed_process():
+    with subprocess.Popen(
+        [sys.executable, "-c", LOADER],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=str(Path(__file__).parents[1])),
+    ) as process:
+        workers = [int(pid) for pid in process.stdout.readline().split()]
+        assert len(workers) == 2
+        assert all(map(is_alive, workers))
+        process.send_signal(signal.SIGKILL)
+    end = time.monotonic() + 60
+    while any(map(is_alive, workers)):
+        assert time.monotonic() < end, "a worker outlives the process it works for"
+        time.sleep(0.05)
