@@ -9,6 +9,7 @@ Example:
 """
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -122,6 +123,8 @@ def main() -> None:
     from mmwood.pipeline.graph import load_pipeline
     from mmwood.pipeline.run import StageError, make_plan, run_plan
 
+    # As Ctrl+C: stages end with the pipeline.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     start = time.monotonic()
     try:
         pipeline = load_pipeline(args.config, TOOLS, args.work_dir)
