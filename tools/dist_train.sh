@@ -11,8 +11,9 @@ CONFIG=$1
 GPUS=$2
 TOOLS=$(dirname "$0")
 
+# In the shell's place, so that a signal to this process ends all.
 PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}" \
-    python -m torch.distributed.run \
+    exec python -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \

@@ -104,9 +104,10 @@ class OoDMiningHook(Hook):
     ) -> None:
         """Refuse to have images padded, which would change their scores."""
         if self._pads and len({image.shape for image in data_batch["inputs"]}) > 1:
+            names = [sample.img_path for sample in data_batch["data_samples"]]
             raise ValueError(
                 f"a {runner.cfg.model.type} pads images of different sizes in a batch, "
-                "which changes their scores: use --batch-size 1"
+                f"that of {names[0]}, which changes their scores: use --batch-size 1"
             )
 
     def after_test_iter(
