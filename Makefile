@@ -1,5 +1,5 @@
 # make demo: the main job on the built-in data. make test: lint, format and tests.
-# Both set themselves up in VENV first.
+# make docs: the documentation site. All set themselves up in VENV first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ test: lint $(VENV)/crf
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
 
 # The documentation site, in site/.
-docs: $(VENV)/docs
+docs: $(VENV)/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/installed
@@ -31,18 +31,13 @@ $(VENV)/installed: setup.py $(wildcard requirements/*.txt)
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing OpenMMLab and torch; this takes minutes and some gigabytes."
 	$(BIN)/pip install --quiet --disable-pip-version-check \
-	    -c requirements/constraints-onedl.txt -e ".[onedl,demo,review,tests]"
+	    -c requirements/constraints-onedl.txt -e ".[onedl,demo,docs,review,tests]"
 	touch $@
 
 # The dense CRF has to be compiled. Without a C++ compiler its tests are skipped.
 $(VENV)/crf: $(VENV)/installed
 	-$(BIN)/pip install --quiet --disable-pip-version-check \
 	    -c requirements/constraints-onedl.txt -e ".[onedl,crf]"
-	touch $@
-
-$(VENV)/docs: $(VENV)/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check \
-	    -c requirements/constraints-onedl.txt -e ".[onedl,docs]"
 	touch $@
 
 clean:
