@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from common import add_json_argument, compare, write_results
 from mmengine.structures import PixelData
 from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument(
         "--instance-dir", help="folder of instance maps, as in mmwood.IAIoUMetric"
     )
+    add_json_argument(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
@@ -98,10 +100,12 @@ def main() -> None:
     metrics = {
         "IoUMetric": IoUMetric(),
         "IAIoUMetric": IAIoUMetric(),
-        "without background": IAIoUMetric(background="ignore"),
+        "IAIoUMetric without background": IAIoUMetric(background="ignore"),
     }
     if args.instance_dir is not None:
-        metrics["with instance maps"] = IAIoUMetric(instance_dir=args.instance_dir)
+        metrics["IAIoUMetric with instance maps"] = IAIoUMetric(
+            instance_dir=args.instance_dir
+        )
     for metric in metrics.values():
         metric.dataset_meta = dict(classes=[str(c) for c in range(args.classes)])
         metric.process({}, samples[:2])
@@ -125,6 +129,12 @@ def main() -> None:
         )
     print(f"{len(samples)} images, {args.threads} threads")
     print(table)
+    results = [
+        compare(f"an image, {name}", "IoUMetric", own, times["IoUMetric"])
+        for name, own in times.items()
+        if name != "IoUMetric"
+    ]
+    write_results(args.json, results)
 
 
 if __name__ == "__main__":

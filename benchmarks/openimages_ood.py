@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from common import add_json_argument, compare, write_results
 from prettytable import PrettyTable
 
 from mmwood.ood.openimages import TABLES, Foreground, write_candidates
@@ -110,11 +111,13 @@ def main() -> None:
     parser.add_argument(
         "--folder", help="where to put the files for a while (default: a temporary one)"
     )
+    add_json_argument(parser)
     args = parser.parse_args()
     table = PrettyTable(
         ["rows", "order", "csv.reader", "mmwood", "ratio", "rows/s", "memory", "kept"]
     )
     table.align = "r"
+    results = []
     for rows in args.rows:
         for order in args.order:
             with tempfile.TemporaryDirectory(dir=args.folder) as folder:
@@ -122,6 +125,8 @@ def main() -> None:
                 make_labels(path, rows, order == "grouped")
                 plain, _, _ = in_process("read", path)
                 own, peak, kept = in_process("choose", path)
+            what = f"candidates of {rows:,} labels, {order}"
+            results.append(compare(what, "csv.reader", [own], [plain]))
             table.add_row(
                 [
                     f"{rows:,}",
@@ -135,6 +140,7 @@ def main() -> None:
                 ]
             )
     print(table)
+    write_results(args.json, results)
 
 
 if __name__ == "__main__":

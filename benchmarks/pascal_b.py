@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from common import add_json_argument, compare, write_results
 from prettytable import PrettyTable
 
 from mmwood.datasets.pascal_b import build, read_annotations, read_class_table
@@ -111,6 +112,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20000)
     parser.add_argument("--per-image", type=float, default=12, help="polygons of LVIS")
     parser.add_argument("--number", type=int, default=1137)
+    add_json_argument(parser)
     args = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
@@ -154,6 +156,14 @@ def main() -> None:
             ]
         )
     print(table)
+    rows = [
+        compare(
+            f"PASCAL-B, {name.removeprefix('mmwood, ')}", "json.load", [own], base[:1]
+        )
+        for name, (own, *_) in results.items()
+        if name != "json.load"
+    ]
+    write_results(args.json, rows)
 
 
 if __name__ == "__main__":

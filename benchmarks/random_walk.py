@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from common import add_json_argument, compare, write_results
 from prettytable import PrettyTable
 from torch import Tensor
 
@@ -120,6 +121,7 @@ def main() -> None:
     parser.add_argument(
         "--no-dense", action="store_true", help="leave the minutes of squaring out"
     )
+    add_json_argument(parser)
     args = parser.parse_args()
     size = tuple(args.size)
     names = [name for name in METHODS if not (args.no_dense and "dense" in name)]
@@ -150,6 +152,13 @@ def main() -> None:
         f"{torch.get_num_threads()} threads"
     )
     print(table)
+    what = f"random walk on {size[0]} x {size[1]} pixels"
+    rows = [
+        compare(what, name, results["mmwood"][0], seconds)
+        for name, (seconds, _, _) in results.items()
+        if name != "mmwood"
+    ]
+    write_results(args.json, rows)
     print("\nHow mmwood's time grows; each against the first of its kind")
     table = PrettyTable(["pixels", "radius", "classes", "median time", "ratio"])
     table.align = "r"

@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import numpy as np
+from common import Result, add_json_argument, write_results
 from PIL import Image
 from prettytable import PrettyTable
 
@@ -122,16 +123,23 @@ def main() -> None:
     parser.add_argument(
         "--rows", type=int, nargs=2, default=[1000, 100_000], help="of the manifests"
     )
+    add_json_argument(parser)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         few, many = (measure(Path(folder, str(rows)), rows) for rows in args.rows)
     names = [f"{rows:,} rows" for rows in args.rows]
     table = PrettyTable(["", *names, "ratio"], align="r")
     table.align[""] = "l"
+    results = []
     for name, value in few.items():
         other = many[name]
+        what, unit = name.removesuffix(")").split(" (")
+        what = f"review app, {what}, {names[1]}"
+        ratio = other / value
+        results.append(Result(what, names[0], other, value, ratio, 1, unit))
         table.add_row([name, f"{value:.3g}", f"{other:.3g}", f"{other / value:.2f}"])
     print(table)
+    write_results(args.json, results)
 
 
 if __name__ == "__main__":

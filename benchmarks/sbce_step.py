@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from common import add_json_argument, compare, write_results
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
@@ -121,6 +122,7 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=321, help="their side in pixels")
     parser.add_argument("--steps", type=int, default=10, help="timed steps of each")
     parser.add_argument("--device", default="cpu")
+    add_json_argument(parser)
     args = parser.parse_args()
     # mmengine would log every parameter.
     logging.disable(logging.WARNING)
@@ -168,6 +170,15 @@ def main() -> None:
     )
     print(table)
     print("share: what the part costs more than plain cross-entropy's, of its step.")
+    steps = {name: [step for step, _ in values] for name, values in times.items()}
+    results = [
+        compare(
+            f"{name}, a training step", "cross-entropy", own, steps["cross-entropy"]
+        )
+        for name, own in steps.items()
+        if name != "cross-entropy"
+    ]
+    write_results(args.json, results)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Files that are either whole or absent, and hashes that tell what they hold."""
 
+import errno
 import hashlib
 import json
 import os
@@ -35,6 +36,10 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     Yields:
         The temporary path to write to.
 
+    Raises:
+        OSError: It cannot be written, a full disk for instance; the message names
+            ``path``, and what was there before is still there.
+
     Example:
         >>> with atomic_write('labels/a.txt') as temporary:
         ...     temporary.write_text('done')
@@ -53,6 +58,14 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
+    except OSError as error:
+        # What fails in writing names no file, or the temporary one.
+        if error.filename not in (None, str(temporary)):
+            raise
+        reason = error.strerror or str(error)
+        raise OSError(
+            error.errno or errno.EIO, f"{reason}; make room and try again", str(path)
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -2,8 +2,11 @@
 
 import argparse
 import os
+import zipfile
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
@@ -11,6 +14,7 @@ from mmengine.dist import is_distributed
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmwood.processes import end_children_with_this, end_with_parent
 from mmwood.registry import LOCATIONS
 
 __all__ = [
@@ -21,6 +25,9 @@ __all__ = [
     "show_results",
     "use_tta",
 ]
+
+#: Seconds that a process waits for the others.
+TIMEOUT = 3600
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,9 +60,15 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config and merge the common options into it.
 
+    From here on what this process starts ends with it.
+
     Raises:
         FileNotFoundError: There is no such config.
     """
+    end_children_with_this()
+    if args.launcher == "pytorch":
+        # torchrun ends them too, unless it is killed itself.
+        end_with_parent()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     if not Path(args.config).is_file():
         raise FileNotFoundError(f"config: there is no file {args.config}")
@@ -91,16 +104,67 @@ def build_runner(cfg: Config) -> Runner:
     """Build the Runner of a config; processes on CPUs work too.
 
     Raises:
-        ValueError: A launcher other than 'none' and 'pytorch' without CUDA.
+        ValueError: A launcher other than 'none' and 'pytorch' without CUDA; a file of
+            weights is cut off.
     """
     # A broken import below a registry's location would be swallowed by the registry.
     for location in LOCATIONS:
         import_module(location)
-    if cfg.launcher != "none" and not torch.cuda.is_available():
-        _distribute_on_cpu(cfg)
+    _refuse_damaged_weights(cfg)
+    if cfg.launcher != "none":
+        _limit_waiting(cfg)
+        if not torch.cuda.is_available():
+            _distribute_on_cpu(cfg)
     if "runner_type" in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)
+
+
+def _refuse_damaged_weights(cfg: Config) -> None:
+    """Name a file of weights that is cut off: torch says neither which nor why."""
+    paths = {"load_from": cfg.get("load_from")}
+    pointer = Path(cfg.work_dir, "last_checkpoint")
+    if cfg.get("resume") and not cfg.get("load_from") and pointer.is_file():
+        paths = {f"{pointer} names": pointer.read_text().strip()}
+    paths |= _initial_weights(cfg.get("model"), "model")
+    for field, path in paths.items():
+        if not path or not Path(path).is_file():
+            continue
+        with open(path, "rb") as file:
+            start = file.read(4)
+        # torch writes ZIP archives: their table of contents stands at the end.
+        if not start or (start == b"PK\3\4" and not zipfile.is_zipfile(path)):
+            raise ValueError(
+                f"{field}: {path} is cut off, so its weights cannot be read: copy or "
+                "download it again, or name an older checkpoint (--resume CHECKPOINT "
+                "to go on with a training)"
+            )
+
+
+def _initial_weights(config: Any, field: str) -> dict[str, str]:
+    """The files that ``init_cfg`` of a model's parts names, by their fields."""
+    found = {}
+    if isinstance(config, dict):
+        for key, value in config.items():
+            if key == "checkpoint" and isinstance(value, str):
+                found[f"{field}.{key}"] = value
+            found |= _initial_weights(value, f"{field}.{key}")
+    elif isinstance(config, (list, tuple)):
+        for number, value in enumerate(config):
+            found |= _initial_weights(value, f"{field}.{number}")
+    return found
+
+
+def _limit_waiting(cfg: Config) -> None:
+    """Give the process group a timeout, unless ``env_cfg.dist_cfg`` has one.
+
+    A process that dies ends the others at once: its launcher sees to it. The timeout
+    ends those that wait for one that hangs. torch's own, 10 or 30 minutes, is shorter
+    than what a slow process may need for its share of a long test.
+    """
+    env_cfg = cfg.setdefault("env_cfg", ConfigDict())
+    dist_cfg = env_cfg.setdefault("dist_cfg", ConfigDict(backend="nccl"))
+    dist_cfg.setdefault("timeout", TIMEOUT)
 
 
 def _distribute_on_cpu(cfg: Config) -> None:
@@ -117,7 +181,8 @@ def _distribute_on_cpu(cfg: Config) -> None:
             "pytorch"
         )
     if not is_distributed():
-        torch.distributed.init_process_group(backend="gloo")
+        timeout = timedelta(seconds=cfg.env_cfg.dist_cfg.timeout)
+        torch.distributed.init_process_group(backend="gloo", timeout=timeout)
     if cfg.get("model_wrapper_cfg") is None:
         cfg.model_wrapper_cfg = dict(
             type="MMDistributedDataParallel",
@@ -149,8 +214,10 @@ def save_results(cfg: Config) -> None:
     """Let metrics that name no file of their own write to the work dir.
 
     These are the curve of ``mmwood.SeedMetric`` and ``ia_iou.json`` of
-    ``mmwood.IAIoUMetric``.
+    ``mmwood.IAIoUMetric``. All numbers go to the visualizer's back-ends, too.
     """
+    hooks = cfg.get("custom_hooks") or []
+    cfg.custom_hooks = [*hooks, ConfigDict(type="mmwood.TestScoresHook")]
     evaluator = cfg.get("test_evaluator") or []
     for metric in [evaluator] if isinstance(evaluator, dict) else evaluator:
         if str(metric.type).endswith("SeedMetric"):

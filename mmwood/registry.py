@@ -2,9 +2,11 @@
 
 ``type='mmwood.X'`` resolves in a config of any default scope without
 ``custom_imports``: mmengine imports this module for the scope ``mmwood`` and then
-the ``locations`` below. Only mmengine is imported here, so that a user who wants
-one loss need not have every OpenMMLab package.
+the ``locations`` below. Only mmengine is imported here, and of the models only those
+that are named: a user who wants one loss need not have every OpenMMLab package.
 """
+
+from importlib import import_module
 
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
@@ -24,15 +26,34 @@ __all__ = [
     "TRANSFORMS",
 ]
 
-#: The packages whose import registers everything mmwood has.
+#: The packages whose import registers everything mmwood has, but models, which are
+#: imported by name.
 LOCATIONS = ("mmwood.models", "mmwood.datasets", "mmwood.engine", "mmwood.evaluation")
+
+
+class _NamedModels(Registry):
+    """Models of :mod:`mmwood.models`, imported one by one: all of them take seconds."""
+
+    def get(self, key: str) -> type | None:
+        """Import the class of this name, which registers it, and give it.
+
+        Raises:
+            ImportError: What the class needs is absent or broken.
+        """
+        models = import_module("mmwood.models")
+        name = str(key).rpartition(".")[2]
+        if name in models.__all__:
+            getattr(models, name)
+        return super().get(key)
 
 
 def _child(name: str, parent: Registry, location: str) -> Registry:
     return Registry(name, parent=parent, scope="mmwood", locations=[location])
 
 
-MODELS = _child("model", MMENGINE_MODELS, "mmwood.models")
+MODELS = _NamedModels(
+    "model", parent=MMENGINE_MODELS, scope="mmwood", locations=["mmwood.models"]
+)
 DATASETS = _child("dataset", MMENGINE_DATASETS, "mmwood.datasets")
 DATA_SAMPLERS = _child("data sampler", MMENGINE_DATA_SAMPLERS, "mmwood.datasets")
 TRANSFORMS = _child("transform", MMENGINE_TRANSFORMS, "mmwood.datasets")

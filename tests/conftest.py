@@ -141,13 +141,13 @@ def call(
 def start_tool(tmp_path: Path) -> Callable[..., subprocess.Popen]:
     """Start one of tools/ in the test's folder and do not wait for it."""
 
-    def start(*arguments: object) -> subprocess.Popen:
+    def start(*arguments: object, stderr=subprocess.DEVNULL) -> subprocess.Popen:
         return subprocess.Popen(
             tool_command(*arguments),
             cwd=tmp_path,
             env=tool_environment(),
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=stderr,
         )
 
     return start

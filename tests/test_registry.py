@@ -7,6 +7,8 @@ import textwrap
 import pytest
 
 SEGMENTATION = """
+import sys
+
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
@@ -21,9 +23,13 @@ cfg = Config(dict(
     train_cfg=dict(), test_cfg=dict(mode="whole")))
 model = MODELS.build(cfg)
 print(type(model).__module__, type(model.decode_head.loss_decode).__name__)
+# Imported for nothing, they would cost every start some seconds.
+assert not any(sys.modules.get(name) for name in ("mmpretrain", "sklearn"))
 """
 
 CLASSIFICATION = """
+import sys
+
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 
@@ -34,6 +40,7 @@ cfg = Config(dict(
     head=dict(type="mmwood.CAMHead", num_classes=4, in_channels=64)))
 model = MODELS.build(cfg)
 print(type(model).__module__, type(model.head).__name__)
+assert not any(sys.modules.get(name) for name in ("mmseg", "sklearn"))
 assert DefaultScope.get_current_instance().scope_name == "mmpretrain"
 """
 
@@ -47,6 +54,30 @@ print(HOOKS.get("mmwood.PseudoLabelHook").__name__,
       DATA_SAMPLERS.get("mmwood.OoDRatioSampler").__name__,
       TRANSFORMS.get("mmwood.LoadImage").__name__,
       MODELS.get("mmwood.CAMClassifier").__name__)
+"""
+
+EVERY_MODEL = """
+from importlib import import_module
+from pkgutil import walk_packages
+
+import mmwood.models as models
+from mmwood.registry import MODELS
+
+for name, package in models.PACKAGES.items():
+    assert MODELS.get(name).__module__.startswith(f"mmwood.models.{package}."), name
+for module in walk_packages(models.__path__, "mmwood.models."):
+    import_module(module.name)
+assert set(MODELS.module_dict) == set(models.PACKAGES)
+"""
+
+ABSENT = """
+from mmengine.registry import MODELS, init_default_scope
+
+init_default_scope("mmengine")
+try:
+    MODELS.build(dict(type="mmwood.CAMHead", num_classes=4, in_channels=64))
+except ImportError as error:
+    print(error.name.split(".")[0])
 """
 
 SILENT = "import mmwood, mmwood.registry"
@@ -95,6 +126,16 @@ def test_everything_from_no_scope():
         "PseudoLabelHook SeedMetric ImageLevelDataset OoDRatioSampler LoadImage "
         "CAMClassifier"
     )
+
+
+def test_every_model_is_found_by_its_name():
+    pytest.importorskip("mmpretrain")
+    pytest.importorskip("mmseg")
+    run(EVERY_MODEL)
+
+
+def test_the_absent_package_is_named():
+    assert run(BLOCK + ABSENT).splitlines()[-1] == "mmpretrain"
 
 
 def test_import_is_silent():

@@ -4,6 +4,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from mmwood.stack import StackError, check_stack
 
@@ -28,6 +29,16 @@ def parse_args() -> argparse.Namespace:
     )
     add_common_arguments(parser)
     return parser.parse_args()
+
+
+def plain(value: Any) -> Any:
+    """A metric's value as numbers, and lists and dictionaries of them."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    # Tensors, arrays and NumPy's numbers.
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def main() -> None:
@@ -61,7 +72,7 @@ def main() -> None:
     save_results(cfg)
     metrics = build_runner(cfg).test()
     if args.out is not None and is_main_process():
-        write_json(args.out, {key: float(value) for key, value in metrics.items()})
+        write_json(args.out, plain(metrics))
 
 
 if __name__ == "__main__":

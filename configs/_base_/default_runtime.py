@@ -5,7 +5,13 @@ default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=1),
+    # Two are kept: the older one is removed before the new one is written.
+    checkpoint=dict(
+        type="CheckpointHook",
+        interval=1,
+        max_keep_ckpts=2,
+        backend_args=dict(backend="mmwood"),
+    ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="mmwood.CAMVisualizationHook"),
     # By name, so that a config or --cfg-options can change one field of one hook:

@@ -51,8 +51,13 @@ default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
+    # Two are kept: the older one is removed before the new one is written.
     checkpoint=dict(
-        type="CheckpointHook", by_epoch=False, interval=2000, max_keep_ckpts=1
+        type="CheckpointHook",
+        by_epoch=False,
+        interval=2000,
+        max_keep_ckpts=2,
+        backend_args=dict(backend="mmwood"),
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="SegVisualizationHook"),

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mmwood.datasets.image_level import ImageLevelDataset
 from mmwood.files import atomic_write, file_sha256
+from mmwood.progress import progress
 from mmwood.registry import DATASETS
 
 __all__ = ["CandidateDataset", "write_candidate_list"]
@@ -72,7 +73,8 @@ def write_candidate_list(
     offsets, digests = array("q", [0]), array("Q")
     with atomic_write(path) as temporary:
         with temporary.open("wb") as file:
-            for where, image in _images(source, base):
+            images = _images(source, base)
+            for where, image in progress(images, "list candidates", delay=1):
                 line = _line(where, image)
                 file.write(line)
                 offsets.append(offsets[-1] + len(line))

@@ -19,9 +19,13 @@ contexts together, so that an object leaves no trace of pasting and an OoD image
 differs from a training image in nothing but the missing object.
 """
 
+import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +54,8 @@ _OVERSAMPLING = 4
 # Fewer visible pixels than this make no object: it is not painted at all.
 _MIN_PIXELS = 10
 _ASPECTS = ((1, 1), (1, 0.75), (1, 0.75), (1, 0.875), (0.75, 1), (0.875, 1), (1, 0.66))
+# Fewer are drawn sooner than a process starts.
+_IMAGES_PER_WORKER = 50
 _JSON = "dataset.json"
 _UNFINISHED = "unfinished.json"
 
@@ -69,6 +75,8 @@ _PAINTS: tuple[Colour, ...] = (
     (128, 88, 58),
     (226, 214, 186),
 )
+_ANGLES = np.linspace(0, 2 * np.pi, 28, endpoint=False)
+_CIRCLE = np.cos(_ANGLES), np.sin(_ANGLES)
 _GLASS: Colour = (70, 92, 112)
 _DARK: Colour = (38, 38, 42)
 
@@ -142,8 +150,7 @@ class _Pen:
         colour: Colour,
         tilt: float = 0,
     ) -> None:
-        a = np.linspace(0, 2 * np.pi, 28, endpoint=False)
-        u, v = rx * np.cos(a), ry * np.sin(a)
+        u, v = rx * _CIRCLE[0], ry * _CIRCLE[1]
         c, s = np.cos(tilt), np.sin(tilt)
         self.poly(np.stack([x + c * u - s * v, y + s * u + c * v], 1), colour)
 
@@ -480,8 +487,9 @@ def _fill(
     area = np.float32(colours[0]) * (1 - t) + np.float32(colours[1]) * t
     shape = (bottom - top, canvas.width)
     rough = _noise(rng, shape, cell * canvas.unit) + _noise(rng, shape, 9 * canvas.unit)
-    area = area + grain * rough[..., None]
-    canvas.image[top:bottom] = np.clip(area, 0, 255).astype(np.uint8)
+    rough *= grain
+    area = area + rough[..., None]
+    canvas.image[top:bottom] = np.clip(area, 0, 255, out=area)
 
 
 def _lanes(canvas: _Canvas, depths: Iterable[float]) -> np.ndarray:
@@ -873,7 +881,8 @@ def _paint_object(
     elif context not in ("sky", "branches"):  # shadow
         shadow = np.zeros_like(mask)
         _Pen(shadow, None, item.foot, (length, length)).oval(0, 0, 52, 5, 255)
-        image[shadow > 0] = (image[shadow > 0] * 0.62).astype(np.uint8)
+        dark = shadow > 0
+        image[dark] = (image[dark] * 0.62).astype(np.uint8)
     flip = rng.choice([-1, 1])
     stretch = np.exp(rng.uniform(-0.16, 0.16, 2))
     angle = rng.uniform(-1, 1) * kind.tilt
@@ -883,7 +892,7 @@ def _paint_object(
     rows = np.flatnonzero(inside.any(1))
     if len(rows):  # light from above
         light = np.interp(np.arange(len(mask)), [rows[0], rows[-1]], [1.08, 0.84])
-        lit = image[inside] * light[np.nonzero(inside)[0], None]
+        lit = image[inside] * light.repeat(inside.sum(axis=1))[:, None]
         image[inside] = np.clip(lit, 0, 255).astype(np.uint8)
     return image, inside
 
@@ -1006,6 +1015,7 @@ def generate(
     seed: int = 0,
     force: bool = False,
     progress: Callable[[list], Iterable] | None = None,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Write the data set; see the module's text for the folder's layout.
 
@@ -1024,6 +1034,9 @@ def generate(
         force: replace this data set where it was made with other parameters.
         progress: wraps the list of images while they are drawn, for instance
             `tqdm.tqdm`.
+        workers: number of processes that draw, at most; few images take fewer. Where
+            the platform does not fork, a script that calls this with more than one
+            needs its `if __name__ == "__main__":`.
 
     Returns:
         The content of dataset.json: `parameters`, `classes`, `contexts` and `counts`
@@ -1042,6 +1055,8 @@ def generate(
         "seed": seed,
     }
     _check(parameters)
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
     root = Path(out_dir)
     record = {"dataset": "context shapes", "version": VERSION, "parameters": parameters}
     found = _find(root)
@@ -1060,15 +1075,14 @@ def generate(
     write_json(root / _UNFINISHED, record)
     scenes, images, instances = [], Counter(), Counter()
     tasks = _tasks(parameters)
-    for split, index in tasks if progress is None else progress(tasks):
-        sample = draw_sample(split, index, size, correlation, seed)
-        _write(root, split, index, sample)
-        name = _name(split, index)
-        scenes += [(name, split, *pair) for pair in sample.contexts]
-        pairs = np.stack([sample.instances, sample.classes]).reshape(2, -1)
-        pairs = np.unique(pairs[:, (pairs[0] > 0) & (pairs[0] < 255)], axis=1)
-        instances.update(pairs[1].tolist())
-        images.update(set(pairs[1].tolist()))
+    draw = partial(_draw, root, size, correlation, seed)
+    with _pool(min(workers, len(tasks) // _IMAGES_PER_WORKER)) as run:
+        drawn = run(draw, tasks)
+        for split, index in tasks if progress is None else progress(tasks):
+            contexts, present = next(drawn)
+            scenes += [(_name(split, index), split, *pair) for pair in contexts]
+            instances.update(present)
+            images.update(set(present))
     for split in ("train", "val"):
         names = [_name(split, i) for i in range(parameters[split])]
         _write_lines(root / f"ImageSets/Segmentation/{split}.txt", names)
@@ -1089,6 +1103,33 @@ def generate(
     write_json(root / _JSON, record)
     (root / _UNFINISHED).unlink()
     return record
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[Callable[..., Iterator]]:
+    """A map over many processes, in order; the built-in one for less than two."""
+    if workers < 2:
+        yield map
+        return
+    # A forked process lacks the threads that OpenCV believes to have; 0 is to use none.
+    with ProcessPoolExecutor(
+        workers, initializer=cv2.setNumThreads, initargs=(0,)
+    ) as executor:
+        try:
+            yield partial(executor.map, chunksize=4)
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+def _draw(
+    root: Path, size: int, correlation: float, seed: int, task: tuple[str, int]
+) -> tuple[list[tuple[str, str]], list[int]]:
+    """Draw and write one image; gives its contexts and the class of each instance."""
+    sample = draw_sample(*task, size, correlation, seed)
+    _write(root, *task, sample)
+    pairs = np.stack([sample.instances, sample.classes]).reshape(2, -1)
+    pairs = np.unique(pairs[:, (pairs[0] > 0) & (pairs[0] < 255)], axis=1)
+    return sample.contexts, pairs[1].tolist()
 
 
 def _check(parameters: dict[str, Any]) -> None:
@@ -1157,11 +1198,12 @@ def _remove(root: Path, parameters: dict[str, Any]) -> None:
 
 def _write(root: Path, split: str, index: int, sample: Sample) -> None:
     paths = _files(root, split, index)
+    # To memory first: writing to a file, Pillow does not see that the disk is full.
+    jpeg = io.BytesIO()
+    # Without chroma subsampling: objects can be a few pixels wide.
+    Image.fromarray(sample.image).save(jpeg, "JPEG", quality=95, subsampling=0)
     with atomic_write(paths[0]) as temporary:
-        # Without chroma subsampling: objects can be a few pixels wide.
-        Image.fromarray(sample.image).save(
-            temporary, format="JPEG", quality=95, subsampling=0
-        )
+        temporary.write_bytes(jpeg.getvalue())
     for path, labels in zip(paths[1:], (sample.classes, sample.instances)):
         save_label_png(labels, path)
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mmwood.datasets import tags as formats
 from mmwood.datasets.tags import Tagged
+from mmwood.progress import progress
 from mmwood.registry import DATASETS
 from mmwood.score_maps import read_score_manifest, score_path
 
@@ -137,7 +138,8 @@ class ImageLevelDataset(BaseDataset):
             check_there(items, paths, "score_dir")
         tags_of = self._tag_reader(classes)
         index = {name: number for number, name in enumerate(classes)}
-        for item, info in zip(items, data_list):
+        pairs = zip(items, data_list)
+        for item, info in progress(pairs, "tags", total=len(items), delay=1):
             if self.label_source == "none":
                 continue
             tags = tags_of(item)
@@ -334,7 +336,9 @@ def check_there(items: Sequence[Tagged], paths: Sequence[str], field: str) -> No
     """
     faults = [
         f"{item.source}: {path}"
-        for item, path in zip(items, paths)
+        for item, path in progress(
+            zip(items, paths), f"find {field}", total=len(items), delay=1
+        )
         if not Path(path).is_file()
     ]
     if faults:
@@ -353,7 +357,8 @@ def check_readable(
         ValueError: One is not an image or, with ``decode``, damaged.
     """
     sizes, faults = [], []
-    for item, path in zip(items, paths):
+    pairs = zip(items, paths)
+    for item, path in progress(pairs, "read images", total=len(items), delay=1):
         try:
             sizes.append(_image_size(path, decode))
         except (OSError, SyntaxError) as error:

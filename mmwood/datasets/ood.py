@@ -22,6 +22,7 @@ from mmwood.datasets.image_level import (
 from mmwood.datasets.tags import Tagged, read_id_list
 from mmwood.files import file_sha256, text_sha256
 from mmwood.ood.manifest import STATES, read_manifest
+from mmwood.progress import progress
 from mmwood.registry import DATASETS
 
 __all__ = ["OoDDataset", "OoDMixDataset"]
@@ -375,7 +376,7 @@ class OoDMixDataset(ConcatDataset):
         digest = cache(file_sha256)
         copies = [
             f"{path} is {other}"
-            for path in _image_paths(self.ood)
+            for path in progress(_image_paths(self.ood), "find copies", delay=1)
             for other in by_size.get(os.stat(path).st_size, ())
             if digest(path) == digest(other)
         ]

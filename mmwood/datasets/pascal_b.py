@@ -22,6 +22,7 @@ tables to eat at, trains as a whole. LVIS has no potted plants; they come from C
 """
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -731,8 +732,11 @@ def _write_review(
                 name = names[label - 1]
                 path = folder / name / f"{scene.stem}.jpg"
                 picture = Image.fromarray(draw_review(image, classes, ids, label))
+                # To memory first: Pillow does not see that the disk is full.
+                jpeg = io.BytesIO()
+                picture.save(jpeg, "JPEG", quality=90, subsampling=0)
                 with atomic_write(path) as temporary:
-                    picture.save(temporary, quality=90, subsampling=0)
+                    temporary.write_bytes(jpeg.getvalue())
                 digest = file_sha256(path)
                 before = old.pop(path, None)
                 same = before is not None and before.sha256 == digest

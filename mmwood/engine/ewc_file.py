@@ -38,6 +38,9 @@ def save_task(path: str | os.PathLike, task: ConsolidatedTask) -> None:
 
     Its tensors are ``fisher.NAME`` and ``anchor.NAME``; its metadata has one key,
     ``mmwood``, with ``about`` as JSON. Equal tasks give equal bytes.
+
+    Raises:
+        OSError: It cannot be written.
     """
     tensors = {
         f"{kind}.{name}": tensor.detach().cpu().contiguous()
@@ -46,7 +49,10 @@ def save_task(path: str | os.PathLike, task: ConsolidatedTask) -> None:
     }
     about = json.dumps(dict(format=_FORMAT, **task.about))
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata={_KEY: about})
+        try:
+            save_file(tensors, temporary, metadata={_KEY: about})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
 
 def load_task(path: str | os.PathLike) -> ConsolidatedTask:

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import torch
 from mmengine.dataset import Compose, DefaultSampler, pseudo_collate
-from mmengine.dist import all_gather, is_main_process
+from mmengine.dist import all_gather
 from mmengine.model import BaseModel
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from mmwood.functional.grouping import group_by_shape
+from mmwood.progress import progress
 
 __all__ = ["Features", "extract_features", "with_pipeline"]
 
@@ -70,12 +70,7 @@ def extract_features(
     )
     was_training = model.training
     model.eval()
-    batches = [
-        _batch_features(model, batch)
-        for batch in tqdm(
-            loader, desc=label, disable=None if is_main_process() else True
-        )
-    ]
+    batches = [_batch_features(model, batch) for batch in progress(loader, label)]
     model.train(was_training)
     # Rank r of w has the images r, r + w, ...; the last ones repeat the first.
     shares = all_gather(torch.cat(batches))

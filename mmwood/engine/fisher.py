@@ -12,14 +12,13 @@ from mmengine.dist import (
     broadcast,
     broadcast_object_list,
     get_world_size,
-    is_main_process,
 )
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from mmwood.functional.ewc import squared_gradient_sums
+from mmwood.progress import progress
 
 __all__ = ["measure_fisher", "set_size_balanced", "size_balanced_losses"]
 
@@ -177,11 +176,7 @@ def _is_leaf(module: nn.Module) -> bool:
 
 
 def _image_losses(model: nn.Module, loader: DataLoader) -> Iterator[Tensor]:
-    for batch in tqdm(
-        loader,
-        desc="Fisher information",
-        disable=None if is_main_process() else True,
-    ):
+    for batch in progress(loader, "Fisher information"):
         # As in training, where images are padded to what the network needs.
         data = model.data_preprocessor(batch, True)
         losses = model(**data, mode="loss")

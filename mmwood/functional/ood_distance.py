@@ -5,7 +5,6 @@ Data, CVPR 2022. Features z are the spatial means of the backbone's last feature
 """
 
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 __all__ = ["in_distribution_centers", "ood_centers", "ood_distance_loss"]
@@ -65,6 +64,8 @@ def ood_centers(z: Tensor, k: int, seed: int) -> Tensor:
             f"K-means needs at least one image per cluster: {len(z)} OoD images, "
             f"{k} clusters"
         )
+    from sklearn.cluster import KMeans  # a second that every other start would wait
+
     means = KMeans(n_clusters=k, init="k-means++", n_init=10, random_state=seed)
     means.fit(z.detach().cpu().double().numpy())
     return torch.from_numpy(means.cluster_centers_).to(z)

@@ -1,26 +1,29 @@
-"""Registered models.
+"""Registered models, each imported when a config or a program names it.
 
-Losses need mmengine alone, backbones mmcv also, decode heads and segmentors mmseg. The
-classifiers need mmpretrain, which imports torchvision: where one is absent everything
-else must still work, so its absence is not an error until a config names what needs it.
+Losses need mmengine alone, backbones mmcv also, decode heads and segmentors mmseg, the
+classifiers and their heads mmpretrain, which imports torchvision. Naming a loss takes
+none of these packages, and naming a classifier does not wait seconds for mmseg.
 """
 
-from .losses import *  # noqa: F403
-from .relation_networks import *  # noqa: F403
+from importlib import import_module
 
-try:
-    from .backbones import *  # noqa: F403
-    from .decode_heads import *  # noqa: F403
-    from .segmentors import *  # noqa: F403
-except ImportError as error:
-    # mmseg imports ftfy and regex, but not every release of it installs them.
-    if (error.name or "").split(".")[0] not in ("mmcv", "mmseg", "ftfy", "regex"):
-        raise
+#: Class -> the package below this one that registers it.
+PACKAGES = {
+    "CAMClassifier": "classifiers",
+    "CAMHead": "heads",
+    "DeepLabV2Head": "decode_heads",
+    "IRN": "relation_networks",
+    "MultiScaleCAM": "classifiers",
+    "SegTTAModel": "segmentors",
+    "SizeBalancedCELoss": "losses",
+    "WOoDHead": "heads",
+    "WideResNet38": "backbones",
+}
 
-try:
-    from .classifiers import *  # noqa: F403
-    from .heads import *  # noqa: F403
-except ImportError as error:
-    # Only a missing package is forgiven, never a mistake in our own modules.
-    if (error.name or "").split(".")[0] not in ("mmpretrain", "torchvision"):
-        raise
+__all__ = list(PACKAGES)
+
+
+def __getattr__(name: str) -> type:
+    if name not in PACKAGES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{PACKAGES[name]}"), name)

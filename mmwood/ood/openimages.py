@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from prettytable import PrettyTable
+from tqdm import tqdm
 
 from mmwood.files import atomic_write, write_json
 
@@ -523,7 +524,8 @@ def _choose(
     alone = dict.fromkeys(foreground.classes, 0)
     batch: list[tuple[str]] = []
     rows = db.execute("SELECT image, code, bits FROM rows ORDER BY image")
-    for image, group in groupby(rows, key=itemgetter(0)):
+    groups = groupby(rows, key=itemgetter(0))
+    for image, group in tqdm(groups, desc="choose", unit="image", disable=None):
         images += 1
         said: dict[int, int] = {}
         for _, code, bits in group:

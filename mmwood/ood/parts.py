@@ -4,6 +4,7 @@ Each process of each run writes one file; together they hold every finished imag
 once. A batch is one transaction, so an image is there with all its rows or not at all.
 """
 
+import errno
 import json
 import os
 import sqlite3
@@ -60,7 +61,19 @@ class Part:
         self._connection: sqlite3.Connection | None = None
 
     def add(self, findings: Iterable[Finding]) -> None:
-        """Write a batch, all of it or nothing."""
+        """Write a batch, all of it or nothing.
+
+        Raises:
+            OSError: It cannot be written, a full disk for instance.
+        """
+        try:
+            self._add(findings)
+        except sqlite3.OperationalError as error:
+            raise OSError(
+                errno.EIO, f"{error}; make room and try again", str(self.path)
+            ) from error
+
+    def _add(self, findings: Iterable[Finding]) -> None:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # isolation_level=None: transactions are those written here.

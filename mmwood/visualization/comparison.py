@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from mmwood.score_maps import load_score_maps
 from mmwood.visualization.contact_sheet import contact_sheet
@@ -96,7 +97,8 @@ def one_image_per_class(run: str | os.PathLike) -> list[str]:
     """
     wanted = len(_class_names([run]))
     first: dict[int, str] = {}
-    for path in sorted(Path(run, "scores").rglob("*.npz")):
+    paths = sorted(Path(run, "scores").rglob("*.npz"))
+    for path in tqdm(paths, desc="choose", leave=None, disable=None, delay=1):
         classes = load_score_maps(path).classes
         if len(classes) == 1:
             name = str(path.relative_to(Path(run, "scores")).with_suffix(""))

@@ -119,6 +119,20 @@ def test_same_bytes_again_and_a_prefix_when_larger(root, tmp_path):
     assert all(large[name] == small[name] for name in images)
 
 
+def test_two_processes_draw_the_same_bytes(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(context_shapes, "_IMAGES_PER_WORKER", 1)
+
+    def stop(tasks):
+        yield from tasks[:3]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(tmp_path, **COUNTS, progress=stop, workers=2)
+    assert not (tmp_path / "dataset.json").exists()
+    generate(tmp_path, **COUNTS, workers=2)
+    assert content(tmp_path) == content(root)
+
+
 def test_other_seeds_and_splits_differ():
     first = draw_sample("train", 0).image
     for other in (draw_sample("train", 0, seed=1), draw_sample("val", 0)):
@@ -183,6 +197,7 @@ def test_foreign_folder_is_refused_even_with_force(tmp_path, name):
         ("ood", -1),
         ("seed", -1),
         ("size", 63),
+        ("workers", 0),
     ],
 )
 def test_bad_parameters_are_named(tmp_path, name, value):

@@ -120,6 +120,8 @@ def test_labels_pictures_metrics_and_repair(
         fails=True,
     )
     assert "made with another threshold (0.15 instead of 0.3)" in text
+    text = run_tool(*arguments, "--amp", *FULL, fails=True)
+    assert "made with another config_sha256" in text
     # Overwriting leaves nothing of the old setting, also where it makes fewer files.
     again = (
         "default_hooks.pseudo_label.threshold=0.3",

@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import cv2
+from PIL import Image
 
 from mmwood.files import atomic_write
 from mmwood.visualization.comparison import one_image_per_class, seed_comparison
@@ -45,7 +45,7 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     with atomic_write(Path(args.out)) as temporary:
-        cv2.imwrite(str(temporary), sheet[..., ::-1])
+        Image.fromarray(sheet).save(temporary)
     print(f"{len(ids)} images: {args.out}")
 
 

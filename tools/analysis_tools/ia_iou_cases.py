@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 from prettytable import PrettyTable
+from tqdm import tqdm
 
 from mmwood.datasets.image_level import check_there, read_class_names
 from mmwood.datasets.tags import Tagged, read_id_list
@@ -261,7 +262,7 @@ def removal(args: argparse.Namespace) -> tuple[Case, dict]:
     """
     source = find_source(args)
     start, images, areas, changes, disputed = np.zeros(3), [], [], [], 0
-    for image in range(len(source.paths)):
+    for image in tqdm(range(len(source.paths)), desc="remove", disable=None):
         pred, truth, own = source.read(image)
         disputed += truth.disputed
         if not len(own):

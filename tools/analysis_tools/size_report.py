@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from prettytable import PrettyTable
+from tqdm import tqdm
 
 from mmwood.datasets.image_level import read_class_names
 from mmwood.datasets.tags import read_id_list
@@ -141,7 +142,7 @@ def report_data(args: argparse.Namespace) -> None:
     paths = find_masks(args.masks, args.list)
     counts = np.zeros((len(names) + 1, len(SIZES)), dtype=np.int64)
     disputed = 0
-    for path in paths:
+    for path in tqdm(paths, desc="sizes", disable=None):
         instances = None
         if args.instances is not None:
             own = args.instances / path.name

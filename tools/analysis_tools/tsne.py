@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from torch.utils.data import Dataset, Subset
+from tqdm import tqdm
 
 from mmwood.files import atomic_write
 from mmwood.stack import StackError, check_stack
@@ -256,7 +257,8 @@ def embeddings(
         for index in indices
     ]
     points = {}
-    for title, path in zip(titles, args.checkpoints):
+    panels = list(zip(titles, args.checkpoints))
+    for title, path in tqdm(panels, desc="t-SNE", disable=None):
         load_weights(model, path, classes)
         parts = [
             features(ImageSubset(part, indices), f"{title}, {kind}")

@@ -8,6 +8,7 @@ Example:
 
 import argparse
 import csv
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from mmwood.datasets.context_shapes import generate
 from mmwood.files import atomic_write
+from mmwood.processes import end_children_with_this
 from mmwood.visualization.contact_sheet import contact_sheet
 from mmwood.visualization.panels import overlay_label
 
@@ -38,6 +40,12 @@ def parse_args() -> argparse.Namespace:
         help="probability that a class stands on its own context",
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="processes that draw (default: one per processor)",
+    )
     parser.add_argument(
         "--force",
         action="store_true",
@@ -72,6 +80,7 @@ def preview(root: Path, images: int = 24, ood: int = 12) -> np.ndarray:
 
 def main() -> None:
     args = parse_args()
+    end_children_with_this()
     try:
         record = generate(
             args.out_dir,
@@ -82,7 +91,8 @@ def main() -> None:
             correlation=args.correlation,
             seed=args.seed,
             force=args.force,
-            progress=partial(tqdm, desc="draw", disable=None),
+            progress=partial(tqdm, desc="draw", unit="image", disable=None),
+            workers=args.workers,
         )
     except ValueError as error:
         sys.exit(str(error))

@@ -6,6 +6,7 @@ from .ood_cluster_hook import OoDClusterHook
 from .ood_mining_hook import OoDMiningHook
 from .progress_bar_hook import ProgressBarHook
 from .pseudo_label_hook import PseudoLabelHook
+from .test_scores_hook import TestScoresHook
 
 __all__ = [
     "CAMVisualizationHook",
@@ -16,4 +17,5 @@ __all__ = [
     "OoDMiningHook",
     "ProgressBarHook",
     "PseudoLabelHook",
+    "TestScoresHook",
 ]

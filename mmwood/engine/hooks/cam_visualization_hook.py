@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -98,4 +97,4 @@ class CAMVisualizationHook(Hook):
             runner.visualizer.add_image(name.replace("/", "_"), panel, self._seen)
             return
         with atomic_write(Path(self.out_dir, f"{name}.png")) as temporary:
-            cv2.imwrite(str(temporary), panel[..., ::-1])
+            Image.fromarray(panel).save(temporary)

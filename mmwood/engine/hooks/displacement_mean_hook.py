@@ -2,16 +2,16 @@
 
 import torch
 from mmengine.dataset import Compose, DefaultSampler, pseudo_collate
-from mmengine.dist import all_reduce, is_main_process
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
-from tqdm import tqdm
 
 from mmwood.engine.features import with_pipeline
 from mmwood.functional.grouping import group_by_shape
+from mmwood.progress import progress
 from mmwood.registry import HOOKS
 
 __all__ = ["DisplacementMeanHook"]
@@ -112,9 +112,7 @@ def _total_displacement(
     was_training = model.training
     model.eval()
     total = torch.zeros(3, dtype=torch.float64, device=model.displacement_mean.device)
-    for batch in tqdm(
-        loader, desc="mean displacement", disable=None if is_main_process() else True
-    ):
+    for batch in progress(loader, "mean displacement"):
         for indices in group_by_shape(batch["inputs"]):
             data = dict(inputs=[batch["inputs"][i] for i in indices])
             inputs = model.data_preprocessor(data, False)["inputs"]

@@ -1,10 +1,13 @@
 """A bar with rate and time left, on a terminal."""
 
-from mmengine.dist import is_main_process
+from contextlib import ExitStack
+
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
+from mmwood.progress import progress
 from mmwood.registry import HOOKS
 
 __all__ = ["ProgressBarHook"]
@@ -12,44 +15,70 @@ __all__ = ["ProgressBarHook"]
 
 @HOOKS.register_module()
 class ProgressBarHook(Hook):
-    """Show training and testing as a progress bar on standard error.
+    """Show training, validation and testing as a progress bar on standard error.
 
     It shows on terminals only, and on the main process only; the log is mmengine's
-    as ever.
+    as ever, and its lines stand above the bar.
 
     Args:
         label: What stands before the bar.
     """
 
+    # Closed before hooks with bars of their own go to work after the training.
+    priority = "ABOVE_NORMAL"
+
     def __init__(self, label: str = "") -> None:
         self.label = label
-        self._bar: tqdm | None = None
+        self._bars: dict[str, tqdm] = {}
+        self._open: dict[str, ExitStack] = {}
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Start the bar where the training starts or goes on."""
-        self._start(self.label or "train", runner.max_iters, runner.iter)
+        # Not before_train, where other hooks have bars of their own.
+        if "train" not in self._bars:
+            self._start(runner, "train", runner.max_iters, runner.iter)
 
-    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+    def after_train_iter(self, *args, **kwargs) -> None:
         """One iteration further."""
-        self._bar.update()
+        self._bars["train"].update()
 
     def after_train(self, runner: Runner) -> None:
         """Close the bar."""
-        self._bar.close()
+        self._close("train")
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Start a bar below that of the training, if there is one."""
+        self._start(runner, "val", len(runner.val_dataloader))
+
+    def after_val_iter(self, *args, **kwargs) -> None:
+        """One batch further."""
+        self._bars["val"].update()
+
+    def after_val_epoch(self, *args, **kwargs) -> None:
+        """Close the bar."""
+        self._close("val")
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Start the bar; hooks that shorten the test have done so in before_test."""
-        self._start(self.label or "test", len(runner.test_dataloader), 0)
+        self._start(runner, "test", len(runner.test_dataloader))
 
-    def after_test_iter(self, runner: Runner, *args, **kwargs) -> None:
+    def after_test_iter(self, *args, **kwargs) -> None:
         """One batch further."""
-        self._bar.update()
+        self._bars["test"].update()
 
-    def after_test(self, runner: Runner) -> None:
+    def after_test_epoch(self, *args, **kwargs) -> None:
         """Close the bar."""
-        self._bar.close()
+        self._close("test")
 
-    def _start(self, label: str, total: int, initial: int) -> None:
-        # disable=None: tqdm is silent where standard error is no terminal.
-        disable = None if is_main_process() else True
-        self._bar = tqdm(desc=label, total=total, initial=initial, disable=disable)
+    def _start(self, runner: Runner, kind: str, total: int, initial: int = 0) -> None:
+        stack = self._open[kind] = ExitStack()
+        label = f"{self.label} {kind}".lstrip() if kind == "val" else self.label or kind
+        bar = progress(None, label, total=total, initial=initial)
+        self._bars[kind] = stack.enter_context(bar)
+        if not bar.disable:
+            # A line of the log would begin where the bar ends.
+            stack.enter_context(logging_redirect_tqdm([runner.logger]))
+
+    def _close(self, kind: str) -> None:
+        if self._bars.pop(kind, None) is not None:
+            self._open.pop(kind).close()

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmwood.coco import encode_mask, merge_instances
 from mmwood.files import file_sha256, remove_leftovers, text_sha256, write_json
 from mmwood.functional.cam import seed_from_cam
+from mmwood.progress import progress
 from mmwood.registry import HOOKS
 from mmwood.score_maps import (
     MAPS,
@@ -179,7 +180,7 @@ class PseudoLabelHook(Hook):
         names = (_image_id(dataset.get_data_info(i)) for i in range(len(dataset)))
         parts = (
             json.loads(self._instance_path(name).read_text(encoding="utf-8"))
-            for name in names
+            for name in progress(names, "join", total=len(dataset), delay=1)
         )
         write_json(
             self._folder / "instances.json",
@@ -194,6 +195,9 @@ class PseudoLabelHook(Hook):
             dataset = dataset["dataset"]
         pipeline = dataset.get("pipeline", [])
         settings = dict(model=cfg["model"], pipeline=pipeline)
+        if (cfg.get("test_cfg") or {}).get("fp16"):
+            # Mixed precision (--amp) makes other maps.
+            settings.update(fp16=True)
         checkpoint = cfg.get("load_from")
         return dict(
             format="mmwood pseudo labels 1",
@@ -255,7 +259,8 @@ class PseudoLabelHook(Hook):
             for batch in batches
             for index in batch
         }
-        self._finished = {name for name in names.values() if self._is_whole(name)}
+        found = progress(names.values(), "find finished", delay=1)
+        self._finished = {name for name in found if self._is_whole(name)}
         metrics = runner.test_loop.evaluator.metrics
         if metrics and "full" not in self.save_scores:
             if self._finished:
@@ -284,7 +289,7 @@ class PseudoLabelHook(Hook):
             worker_init_fn=loader.worker_init_fn,
         )
         if metrics:
-            for index in sorted(kept):
+            for index in progress(sorted(kept), "score finished", delay=1):
                 sample = self._restore(dataset[index]["data_samples"], names[index])
                 runner.test_loop.evaluator.process(data_samples=[sample])
 

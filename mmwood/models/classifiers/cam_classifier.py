@@ -8,9 +8,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmwood.functional.cam import merge_scales, strided_size
 from mmwood.functional.grouping import group_by_shape
+from mmwood.models.classifiers.folding import Pair, find_pairs, folded
 from mmwood.registry import MODELS
 
 __all__ = ["CAMClassifier"]
+
+#: Pixels that go through a network together on a CPU: beyond it, what layers hand on
+#: leaves the caches, and the system clears memory for it again and again.
+CPU_PIXELS = 2**18
 
 
 @MODELS.register_module()
@@ -20,6 +25,9 @@ class CAMClassifier(ImageClassifier):
     Any backbone of mmpretrain, mmseg or timm serves that gives a spatial feature
     map. Images of different sizes may share a test batch: they are grouped by size
     instead of being padded, because padding changes scores and maps.
+
+    On a CPU a test folds batch normalisation into the convolutions before it and keeps
+    tensors in channels-last order; results change by rounding only.
 
     A prediction is a ``DataSample`` with ``pred_score`` (C,), ``pred_label`` and
 
@@ -87,6 +95,7 @@ class CAMClassifier(ImageClassifier):
             )
         self.test_cfg = options
         self.norm_eval = norm_eval
+        self._pairs: list[Pair] | None = None
 
     def train(self, mode: bool = True) -> "CAMClassifier":
         """Set the mode; with ``norm_eval`` batch normalisation stays in evaluation."""
@@ -125,14 +134,34 @@ class CAMClassifier(ImageClassifier):
         if isinstance(inputs, Tensor):
             return super().test_step(data)
         results: list[DataSample | None] = [None] * len(inputs)
-        for indices in group_by_shape(inputs):
-            batch = dict(
-                inputs=[inputs[i] for i in indices],
-                data_samples=[samples[i] for i in indices],
-            )
-            for index, sample in zip(indices, super().test_step(batch)):
-                results[index] = sample
+        on_cpu = self.head.weight.device.type == "cpu"
+        pairs = self._foldable(inputs[0].shape) if on_cpu else []
+        with folded(pairs):
+            for indices in group_by_shape(inputs):
+                pixels = inputs[indices[0]][0].numel()
+                step = max(CPU_PIXELS // pixels, 1) if on_cpu else len(indices)
+                for start in range(0, len(indices), step):
+                    part = indices[start : start + step]
+                    batch = dict(
+                        inputs=[inputs[i] for i in part],
+                        data_samples=[samples[i] for i in part],
+                    )
+                    batch = self.data_preprocessor(batch, False)
+                    if pairs:
+                        batch["inputs"] = batch["inputs"].contiguous(
+                            memory_format=torch.channels_last
+                        )
+                    for index, sample in zip(part, self(**batch, mode="predict")):
+                        results[index] = sample
         return results
+
+    def _foldable(self, shape: torch.Size) -> list[Pair]:
+        """What may be folded; nothing while training or where gradients are wanted."""
+        if self.training or torch.is_grad_enabled():
+            return []
+        if self._pairs is None:
+            self._pairs = find_pairs(self.backbone, shape)
+        return self._pairs
 
     def merge(self, views: list[DataSample]) -> DataSample:
         """One prediction from the views (scales and flips) of one image.

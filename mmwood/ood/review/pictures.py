@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -23,7 +24,7 @@ class PictureError(ValueError):
 
 
 class Cache:
-    """Small files in a folder of limited size; the oldest make room for new ones.
+    """Small JPEGs in a folder of limited size; the oldest make room for new ones.
 
     A cache that cannot be written only makes things slower.
 
@@ -39,13 +40,15 @@ class Cache:
         self._lock = Lock()
 
     def get(self, key: str, make: Callable[[], bytes]) -> bytes:
-        """The content under a key, which is made if need be."""
+        """The JPEG under a key, which is made if need be."""
         name = text_sha256(key)[:40]
         path = self.folder / name[:2] / f"{name}.jpg"
-        try:
-            return path.read_bytes()
-        except OSError:
-            content = make()
+        with suppress(OSError):
+            content = path.read_bytes()
+            # A power cut can leave a file of zeros, or an empty one.
+            if content.startswith(b"\xff\xd8") and content.endswith(b"\xff\xd9"):
+                return content
+        content = make()
         try:
             with atomic_write(path) as temporary:
                 temporary.write_bytes(content)

@@ -1,0 +1,83 @@
+"""The benchmarks at their smallest: that they run and compare like with like."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def python(tmp_path: Path):
+    """Run a program in the repository; gives its exit code and what it printed."""
+
+    def run(program: Path, *arguments: object) -> tuple[int, str]:
+        result = subprocess.run(
+            [sys.executable, "-W", "ignore", str(program), *map(str, arguments)],
+            cwd=FOLDER.parent,
+            env=dict(os.environ, PYTHONPATH=str(FOLDER.parent), OMP_NUM_THREADS="1"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return result.returncode, result.stdout + result.stderr
+
+    return run
+
+
+def test_cam_extraction_gives_what_the_plain_loop_gives(python, tmp_path):
+    pytest.importorskip("mmpretrain")
+    found = tmp_path / "found.json"
+    code, text = python(
+        *(FOLDER / "cam_extraction.py", "--config", "configs/demo/classifier.py"),
+        *("--images", 3, "--size", 40, 56, "--repeats", 1, "--json", found),
+    )
+    # The program itself compares what the two wrote, and fails where it differs.
+    assert code == 0, text
+    assert "labels differ in 0.0000 % of the pixels" in text
+    (result,) = json.loads(found.read_text())
+    assert result["repeats"] == 1
+    ratio = result["ours_median"] / result["reference_median"]
+    assert result["ratio"] == pytest.approx(ratio)
+
+
+def test_run_collects_skips_and_goes_on_after_a_failure(python, tmp_path):
+    # A copy beside the configs' folder, with one benchmark that fails.
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    for name in ("run.py", "common.py", "openimages_ood.py"):
+        shutil.copy(FOLDER / name, folder)
+    (folder / "ia_iou.py").write_text("raise ValueError('of a test')\n")
+    program = folder / "run.py"
+    absent = '"no_such_module": "review"'
+    program.write_text(program.read_text().replace('"nicegui": "review"', absent))
+    out = tmp_path / "out"
+    names = ("ia_iou", "review_app", "openimages_ood")
+    code, text = python(program, *names, "--quick", "--out", out)
+    assert code == 1, text
+    table = (out / "benchmarks.md").read_text()
+    assert table in text
+    assert "ia_iou failed: exit code 1: ValueError: of a test" in table
+    skipped = "no_such_module is not installed (extra 'review')"
+    assert f"review_app skipped: {skipped}" in table
+    assert "| openimages_ood | candidates of 20,000 labels, grouped | csv.rea" in table
+    content = json.loads((out / "benchmarks.json").read_text())
+    assert content["machine"]["torch"]
+    assert content["machine"]["mmengine"]
+    assert [record["name"] for record in content["benchmarks"]] == list(names)
+    (result,) = content["benchmarks"][2]["results"]
+    assert result["ratio"] == pytest.approx(
+        result["ours_median"] / result["reference_median"]
+    )
+    assert "csv.reader" in (out / "openimages_ood.log").read_text()
+
+    code, text = python(program, "review_app", "--out", out)
+    assert code == 0, text
+    code, text = python(program, "nothing")
+    assert code == 2
+    assert "no benchmarks ['nothing']" in text
