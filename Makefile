@@ -3,14 +3,20 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+CLASSIC ?= .venv-classic
 
-.PHONY: demo docs test lint format clean
+.PHONY: demo docs test test-classic lint format clean
 
 demo: $(VENV)/installed
 	$(BIN)/python tools/run_pipeline.py configs/pipelines/demo.py
 
 test: lint $(VENV)/crf
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
+
+# The same tests on OpenMMLab's classic packages. It compiles mmcv, 10 to 30 minutes on two
+# cores, and needs a C++ compiler.
+test-classic: $(CLASSIC)/installed
+	OMP_NUM_THREADS=1 $(CLASSIC)/bin/python -m pytest -n auto --maxprocesses 8
 
 # The documentation site, in site/.
 docs: $(VENV)/installed
@@ -40,5 +46,18 @@ $(VENV)/crf: $(VENV)/installed
 	    -c requirements/constraints-onedl.txt -e ".[onedl,crf]"
 	touch $@
 
+$(CLASSIC)/installed: setup.py $(wildcard requirements/*.txt)
+	rm -rf $(CLASSIC)
+	$(PYTHON) -m venv $(CLASSIC)
+	$(CLASSIC)/bin/pip install --quiet --disable-pip-version-check \
+	    -c requirements/constraints-openmmlab.txt \
+	    "setuptools<70" wheel ninja numpy torch torchvision
+	MMCV_WITH_OPS=1 $(CLASSIC)/bin/pip install --disable-pip-version-check \
+	    -c requirements/constraints-openmmlab.txt --no-build-isolation mmcv
+	$(CLASSIC)/bin/pip install --quiet --disable-pip-version-check \
+	    -c requirements/constraints-openmmlab.txt --no-build-isolation \
+	    -e ".[openmmlab,crf,demo,review,tests]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) site work_dirs data/context_shapes
+	rm -rf $(VENV) $(CLASSIC) site work_dirs data/context_shapes
