@@ -11,12 +11,12 @@ demo: $(VENV)/installed
 	$(BIN)/python tools/run_pipeline.py configs/pipelines/demo.py
 
 test: lint $(VENV)/crf
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 # The same tests on OpenMMLab's classic packages. It compiles mmcv, 10 to 30 minutes on two
 # cores, and needs a C++ compiler.
 test-classic: $(CLASSIC)/installed
-	OMP_NUM_THREADS=1 $(CLASSIC)/bin/python -m pytest -n auto --maxprocesses 8
+	OMP_NUM_THREADS=1 $(CLASSIC)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 # The documentation site, in site/.
 docs: $(VENV)/installed
