@@ -56,7 +56,9 @@ $(CLASSIC)/installed: setup.py $(wildcard requirements/*.txt)
 	    -c requirements/constraints-openmmlab.txt --no-build-isolation mmcv
 	$(CLASSIC)/bin/pip install --quiet --disable-pip-version-check \
 	    -c requirements/constraints-openmmlab.txt --no-build-isolation \
-	    -e ".[openmmlab,crf,demo,review,tests]"
+	    -e ".[openmmlab,demo,review,tests]"
+	-$(CLASSIC)/bin/pip install --quiet --disable-pip-version-check \
+	    -c requirements/constraints-openmmlab.txt --no-build-isolation pydensecrf2
 	touch $@
 
 clean:
