@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "TEMPORARY",
     "atomic_write",
     "file_sha256",
     "remove_leftovers",
@@ -18,7 +19,8 @@ __all__ = [
     "write_json",
 ]
 
-_TEMPORARY = ".tmp-"
+#: How the names of files begin that are being written.
+TEMPORARY = ".tmp-"
 
 
 @contextmanager
@@ -47,7 +49,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f"{_TEMPORARY}{path.stem}-", suffix=path.suffix
+        dir=path.parent, prefix=f"{TEMPORARY}{path.stem}-", suffix=path.suffix
     )
     os.close(handle)
     temporary = Path(name)
@@ -75,7 +77,7 @@ def remove_leftovers(folder: str | os.PathLike) -> None:
 
     No other process may be writing there.
     """
-    for path in Path(folder).rglob(f"{_TEMPORARY}*"):
+    for path in Path(folder).rglob(f"{TEMPORARY}*"):
         path.unlink(missing_ok=True)
 
 

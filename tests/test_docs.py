@@ -351,12 +351,14 @@ SMALLER = {
         "(321, 321)": "(33, 33)",
     },
     "_base_/schedule_deeplabv2.py": {"max_iters=30000": "max_iters=2"},
-    "irn/resnet50_irn_own-images.py": {
+    "_base_/models/resnet50_irn.py": {
         "depth=50": "depth=18, stem_channels=8, base_channels=8",
         "[64, 256, 512, 1024, 2048]": "[8, 8, 16, 32, 64]",
+        "pad_to=512": "pad_to=64",
+    },
+    "irn/resnet50_irn_own-images.py": {
         "(500, 500)": "(64, 64)",
         "(512, 512)": "(48, 48)",
-        "pad_to=512": "pad_to=64",
     },
 }
 

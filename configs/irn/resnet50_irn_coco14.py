@@ -1,6 +1,7 @@
 # IRN on COCO 2014, with the settings of PASCAL VOC (resnet50_irn_voc12aug.py), whose steps
 # are the same here.
 _base_ = [
+    "../_base_/models/resnet50_irn.py",
     "../_base_/datasets/coco14.py",
     "../_base_/schedule_irn.py",
     "../_base_/default_runtime.py",
@@ -11,18 +12,7 @@ scores = dict(
     score_dir="work_dirs/cam_coco14/pseudo_labels", score_checkpoint=classifier
 )
 model = dict(
-    type="mmwood.IRN",
-    data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True
-    ),
-    backbone=dict(
-        type="ResNet",
-        depth=50,
-        strides=(1, 2, 2, 1),
-        init_cfg=dict(type="Pretrained", checkpoint=classifier, prefix="backbone."),
-    ),
-    levels=["maxpool", "layer1", "layer2", "layer3", "layer4"],
-    in_channels=[64, 256, 512, 1024, 2048],
+    backbone=dict(init_cfg=dict(checkpoint=classifier)),
     test_cfg=dict(pad_to=640),
 )
 

@@ -3,26 +3,12 @@
 # network trains; for the dense CRF, and labels made once, see
 # configs/irn/resnet50_irn_voc12aug.py.
 _base_ = [
+    "../_base_/models/resnet50_irn.py",
     "../_base_/datasets/own_images.py",
     "../_base_/schedule_irn.py",
     "../_base_/default_runtime.py",
 ]
 
-model = dict(
-    type="mmwood.IRN",
-    data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True
-    ),
-    backbone=dict(
-        type="ResNet",
-        depth=50,
-        strides=(1, 2, 2, 1),
-        init_cfg=dict(type="Pretrained", checkpoint=None, prefix="backbone."),
-    ),
-    levels=["maxpool", "layer1", "layer2", "layer3", "layer4"],
-    in_channels=[64, 256, 512, 1024, 2048],
-    test_cfg=dict(pad_to=512),
-)
 mean = (103.53, 116.28, 123.675)
 train_pipeline = [
     dict(type="mmwood.LoadImage"),

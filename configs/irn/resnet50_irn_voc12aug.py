@@ -10,6 +10,7 @@
 # train_pipeline's background to 0.15. With AdvCAM it sets model.test_cfg.cam_power=1.5
 # and default_hooks.pseudo_label.threshold=0.22.
 _base_ = [
+    "../_base_/models/resnet50_irn.py",
     "../_base_/datasets/voc12aug.py",
     "../_base_/schedule_irn.py",
     "../_base_/default_runtime.py",
@@ -20,21 +21,11 @@ scores = dict(
     score_dir="work_dirs/cam_voc12aug/pseudo_labels", score_checkpoint=classifier
 )
 model = dict(
-    type="mmwood.IRN",
-    data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True
-    ),
     backbone=dict(
-        type="ResNet",
-        depth=50,
-        strides=(1, 2, 2, 1),
         # IRN's program begins with ImageNet's weights instead:
         # init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50").
-        init_cfg=dict(type="Pretrained", checkpoint=classifier, prefix="backbone."),
+        init_cfg=dict(checkpoint=classifier)
     ),
-    levels=["maxpool", "layer1", "layer2", "layer3", "layer4"],
-    in_channels=[64, 256, 512, 1024, 2048],
-    test_cfg=dict(pad_to=512),
 )
 
 # The mean of the preprocessor, in the order blue, green, red.

@@ -1,5 +1,5 @@
 # COCO 2014, as voc12_r101.py: 80 classes, 82,783 images of train2014, tested on val2014.
-_base_ = ["../_base_/pipelines/recipe.py", "../_base_/datasets/coco_classes.py"]
+_base_ = ["../_base_/pipelines/published.py", "../_base_/datasets/coco_classes.py"]
 
 work_dir = "work_dirs/coco14"
 inputs = dict(
@@ -7,7 +7,6 @@ inputs = dict(
     masks="data/coco2014/SegmentationClass",
     # Open Images without every image that shows one of the classes.
     candidates="data/openimages/candidates_coco.txt",
-    plain_checkpoint="{classifier.checkpoint}",
     classifier_config="configs/classification/resnet50_coco14.py",
     plain_config="configs/classification/resnet50_coco14.py",
     wood_config="configs/wood/resnet50_wood_coco14.py",
@@ -15,13 +14,7 @@ inputs = dict(
     segmentor_a_config="configs/sbce/deeplabv2_r101_coco14_task-a.py",
     segmentor_b_config="configs/sbce/deeplabv2_r101_coco14_task-b.py",
 )
-_step = "train_dataloader.dataset.pipeline.1"
-# Six scales with flips, and the dense CRF.
-_test = dict(args=["--tta"], options={"tta_model.crf.iterations": 10})
 stages = dict(
-    classifier=dict(resume=True),
-    plain=None,
-    wood=dict(resume=True),
     report=dict(
         report=dict(
             title="COCO 2014",
@@ -37,14 +30,7 @@ stages = dict(
     ),
 )
 for _b in ("plain", "wood"):
-    stages[f"crf_{_b}"] = dict(
-        options={f"{_step}.foreground": 0.15, f"{_step}.background": 0.15}
-    )
     stages[f"crf_scores_{_b}"] = dict(
         args=[f"seeds={{crf_{_b}.labels}}", "--masks", "{masks}", "--classes", "80"]
         + ["--out", "{dir}/scores.json"]
     )
-    stages[f"irn_{_b}"] = dict(resume=True)
-    for _task in "ab":
-        stages[f"segmentor_{_task}_{_b}"] = dict(resume=True)
-        stages[f"test_{_task}_{_b}"] = _test

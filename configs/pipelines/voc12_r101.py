@@ -1,7 +1,7 @@
 # The published protocol on PASCAL VOC 2012: IRN's classifier and W-OoD's, each with its
 # maps spread by IRN, then DeepLab-v2 on ResNet-101. docs/reproduce.md says what to fetch.
 # With several GPUs: --gpus N. A training that was ended goes on from its last checkpoint.
-_base_ = ["../_base_/pipelines/recipe.py", "../_base_/datasets/voc_classes.py"]
+_base_ = ["../_base_/pipelines/published.py", "../_base_/datasets/voc_classes.py"]
 
 work_dir = "work_dirs/voc12"
 _voc = "data/VOCdevkit/VOC2012"
@@ -10,8 +10,6 @@ inputs = dict(
     masks=f"{_voc}/SegmentationClassAug",
     # Open Images without every image that shows one of the classes.
     candidates="data/openimages/candidates.txt",
-    # As published, the classifier itself is what W-OoD is compared with.
-    plain_checkpoint="{classifier.checkpoint}",
     classifier_config="configs/classification/resnet50_voc12aug.py",
     plain_config="configs/classification/resnet50_voc12aug.py",
     wood_config="configs/wood/resnet50_wood_voc12aug.py",
@@ -24,13 +22,7 @@ _all = {
     "test_dataloader.dataset.ann_file": "ImageSets/Segmentation/trainaug.txt",
     "test_dataloader.dataset.data_prefix.seg_map_path": "SegmentationClassAug",
 }
-_step = "train_dataloader.dataset.pipeline.1"
-# Six scales with flips, and the dense CRF.
-_test = dict(args=["--tta"], options={"tta_model.crf.iterations": 10})
 stages = dict(
-    classifier=dict(resume=True),
-    plain=None,
-    wood=dict(resume=True),
     report=dict(
         report=dict(
             title="PASCAL VOC 2012",
@@ -46,12 +38,4 @@ stages = dict(
     ),
 )
 for _b in ("plain", "wood"):
-    stages[f"seeds_{_b}"] = dict(options=_all)
-    stages[f"crf_{_b}"] = dict(
-        options={f"{_step}.foreground": 0.15, f"{_step}.background": 0.15}
-    )
-    stages[f"irn_{_b}"] = dict(resume=True)
-    stages[f"masks_{_b}"] = dict(options=_all)
-    for _task in "ab":
-        stages[f"segmentor_{_task}_{_b}"] = dict(resume=True)
-        stages[f"test_{_task}_{_b}"] = _test
+    stages[f"seeds_{_b}"] = stages[f"masks_{_b}"] = dict(options=_all)

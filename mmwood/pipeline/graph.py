@@ -219,7 +219,7 @@ class Pipeline:
             key["tool"] = stage.source
         if stage.kind == "report":
             key["report"] = text_sha256(json.dumps(stage.source, default=str))
-        if stage.kind in ("train", "test", "mine"):
+        if stage.runs_config:
             key["config"] = self.config(stage)[0]
         key["inputs"] = {str(path): self.hashes[path] for path in self.reads(stage)}
         return key
@@ -314,7 +314,7 @@ class Pipeline:
     def _check(self, stage: Stage) -> list[str]:
         """The stages that a stage needs."""
         where = f"stages.{stage.name}"
-        needs = []
+        needs = {}
         names = [name for text in stage.texts() for name in references(text)]
         if stage.kind == "review":
             names.append((stage.source, None))
@@ -324,7 +324,7 @@ class Pipeline:
                 names += references(self.inputs[name])
             elif name in self.stages:
                 check_attribute(self.stages[name], attribute)
-                needs.append(name)
+                needs[name] = None
             elif name not in OWN:
                 known = ", ".join([*self.inputs, *self.stages])
                 raise PipelineError(
@@ -332,15 +332,14 @@ class Pipeline:
                 )
         if stage.kind == "review" and self.stages[stage.source].kind != "mine":
             raise PipelineError(f"{where}.review: {stage.source!r} is no mine stage")
-        if stage.kind == "run":
-            source = self.tools / stage.source
-        elif stage.kind in ("train", "test", "mine"):
-            source = Path(self.source(stage))
-        else:
-            return list(dict.fromkeys(needs))
-        if not source.is_file():
-            raise FileNotFoundError(f"{where}.{stage.kind}: there is no file {source}")
-        return list(dict.fromkeys(needs))
+        if stage.kind == "run" or stage.runs_config:
+            folder = self.tools if stage.kind == "run" else Path()
+            source = folder / self.source(stage)
+            if not source.is_file():
+                raise FileNotFoundError(
+                    f"{where}.{stage.kind}: there is no file {source}"
+                )
+        return list(needs)
 
 
 def _difference(before: dict, now: dict) -> str:

@@ -5,14 +5,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
-from mmwood.files import file_sha256, text_sha256, write_json
+from mmwood.files import TEMPORARY, file_sha256, text_sha256, write_json
+from mmwood.progress import progress
 
 __all__ = ["Hashes", "tree"]
 
-#: What mmwood.files.atomic_write writes before it moves it into place.
-_LEFTOVER = ".tmp-"
 #: mmengine's folder of one run's logs: named after the time.
 _TIMES = "[0-9]" * 8 + "_" + "[0-9]" * 6 + "*"
 
@@ -51,10 +48,7 @@ class Hashes:
         """
         path = Path(path)
         if path.is_dir():
-            # disable=None: silent where standard error is no terminal.
-            files = tqdm(
-                sorted(tree(path)), f"hash {path}", disable=None, leave=False, delay=1
-            )
+            files = progress(sorted(tree(path)), f"hash {path}", delay=1)
             return text_sha256(
                 "".join(f"{file.relative_to(path)}\0{self[file]}\n" for file in files)
             )
@@ -78,5 +72,5 @@ def tree(folder: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not Path(name).match(_TIMES)]
         for name in files:
-            if not name.startswith(_LEFTOVER):
+            if not name.startswith(TEMPORARY):
                 yield Path(root, name)

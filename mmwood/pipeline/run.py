@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mmwood.files import remove_leftovers, write_json
+from mmwood.files import remove_leftovers, text_sha256, write_json
 from mmwood.pipeline.graph import Pipeline
 from mmwood.pipeline.hashes import tree
 from mmwood.pipeline.progress import Progress
@@ -236,7 +236,7 @@ class _Runner:
         else:
             key = pipeline.key(stage)
             command = self._prepare(stage, key)
-        processes = self.gpus if self._distributes(stage) else 1
+        processes = self.gpus if stage.runs_config else 1
         if processes > 1:
             command = [
                 *("-m", "torch.distributed.run", "--standalone"),
@@ -291,9 +291,6 @@ class _Runner:
             command.insert(3, "--update")
         return command
 
-    def _distributes(self, stage: Stage) -> bool:
-        return stage.kind in ("train", "test", "mine") or stage.distributed
-
     def _wait(self) -> None:
         """Wait for one of the stages to end."""
         while True:
@@ -339,7 +336,6 @@ class _Runner:
                 if str(file) not in files:
                     files[str(file)] = pipeline.hashes[file]
                     size += file.stat().st_size
-        trained = stage.kind in ("train", "test", "mine")
         checkpoint = pipeline.fill(stage, stage.checkpoint) or None
         if stage.kind == "train":
             checkpoint = str(pipeline.path(stage.name, "checkpoint"))
@@ -348,13 +344,17 @@ class _Runner:
             kind=stage.kind,
             title=stage.title,
             command=job.process.args[3:],
-            config=pipeline.source(stage) if trained else None,
-            seed=pipeline.config(stage)[1] if trained else None,
+            config=pipeline.source(stage) if stage.runs_config else None,
+            seed=pipeline.config(stage)[1] if stage.runs_config else None,
             versions=versions(),
             machine=machine(),
             key=job.key,
             inputs=job.key["inputs"],
-            outputs=dict(files=len(files), bytes=size),
+            outputs=dict(
+                files=len(files),
+                bytes=size,
+                sha256=text_sha256(json.dumps(files, sort_keys=True)),
+            ),
             checkpoint=checkpoint,
             started=job.started.isoformat(timespec="seconds"),
             seconds=round(seconds, 1),

@@ -63,8 +63,6 @@ class Stage:
         resume: Whether an interrupted stage goes on where it was. Otherwise it starts
             anew, which gives the same bytes as an undisturbed run. Tests and mining
             always go on: theirs are the same either way.
-        distributed: Whether the tool of a 'run' runs in several processes
-            (``--gpus``).
     """
 
     name: str
@@ -79,7 +77,11 @@ class Stage:
     outputs: Mapping[str, str] = field(default_factory=dict)
     threads: int | None = None
     resume: bool = False
-    distributed: bool = False
+
+    @property
+    def runs_config(self) -> bool:
+        """Whether it is a Runner's work, which several processes can share."""
+        return self.kind in ("train", "test", "mine")
 
     @property
     def resumes(self) -> bool:
@@ -126,7 +128,6 @@ def parse_stage(name: str, content: Any, threads: int | None = None) -> Stage:
         outputs=Mapping,
         threads=int,
         resume=bool,
-        distributed=bool,
     )
     for key, value in rest.items():
         if key not in types:

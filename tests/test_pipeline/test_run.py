@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mmwood.files import text_sha256
 from mmwood.pipeline.graph import Pipeline, load_pipeline
 from mmwood.pipeline.run import StageError, make_plan, run_plan
 from mmwood.pipeline.stage import PipelineError
@@ -174,7 +175,9 @@ def test_a_record_says_who_made_what_from_what(place):
     assert record["kind"] == "run"
     assert record["command"][-4:] == ["--out", "w/b/out.txt", "--letter", "b"]
     assert list(record["inputs"]) == ["w/a/out.txt"]
-    assert record["outputs"] == dict(files=1, bytes=3)
+    files = json.loads(Path("w/records/b.files.json").read_text())
+    sha256 = text_sha256(json.dumps(files, sort_keys=True))
+    assert record["outputs"] == dict(files=1, bytes=3, sha256=sha256)
     assert {"python", "torch", "mmwood"} <= set(record["versions"])
     assert record["seconds"] >= 0
     assert record["peak_memory_mb"] > 0
@@ -225,6 +228,7 @@ def test_a_damaged_record_costs_a_stage_no_more(place):
 
 COMMAND = [sys.executable, "-c"]
 MAIN = """\
+from mmwood.files import text_sha256
 from mmwood.pipeline.graph import load_pipeline
 from mmwood.pipeline.run import make_plan, run_plan
 pipeline = load_pipeline("pipeline.py", "tools")

@@ -129,7 +129,6 @@ def make_record(path: Path, stage: str, **fields: object) -> str:
         peak_memory_mb=1234.5,
         peak_gpu_memory_mb=None,
         processes=1,
-        attempts=1,
     )
     write_json(path, {**record, **fields})
     return str(path)

@@ -142,7 +142,6 @@ class Run:
     checkpoint: str | None
     config: str | None
     machine: str | None
-    attempts: int | None
     processes: int | None
     versions: Mapping[str, str]
     inputs: Mapping[str, str]
@@ -422,7 +421,6 @@ def runs(paths: Sequence[Path]) -> list[Run]:
             checkpoint=content.get("checkpoint"),
             config=content.get("config"),
             machine=content.get("machine"),
-            attempts=content.get("attempts"),
             processes=content.get("processes"),
             versions=dict(content.get("versions") or {}),
             inputs=dict(content.get("inputs") or {}),

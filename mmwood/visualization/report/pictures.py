@@ -12,8 +12,8 @@ import cv2
 import matplotlib
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from mmwood.progress import progress
 from mmwood.score_maps import ScoreMaps, load_score_maps
 from mmwood.visualization.comparison import one_image_per_class
 from mmwood.visualization.figures import new_figure
@@ -258,7 +258,7 @@ def _extremes(album: Album, spec: Spec, kind: _Kind) -> Extremes | None:
         places = np.linspace(0, images - 1, MAX_SCORED).round().astype(int)
         names = [names[place] for place in places]
     scores: dict[str, list[float]] = {}
-    for name in tqdm(names, desc=kind.name, disable=None):
+    for name in progress(names, kind.name):
         truth = album.truth(name)
         if truth is not None:
             own = [album.miou(kind.files[number][name], truth) for number in used]

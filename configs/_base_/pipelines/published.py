@@ -1,0 +1,17 @@
+# What the published protocol adds to the recipe: the classifier itself is what W-OoD is
+# compared with, networks are tested at six scales with flips and the dense CRF, and a
+# training that was ended goes on from its last checkpoint.
+_base_ = "./recipe.py"
+
+inputs = dict(plain_checkpoint="{classifier.checkpoint}")
+_step = "train_dataloader.dataset.pipeline.1"
+_test = dict(args=["--tta"], options={"tta_model.crf.iterations": 10})
+stages = dict(classifier=dict(resume=True), plain=None, wood=dict(resume=True))
+for _b in ("plain", "wood"):
+    stages[f"crf_{_b}"] = dict(
+        options={f"{_step}.foreground": 0.15, f"{_step}.background": 0.15}
+    )
+    stages[f"irn_{_b}"] = dict(resume=True)
+    for _task in "ab":
+        stages[f"segmentor_{_task}_{_b}"] = dict(resume=True)
+        stages[f"test_{_task}_{_b}"] = _test
