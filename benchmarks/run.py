@@ -45,6 +45,17 @@ BENCHMARKS = {
         f"--config {R50} --size 375 500 --images 2 --repeats 2",
         f"--config {R50} --size 64 96 --images 1 --repeats 2",
     ),
+    "channels_last": Benchmark(
+        "channels_last.py",
+        {**STACK, "timm": "demo"},
+        quick=f"--config {DEMO} --images 4 --crop 64 --steps 2",
+    ),
+    "channels_last_demo": Benchmark(
+        "channels_last.py",
+        STACK,
+        f"--config {DEMO} --crop 112",
+        f"--config {DEMO} --images 4 --crop 64 --steps 2",
+    ),
     "ia_iou": Benchmark("ia_iou.py", STACK, quick="--images 10"),
     "openimages_ood": Benchmark(
         "openimages_ood.py", {}, "--rows 1000000", "--rows 20000 --order grouped"

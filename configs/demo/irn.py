@@ -73,6 +73,7 @@ optim_wrapper = dict(
     _delete_=True, optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05)
 )
 default_hooks = dict(
+    channels_last=dict(type="mmwood.ChannelsLastHook"),
     checkpoint_guard=dict(weight="edge_head.weight", per_class=False),
     displacement_mean=dict(
         type="mmwood.DisplacementMeanHook",
@@ -81,6 +82,7 @@ default_hooks = dict(
             dict(type="Resize", scale_factor=2.0, keep_ratio=True),
             dict(type="PackInputs"),
         ],
+        max_images=150,
     ),
     pseudo_label=dict(threshold=0.25),
     visualization=dict(threshold=0.25),

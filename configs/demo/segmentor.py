@@ -45,5 +45,8 @@ optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
 )
-default_hooks = dict(checkpoint=dict(interval=400))
+default_hooks = dict(
+    checkpoint=dict(interval=400),
+    channels_last=dict(type="mmwood.ChannelsLastHook"),
+)
 custom_hooks = [dict(type="mmwood.EWCHook", mode="consolidate", images=200)]

@@ -72,6 +72,7 @@ optim_wrapper = dict(
     _delete_=True, optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05)
 )
 default_hooks = dict(
+    channels_last=dict(type="mmwood.ChannelsLastHook"),
     checkpoint_guard=dict(weight="edge_head.weight", per_class=False),
     displacement_mean=dict(type="mmwood.DisplacementMeanHook"),
     pseudo_label=dict(threshold=0.25),

@@ -17,6 +17,13 @@ inputs = dict(
     segmentor_b_config="configs/demo/segmentor_sbce.py",
 )
 _step = "train_dataloader.dataset.pipeline.1"
+# Trainings are shorter than the configs', whose numbers are in configs/*/README.md.
+_classifier = {
+    "train_cfg.max_epochs": 30,
+    "train_cfg.val_interval": 30,
+    "param_scheduler.0.end": 30,
+}
+_go_on = {"train_cfg.max_epochs": 8, "param_scheduler.0.end": 8}
 stages = dict(
     draw=dict(
         title="draw images of objects, seven in ten on their own context, and "
@@ -25,14 +32,18 @@ stages = dict(
         args=["data/context_shapes", "--correlation", "0.7"],
         outputs=dict(images="data/context_shapes"),
     ),
-    classifier=dict(threads=2),
+    classifier=dict(threads=2, options=_classifier),
     mine=dict(
         args=["--candidates", "{candidates}", "--root", "{data}"],
     ),
     # They were drawn without objects.
     review=None,
+    plain=dict(options=_go_on),
     wood=dict(
-        options={"train_dataloader.dataset.ood.ann_file": "{mine.manifest}"},
+        options={
+            "train_dataloader.dataset.ood.ann_file": "{mine.manifest}",
+            **_go_on,
+        },
     ),
     tsne=dict(
         title="draw where the classifier places OoD images, before and after",
@@ -93,7 +104,6 @@ for _b in ("plain", "wood"):
         + ["--out", "{dir}/scores.json"]
     )
     _backbone = {"model.backbone.init_cfg.checkpoint": f"{{{_b}_checkpoint}}"}
-    # Shorter than the configs', whose numbers are in configs/sbce/README.md.
     for _task, _steps in dict(a=300, b=150).items():
         _length = {"train_cfg.max_iters": _steps, "train_cfg.val_interval": _steps}
         stages[f"segmentor_{_task}_{_b}"] = dict(options={**_backbone, **_length})

@@ -36,4 +36,7 @@ model = dict(
 )
 train_cfg = dict(max_iters=500, val_interval=500)
 optim_wrapper = dict(optimizer=dict(lr=0.002))
-default_hooks = dict(checkpoint=dict(interval=250))
+default_hooks = dict(
+    checkpoint=dict(interval=250),
+    channels_last=dict(type="mmwood.ChannelsLastHook"),
+)

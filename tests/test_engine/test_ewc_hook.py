@@ -213,8 +213,34 @@ def test_consolidated_task_is_that_of_loops(config, voc_folder, tmp_path):
         close(task.fisher[name], values)
 
 
-def close(found: torch.Tensor, expected: torch.Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=2e-3, atol=1e-9)
+def close(found: torch.Tensor, expected: torch.Tensor, atol: float = 1e-9) -> None:
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=atol)
+
+
+def test_channels_last_is_the_same_training(fixed, tmp_path):
+    """The hook's order is kept by steps and resumption, and stays out of files."""
+    folders = tmp_path / "plain", tmp_path / "last"
+    channels_last = dict(type="mmwood.ChannelsLastHook")
+    changes = {}, dict(default_hooks__channels_last=channels_last)
+    for folder, change in zip(folders, changes):
+        tasks = hook(mode="consolidate")
+        train(fixed, folder, train_cfg__max_iters=3, custom_hooks=tasks, **change)
+    plain, last = (weights(folder / "iter_3.pth") for folder in folders)
+    start = build(fixed, folders[0] / "iter_1.pth").state_dict()
+    for name, expected in plain.items():
+        moved = (expected - start[name]).abs().max()
+        close(last[name], expected, atol=1e-3 * float(moved) + 1e-6)
+    plain, last = (load_task(folder / "ewc.safetensors") for folder in folders)
+    for name, expected in plain.fisher.items():
+        close(last.fisher[name], expected, atol=1e-2 * float(expected.max()))
+    # A network in the usual order takes the checkpoint; one in this order goes on.
+    build(fixed, folders[1] / "iter_3.pth")
+    more = dict(train_cfg__max_iters=4, resume=True, **changes[1])
+    model = train(fixed, folders[1], custom_hooks=[], **more).model
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert not all(c.weight.is_contiguous() for c in convolutions)
+    for convolution in convolutions:
+        assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_random_pipelines_workers_and_checkpointing(config, tmp_path):

@@ -1,4 +1,5 @@
 from .cam_visualization_hook import CAMVisualizationHook
+from .channels_last_hook import ChannelsLastHook
 from .checkpoint_guard_hook import CheckpointGuardHook
 from .displacement_mean_hook import DisplacementMeanHook
 from .ewc_hook import EWCHook
@@ -10,6 +11,7 @@ from .test_scores_hook import TestScoresHook
 
 __all__ = [
     "CAMVisualizationHook",
+    "ChannelsLastHook",
     "CheckpointGuardHook",
     "DisplacementMeanHook",
     "EWCHook",
