@@ -190,6 +190,9 @@ class IAIoUMetric(BaseMetric):
             not scored; None, a class like any other (ADE20K, and whatever has
             ``reduce_zero_label=True``).
         connectivity: Components by 8 neighbours or by 4.
+        void: Whether void pixels separate what is predicted on their sides,
+            ``'separates'``, or not, ``'connects'``. Take the latter where objects have
+            a rim of void, as in PASCAL VOC (docs/paper_or_program.md says why).
         size_limits: Pixels of the original image from which on an instance is medium
             and large.
         instance_dir: Folder of instance maps, PNGs named as the class maps are: 0 is
@@ -216,6 +219,7 @@ class IAIoUMetric(BaseMetric):
         ignore_index: int = 255,
         background: str | None = "image",
         connectivity: int = 8,
+        void: str = "separates",
         size_limits: Sequence[int] = (32**2, 96**2),
         instance_dir: str | None = None,
         instance_file: str | None = None,
@@ -224,7 +228,7 @@ class IAIoUMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        check_instance_fields(background, connectivity)
+        check_instance_fields(background, connectivity, void)
         if len(size_limits) != 2 or not 0 < size_limits[0] < size_limits[1]:
             raise ValueError(
                 "size_limits must be two ascending numbers of pixels, got "
@@ -237,6 +241,7 @@ class IAIoUMetric(BaseMetric):
         self.ignore_index = ignore_index
         self.background = background
         self.connectivity = connectivity
+        self.void = void
         self.size_limits = tuple(size_limits)
         self.instance_dir = instance_dir
         self.instance_file = instance_file
@@ -293,7 +298,7 @@ class IAIoUMetric(BaseMetric):
             truth = split_instances(
                 gt, self._instance_map(sample, gt), background=self.background, **fields
             )
-            ious = score_instances(pred, truth, **fields)
+            ious = score_instances(pred, truth, void=self.void, **fields)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         size = np.digitize(truth.areas, self.size_limits)
@@ -381,8 +386,8 @@ class IAIoUMetric(BaseMetric):
             table.add_column(title, [*numbers, sum(numbers)])
         low, high = self.size_limits
         text = (
-            f"Instance-aware IoU in percent; instances: {self._source()}; small: below "
-            f"{low} pixels, medium: below {high}"
+            f"Instance-aware IoU in percent; instances: {self._source()}; void "
+            f"{self.void}; small: below {low} pixels, medium: below {high}"
         )
         if total.disputed:
             text += (
@@ -408,6 +413,7 @@ class IAIoUMetric(BaseMetric):
             instance_source=self._source(),
             background=self.background,
             connectivity=self.connectivity,
+            void=self.void,
             size_limits=list(self.size_limits),
             images=total.images,
             disputed_pixels=total.disputed,

@@ -69,6 +69,7 @@ def instance_ious(
     background: str | None = "image",
     *,
     connectivity: int = 8,
+    void: str = "separates",
 ) -> list[InstanceIoU]:
     r"""IoU of every ground-truth instance with the prediction's share of it.
 
@@ -85,9 +86,9 @@ def instance_ious(
     :math:`IoU_t = I_t / (|G_t| + \sum_O P_{t,O} - I_t)`; an instance that nothing
     touches scores 0. Source: Mun et al., WACV 2024.
 
-    Ignored pixels are removed from ground truth and prediction before either is
-    split, so they separate what lies on their sides. The instances are those of
-    :func:`split_instances`, which says what ``instances`` and ``background`` do.
+    Ignored pixels are removed from ground truth and prediction: they are in no count.
+    The instances are those of :func:`split_instances`, which says what ``instances``
+    and ``background`` do.
 
     Args:
         pred: Predicted label map of an integer dtype, any device. ``ignore_index`` in
@@ -99,6 +100,11 @@ def instance_ious(
         ignore_index: Label of void pixels.
         background: ``'image'``, ``'ignore'`` or None.
         connectivity: 8 (sides and corners) or 4 (sides only).
+        void: What ignored pixels do to a component of the prediction that crosses
+            them. ``'separates'``: they are removed before it is split, so it becomes
+            several. ``'connects'``: it stays one. PASCAL VOC's objects have a rim of
+            void all around: with ``'separates'`` whatever is predicted beyond it
+            touches no instance, and a small object in a large blob scores 1.
 
     Returns:
         One entry per instance, the classes ascending.
@@ -121,7 +127,7 @@ def instance_ious(
         num_classes=num_classes, ignore_index=ignore_index, connectivity=connectivity
     )
     truth = split_instances(gt, instances, background=background, **fields)
-    ious = score_instances(pred, truth, **fields)
+    ious = score_instances(pred, truth, void=void, **fields)
     columns = (truth.class_ids.tolist(), truth.areas.tolist(), ious.tolist())
     return sorted(map(InstanceIoU, *columns), key=lambda item: item.class_id)
 
@@ -194,6 +200,7 @@ def score_instances(
     ignore_index: int = 255,
     *,
     connectivity: int = 8,
+    void: str = "separates",
 ) -> np.ndarray:
     """IoU of each of the instances that :func:`split_instances` gave.
 
@@ -202,6 +209,7 @@ def score_instances(
         truth: The ground truth's instances.
         num_classes, ignore_index, connectivity: As they were given to
             :func:`split_instances`.
+        void: As for :func:`instance_ious`.
 
     Returns:
         float64, in the order of ``truth``.
@@ -215,10 +223,16 @@ def score_instances(
     label = _as_labels(pred, "pred", num_classes, ignore_index)
     if label.shape != truth.index.shape:
         raise ValueError(f"pred has (H, W) = {label.shape}, gt has {truth.index.shape}")
-    label = np.where(truth.void, label.dtype.type(ignore_index), label)
+    check_instance_fields(void=void)
+    if void == "separates":
+        label = np.where(truth.void, label.dtype.type(ignore_index), label)
     # What no instance's class is touches no instance.
     left_out = set(label_counts(label)[0]) - set(truth.class_ids) | {ignore_index}
     parts = connected_components(label, connectivity, left_out)
+    if void == "connects":
+        index = np.where(truth.void, 0, parts.index)
+        areas = np.bincount(index.ravel(), minlength=len(parts.areas) + 1)[1:]
+        parts = parts._replace(index=index, areas=areas)
     part, instance, overlap = _overlaps(
         parts.index, len(parts.areas), truth.index, len(truth.areas)
     )
@@ -233,7 +247,9 @@ def score_instances(
     return hit / (truth.areas + received - hit)
 
 
-def check_instance_fields(background: str | None, connectivity: int) -> None:
+def check_instance_fields(
+    background: str | None = None, connectivity: int = 8, void: str = "separates"
+) -> None:
     """Refuse values that :func:`instance_ious` cannot use.
 
     Apart from that function so that a metric can refuse them when it is built.
@@ -247,6 +263,8 @@ def check_instance_fields(background: str | None, connectivity: int) -> None:
         )
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity must be 4 or 8, but is {connectivity!r}")
+    if void not in ("separates", "connects"):
+        raise ValueError(f"void must be 'separates' or 'connects', but is {void!r}")
 
 
 def _as_array(values: Tensor | np.ndarray, name: str) -> np.ndarray:

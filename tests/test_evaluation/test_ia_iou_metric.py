@@ -71,10 +71,12 @@ def expected_metrics(scored) -> dict:
 
 
 @pytest.mark.parametrize("background", ["image", "ignore", None])
-@pytest.mark.parametrize("connectivity", [4, 8])
-def test_equals_the_means_of_the_instances(background, connectivity):
+@pytest.mark.parametrize(
+    ("connectivity", "void"), [(4, "separates"), (8, "separates"), (8, "connects")]
+)
+def test_equals_the_means_of_the_instances(background, connectivity, void):
     pairs = list(random_pairs(7))
-    fields = dict(background=background, connectivity=connectivity)
+    fields = dict(background=background, connectivity=connectivity, void=void)
     scored = [item for pair in pairs for item in instance_ious(*pair, **fields)]
     metrics = evaluate(pairs, **fields)
     assert metrics == pytest.approx(expected_metrics(scored), abs=0.006)
@@ -405,6 +407,7 @@ def test_two_processes_and_an_image_that_is_repeated(tmp_path):
     [
         (dict(background=0), "background must be 'image', 'ignore' or None"),
         (dict(connectivity=6), "connectivity must be 4 or 8"),
+        (dict(void="kept"), "void must be 'separates' or 'connects'"),
         (dict(size_limits=(9, 4)), "size_limits must be two ascending"),
         (dict(size_limits=(9,)), "size_limits must be two ascending"),
         (dict(instance_dir="a", instance_file="b"), "instance_dir or instance_file"),

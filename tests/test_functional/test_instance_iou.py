@@ -81,14 +81,24 @@ def slow_instances(gt, instances, ignore_index, background, connectivity):
 
 
 def slow_ious(
-    pred, gt, instances=None, ignore_index=255, background="image", connectivity=8
+    pred,
+    gt,
+    instances=None,
+    ignore_index=255,
+    background="image",
+    connectivity=8,
+    void="separates",
 ):
     """(class, area, IoU as a fraction) of every instance, sorted."""
     truth, pixels = slow_instances(
         gt, instances, ignore_index, background, connectivity
     )
-    shown = {pixel for pixel in pixels if pred[pixel] != ignore_index}
-    parts = slow_components(pred, shown, connectivity)
+    shown = {pixel for pixel in np.ndindex(*gt.shape) if pred[pixel] != ignore_index}
+    if void == "separates":
+        parts = slow_components(pred, shown & pixels, connectivity)
+    else:
+        parts = slow_components(pred, shown, connectivity)
+        parts = [(label, part & pixels) for label, part in parts]
     hits, received = [0] * len(truth), [Fraction(0)] * len(truth)
     for label, part in parts:
         overlaps = {}
@@ -136,14 +146,18 @@ def assert_rows_equal(result, expected):
     st.sampled_from(["image", "ignore", None]),
     st.sampled_from([4, 8]),
     st.sampled_from([255, 2]),
+    st.sampled_from(["separates", "connects"]),
 )
-def test_equals_the_definition(case, background, connectivity, ignore_index):
+def test_equals_the_definition(case, background, connectivity, ignore_index, void):
     pred, gt, instances = case
     if ignore_index == 2:
         # Then 255 is a class.
         pred, gt = (np.where(x == 255, 3, x).astype(np.int64) for x in (pred, gt))
     fields = dict(
-        ignore_index=ignore_index, background=background, connectivity=connectivity
+        ignore_index=ignore_index,
+        background=background,
+        connectivity=connectivity,
+        void=void,
     )
     result = instance_ious(pred, gt, instances, 4, **fields)
     assert_rows_equal(as_rows(result), slow_ious(pred, gt, instances, **fields))
@@ -255,6 +269,14 @@ class TestRules:
         # Behind the void is another component, and it touches nothing.
         assert ious([[1, 1, 1, 0]], [[1, 255, 0, 0]]) == [1]
 
+    def test_what_grows_over_a_rim_of_void(self):
+        maps = [[1, 1, 1, 1, 0]], [[1, 255, 0, 0, 0]]
+        assert ious(*maps) == [1]
+        assert ious(*maps, void="connects") == [1 / 3]
+        # Two objects share what grows over both.
+        maps = [[1, 1, 1, 1, 1]], [[1, 255, 0, 255, 1]]
+        assert ious(*maps, void="connects") == [1 / 1.5, 1 / 1.5]
+
     def test_void_in_the_prediction_is_no_class(self):
         assert ious([[1, 255]], [[1, 1]]) == [1 / 2]
 
@@ -335,6 +357,8 @@ def test_refuses():
         instance_ious(good, good, background="components")
     with pytest.raises(ValueError, match="connectivity must be 4 or 8"):
         instance_ious(good, good, connectivity=6)
+    with pytest.raises(ValueError, match="void must be 'separates' or 'connects'"):
+        instance_ious(good, good, void="ignored")
 
 
 def test_many_components_take_the_other_way_to_count():

@@ -52,6 +52,6 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = [
     dict(type="IoUMetric", iou_metrics=["mIoU"]),
-    dict(type="mmwood.IAIoUMetric", instance_dir="SegmentationObject"),
+    dict(type="mmwood.IAIoUMetric", instance_dir="SegmentationObject", void="connects"),
 ]
 test_evaluator = val_evaluator

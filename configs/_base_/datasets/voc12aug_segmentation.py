@@ -35,6 +35,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = [
     dict(type="IoUMetric", iou_metrics=["mIoU"]),
-    dict(type="mmwood.IAIoUMetric", instance_dir="SegmentationObject"),
+    # A rim of void is around each object.
+    dict(type="mmwood.IAIoUMetric", instance_dir="SegmentationObject", void="connects"),
 ]
 test_evaluator = val_evaluator
