@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from mmwood.files import remove_leftovers, text_sha256, write_json
@@ -128,10 +129,23 @@ def run_plan(
 
     Raises:
         StageError: A stage failed, waits for a person, or another run is at work.
-            Stages that were running beside it have ended.
+            Stages that were running beside it have ended. Or a package is missing;
+            then nothing has run.
     """
+    _check_packages(pipeline.stages[name] for name in plan.reasons)
     with _only_one(pipeline.work_dir / "records/lock") as lock:
         return _Runner(pipeline, plan, gpus, jobs, auto, reviewed, lock).run()
+
+
+def _check_packages(stages: Iterable[Stage]) -> None:
+    """Refuse what would fail after hours."""
+    for stage in stages:
+        for module, extra in stage.packages.items():
+            if find_spec(module) is None:
+                raise StageError(
+                    f"stage {stage.name} needs the package {module}, which is not "
+                    f'installed: run `pip install "mmwood[{extra}]"`'
+                )
 
 
 @dataclass

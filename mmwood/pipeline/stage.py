@@ -58,6 +58,8 @@ class Stage:
             tools/review_ood.py.
         outputs: Name -> file or folder that the stage leaves beside what its kind
             does; others refer to it by this name.
+        packages: Python module that it imports -> mmwood's extra that installs it,
+            so that a run without it ends before its first stage.
         threads: Threads of the process, where results must not depend on the
             machine's number of cores.
         resume: Whether an interrupted stage goes on where it was. Otherwise it starts
@@ -75,6 +77,7 @@ class Stage:
     reads: Sequence[str] = ()
     rules: Sequence[str] = ()
     outputs: Mapping[str, str] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
     threads: int | None = None
     resume: bool = False
 
@@ -126,6 +129,7 @@ def parse_stage(name: str, content: Any, threads: int | None = None) -> Stage:
         reads=Sequence,
         rules=Sequence,
         outputs=Mapping,
+        packages=Mapping,
         threads=int,
         resume=bool,
     )

@@ -210,6 +210,17 @@ def test_what_is_wrong_in_a_pipeline_is_named(place, stages, message):
         load()
 
 
+def test_a_missing_package_is_said_before_anything_runs(place):
+    packages = dict(json="docs", no_such_module="crf")
+    write(a=join("{start}"), b=join("{a.out}", packages=packages))
+    message = r"stage b needs the package no_such_module.*pip install .mmwood\[crf\]"
+    with pytest.raises(StageError, match=message):
+        run()
+    assert times("a") == 0
+    # Who does not run the stage does not need it.
+    assert run(until="a") == ["a"]
+
+
 def test_an_absent_input_is_named(place):
     Path("input.txt").unlink()
     with pytest.raises(
