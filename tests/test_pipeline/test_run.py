@@ -239,6 +239,9 @@ def test_a_damaged_record_costs_a_stage_no_more(place):
 
 COMMAND = [sys.executable, "-c"]
 MAIN = """\
+import signal
+# Jobs in a shell's background ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from mmwood.files import text_sha256
 from mmwood.pipeline.graph import load_pipeline
 from mmwood.pipeline.run import make_plan, run_plan

@@ -2,6 +2,7 @@
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmwood.registry import HOOKS
@@ -17,6 +18,10 @@ class ChannelsLastHook(Hook):
     (docs/performance.md); the results differ by rounding. For training, validation and
     testing, of any model.
 
+    In one process only, and nothing is done in several: PyTorch's
+    ``DistributedDataParallel`` wants the order that weights have when it is made,
+    before any hook is called, and gives wrong gradients in another.
+
     Example:
         >>> default_hooks = dict(channels_last=dict(type='mmwood.ChannelsLastHook'))
     """
@@ -24,6 +29,7 @@ class ChannelsLastHook(Hook):
     # Not before_run: random weights, which come later, are drawn in the tensors' order.
     def before_train(self, runner: Runner) -> None:
         """Convert the model in place."""
-        runner.model.to(memory_format=torch.channels_last)
+        if not is_model_wrapper(runner.model):
+            runner.model.to(memory_format=torch.channels_last)
 
     before_val = before_test = before_train
