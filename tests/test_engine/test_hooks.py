@@ -1,8 +1,12 @@
 """What the hooks refuse when they are built; tests/test_tools runs them for real."""
 
-import pytest
+from types import SimpleNamespace
 
-from mmwood.engine import CAMVisualizationHook, PseudoLabelHook
+import pytest
+import torch
+from torch import nn
+
+from mmwood.engine import CAMVisualizationHook, ChannelsLastHook, PseudoLabelHook
 
 
 @pytest.mark.parametrize(
@@ -22,3 +26,13 @@ def test_wrong_fields_of_pseudo_labels(options, message):
 def test_wrong_interval_of_pictures():
     with pytest.raises(ValueError, match="interval must be at least 1"):
         CAMVisualizationHook(interval=0)
+
+
+def test_channels_last_leaves_wrapped_models_alone():
+    """A wrapper's gradients keep the order that weights had when it was made."""
+    hook = ChannelsLastHook()
+    for wrap, changed in ((nn.Sequential, True), (nn.DataParallel, False)):
+        convolution = nn.Conv2d(3, 4, 3)
+        hook.before_train(SimpleNamespace(model=wrap(convolution)))
+        order = convolution.weight.is_contiguous(memory_format=torch.channels_last)
+        assert order == changed
