@@ -22,7 +22,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import Result, add_json_argument, compare, write_results
+from common import (
+    Result,
+    add_json_argument,
+    compare,
+    drop_weights,
+    write_results,
+)
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
@@ -68,8 +74,7 @@ def make_runner(args: argparse.Namespace, folder: Path, out: Path) -> Runner:
     options.add_argument("config")
     add_common_arguments(options)
     cfg = load_config(options.parse_args([args.config, "--work-dir", str(out)]))
-    for key in ("init_cfg", "checkpoint_path"):
-        cfg.model.backbone.pop(key, None)
+    drop_weights(cfg.model.backbone)
     classes = [f"c{number}" for number in range(cfg.model.head.num_classes)]
     if not (folder / "tags.csv").is_file():
         make_data(folder, args.images, args.size, len(classes))

@@ -11,7 +11,7 @@ import time
 from types import SimpleNamespace
 
 import torch
-from common import add_json_argument, compare, write_results
+from common import add_json_argument, compare, drop_weights, write_results
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
@@ -43,8 +43,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     cfg = Config.fromfile(args.config)
     init_default_scope(cfg.default_scope)
-    for key in ("init_cfg", "checkpoint_path"):
-        cfg.model.backbone.pop(key, None)
+    drop_weights(cfg.model.backbone)
     models = {last: make_model(cfg, args.device, last) for last in (True, False)}
     optimizers = {
         last: build_optim_wrapper(model, cfg.optim_wrapper)

@@ -11,7 +11,14 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["Result", "add_json_argument", "compare", "machine", "write_results"]
+__all__ = [
+    "Result",
+    "add_json_argument",
+    "compare",
+    "drop_weights",
+    "machine",
+    "write_results",
+]
 
 
 @dataclass
@@ -59,6 +66,12 @@ def write_results(path: Path | None, results: Sequence[Result]) -> None:
     """Write the results to ``--json``, if it was given."""
     if path is not None:
         path.write_text(json.dumps([asdict(result) for result in results], indent=2))
+
+
+def drop_weights(backbone: dict) -> None:
+    """Leave out the files of a backbone's config: its weights are then random."""
+    for key in ("init_cfg", "checkpoint_path"):
+        backbone.pop(key, None)
 
 
 def machine() -> dict[str, object]:

@@ -14,7 +14,7 @@ import statistics
 import time
 
 import torch
-from common import add_json_argument, compare, write_results
+from common import add_json_argument, compare, drop_weights, write_results
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
@@ -75,8 +75,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     cfg = Config.fromfile(args.config)
     init_default_scope(cfg.default_scope)
-    cfg.model.backbone.pop("init_cfg", None)
-    cfg.model.backbone.pop("checkpoint_path", None)
+    drop_weights(cfg.model.backbone)
     torch.manual_seed(0)
     images = torch.randn(args.images, 3, args.crop, args.crop, device=args.device)
     cam_head = dict(
