@@ -9,6 +9,7 @@ from importlib import import_module
 
 #: Class -> the package below this one that registers it.
 PACKAGES = {
+    "AdvCAM": "classifiers",
     "CAMClassifier": "classifiers",
     "CAMHead": "heads",
     "DeepLabV2Head": "decode_heads",

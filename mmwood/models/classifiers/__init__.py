@@ -1,4 +1,5 @@
+from .adv_cam import AdvCAM
 from .cam_classifier import CAMClassifier
 from .multi_scale_cam import MultiScaleCAM
 
-__all__ = ["CAMClassifier", "MultiScaleCAM"]
+__all__ = ["AdvCAM", "CAMClassifier", "MultiScaleCAM"]

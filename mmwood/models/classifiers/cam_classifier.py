@@ -1,5 +1,8 @@
 """An image classifier that also says where it saw each class."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
@@ -11,7 +14,7 @@ from mmwood.functional.grouping import group_by_shape
 from mmwood.models.classifiers.folding import Pair, find_pairs, folded
 from mmwood.registry import MODELS
 
-__all__ = ["CAMClassifier"]
+__all__ = ["CAMClassifier", "is_mirrored"]
 
 #: Pixels that go through a network together on a CPU: beyond it, what layers hand on
 #: leaves the caches, and the system clears memory for it again and again.
@@ -134,12 +137,10 @@ class CAMClassifier(ImageClassifier):
         if isinstance(inputs, Tensor):
             return super().test_step(data)
         results: list[DataSample | None] = [None] * len(inputs)
-        on_cpu = self.head.weight.device.type == "cpu"
-        pairs = self._foldable(inputs[0].shape) if on_cpu else []
-        with folded(pairs):
+        with self.fast_convolutions(inputs[0].shape) as order:
             for indices in group_by_shape(inputs):
                 pixels = inputs[indices[0]][0].numel()
-                step = max(CPU_PIXELS // pixels, 1) if on_cpu else len(indices)
+                step = max(CPU_PIXELS // pixels, 1) if self.on_cpu else len(indices)
                 for start in range(0, len(indices), step):
                     part = indices[start : start + step]
                     batch = dict(
@@ -147,17 +148,34 @@ class CAMClassifier(ImageClassifier):
                         data_samples=[samples[i] for i in part],
                     )
                     batch = self.data_preprocessor(batch, False)
-                    if pairs:
-                        batch["inputs"] = batch["inputs"].contiguous(
-                            memory_format=torch.channels_last
-                        )
+                    batch["inputs"] = batch["inputs"].contiguous(memory_format=order)
                     for index, sample in zip(part, self(**batch, mode="predict")):
                         results[index] = sample
         return results
 
+    @property
+    def on_cpu(self) -> bool:
+        return self.head.weight.device.type == "cpu"
+
+    @contextmanager
+    def fast_convolutions(self, shape: torch.Size) -> Iterator[torch.memory_format]:
+        """Within, the backbone does the same in less time where it can, on CPUs.
+
+        Not while it is trained or gradients are wanted. Gradients of images may be
+        taken within, those of weights may not.
+
+        Args:
+            shape: (3, h, w) of an image.
+
+        Yields:
+            The memory format that images should have.
+        """
+        pairs = self._foldable(shape)
+        with folded(pairs):
+            yield torch.channels_last if pairs else torch.contiguous_format
+
     def _foldable(self, shape: torch.Size) -> list[Pair]:
-        """What may be folded; nothing while training or where gradients are wanted."""
-        if self.training or torch.is_grad_enabled():
+        if self.training or torch.is_grad_enabled() or not self.on_cpu:
             return []
         if self._pairs is None:
             self._pairs = find_pairs(self.backbone, shape)
@@ -187,12 +205,7 @@ class CAMClassifier(ImageClassifier):
         maps = []
         for view in views:
             activation = view.activation[classes].float()
-            if view.get("flip", False):
-                if view.get("flip_direction") != "horizontal":
-                    raise ValueError(
-                        "class activation maps can be merged over horizontal flips "
-                        f"only, tta_pipeline flips {view.get('flip_direction')!r}"
-                    )
+            if is_mirrored(view):
                 activation = activation.flip(-1)
             maps.append(activation)
         size = tuple(merged.ori_shape[:2])
@@ -214,3 +227,19 @@ class CAMClassifier(ImageClassifier):
                 "'predicted'"
             )
         return sample.gt_label.to(sample.pred_score.device)
+
+
+def is_mirrored(view: DataSample) -> bool:
+    """Whether a view of an image is its flip.
+
+    Raises:
+        ValueError: It is flipped in another direction than the horizontal one.
+    """
+    if not view.get("flip", False):
+        return False
+    if view.get("flip_direction") != "horizontal":
+        raise ValueError(
+            "class activation maps can be merged over horizontal flips only, "
+            f"tta_pipeline flips {view.get('flip_direction')!r}"
+        )
+    return True

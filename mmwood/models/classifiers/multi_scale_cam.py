@@ -1,7 +1,10 @@
 """Class activation maps from several scales and flips of an image."""
 
+from itertools import islice
+
 from mmengine.model import BaseTTAModel
 from mmpretrain.structures import DataSample
+from torch import Tensor
 
 from mmwood.registry import MODELS
 
@@ -37,16 +40,17 @@ class MultiScaleCAM(BaseTTAModel):
 
     def test_step(self, data: dict) -> list[DataSample]:
         """Merged predictions of a batch from ``TestTimeAug`` and ``pseudo_collate``."""
-        inputs, samples = data["inputs"], data["data_samples"]
-        views, images = len(inputs), len(inputs[0])
+        return self.merge_preds(self.views(data)[1])
+
+    def views(self, data: dict) -> tuple[list[list[Tensor]], list[list[DataSample]]]:
+        """The views of each image, and what the classifier predicts for each view."""
+        inputs, samples = (list(zip(*data[key])) for key in ("inputs", "data_samples"))
         flat = dict(
-            inputs=[view[i] for i in range(images) for view in inputs],
-            data_samples=[view[i] for i in range(images) for view in samples],
+            inputs=[view for own in inputs for view in own],
+            data_samples=[view for own in samples for view in own],
         )
-        results = self.module.activations(flat)
-        return self.merge_preds(
-            [results[i * views : (i + 1) * views] for i in range(images)]
-        )
+        results = iter(self.module.activations(flat))
+        return inputs, [list(islice(results, len(own))) for own in inputs]
 
     def merge_preds(
         self, data_samples_list: list[list[DataSample]]
