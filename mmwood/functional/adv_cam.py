@@ -31,8 +31,8 @@ def climbed_activation_maps(
 ) -> Tensor:
     r"""Sum of a class's maps while the image climbs towards the class.
 
-    An example is one image, seen in V views (itself and its flip), and one class c of it.
-    With :math:`A_j = \max(0, \sum_d W_{jd} f_d)` the map of class j in one view,
+    An example is one image, seen in V views (itself and its flip), and one class c of
+    it. With :math:`A_j = \max(0, \sum_d W_{jd} f_d)` the map of class j in one view,
     :math:`s_j` the mean of :math:`A_j` over space, added over the views, and R the sum
     over the views of :math:`A_c` times its Grad-CAM factor, flips turned back, each of
     the steps adds R to the result and then moves all views by
@@ -41,19 +41,18 @@ def climbed_activation_maps(
         g = \nabla_x \Bigl( s_c - \sum_{j \neq c} s_j
             - \lambda \sum_p m_p |R_p - R^0_p| \Bigr)
 
-    cut to the range of the example's values before the step. :math:`R^0` is the first
-    step's R, m marks where R exceeds ``threshold`` times its maximum: what is salient
-    already shall not grow. The maximum is taken over all views of the example.
+    cut to the range of the example's values before the step; the maximum is that of all
+    its views. :math:`R^0` is the first step's R, and m marks where R exceeds
+    ``threshold`` times its maximum: what is salient already shall not grow.
 
-    The Grad-CAM factor of view v is :math:`n_v / (D^+ \sum_u n_u)`, with :math:`n_v` the
-    cells where :math:`A_c` is positive and :math:`D^+` the number of positive weights of
-    the class.
+    The Grad-CAM factor of view v is :math:`n_v / (D^+ \sum_u n_u)`, with :math:`n_v`
+    the cells where :math:`A_c` is positive and :math:`D^+` the number of positive
+    weights of the class.
 
     Args:
         images: The examples, normalised as the network takes them.
         class_ids: The class of each.
-        extract: From images (B, 3, H, W) to features (B, D, h, w), differentiable. It is
-            given N x V images.
+        extract: From N x V images (B, 3, H, W) to features (B, D, h, w), differentiable.
         weight: W of the linear classifier.
         flipped: Of each view, whether it is mirrored horizontally.
         steps: How many maps are added up; one less than that moves the image.
@@ -87,7 +86,6 @@ def climbed_activation_maps(
         sign = sign * rivals
     sign[examples, class_ids] = 1
     positive = (weight[class_ids] > 0).sum(dim=1, keepdim=True)
-
 
     def look(images: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (N, V, C, h, w) and R (N, h, w)."""

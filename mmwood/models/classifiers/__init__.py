@@ -1,5 +1,6 @@
 from .adv_cam import AdvCAM
 from .cam_classifier import CAMClassifier
 from .multi_scale_cam import MultiScaleCAM
+from .seam import SEAM
 
-__all__ = ["AdvCAM", "CAMClassifier", "MultiScaleCAM"]
+__all__ = ["SEAM", "AdvCAM", "CAMClassifier", "MultiScaleCAM"]
