@@ -47,8 +47,8 @@ def extract_features(
     images, and all get the whole result.
 
     Args:
-        model: A classifier of mmpretrain's interface whose head is a
-            :class:`mmwood.CAMHead`, not wrapped.
+        model: A classifier of mmpretrain's interface, not wrapped. Its head has
+            ``pre_logits`` and scores of several labels.
         dataset: An mmengine data set, wrapped (``ConcatDataset``, ...) or not.
         pipeline: Transforms in place of the data set's own, which may be random.
         batch_size: Images of each process that are loaded together. Those of one size
@@ -68,25 +68,26 @@ def extract_features(
         num_workers=num_workers,
         collate_fn=pseudo_collate,
     )
+    classes = model.head.num_classes
     was_training = model.training
     model.eval()
     batches = [_batch_features(model, batch) for batch in progress(loader, label)]
     model.train(was_training)
     # Rank r of w has the images r, r + w, ...; the last ones repeat the first.
     shares = all_gather(torch.cat(batches))
-    z = torch.stack(shares, dim=1).flatten(0, 1)[: len(dataset)].cpu()
-    labels = torch.zeros(len(dataset), model.head.num_classes, dtype=torch.uint8)
+    both = torch.stack(shares, dim=1).flatten(0, 1)[: len(dataset)].cpu()
+    z, scores = both.split([both.shape[1] - classes, classes], dim=1)
+    labels = torch.zeros(len(dataset), classes, dtype=torch.uint8)
     images = []
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         labels[index, info.get("gt_label", [])] = 1
         images.append(info["img_path"])
-    scores = torch.sigmoid(z @ model.head.weight.float().cpu().T)
-    return Features(z, scores, labels, images)
+    return Features(z, scores.sigmoid(), labels, images)
 
 
 def _batch_features(model: BaseModel, batch: dict) -> Tensor:
-    """(B, D) float32 features of a batch of images of any sizes."""
+    """(B, D + C) float32 features and scores of a batch of images of any sizes."""
     inputs, samples = batch["inputs"], batch["data_samples"]
     results: list[Tensor | None] = [None] * len(inputs)
     for indices in group_by_shape(inputs):
@@ -95,8 +96,9 @@ def _batch_features(model: BaseModel, batch: dict) -> Tensor:
             data_samples=[samples[i] for i in indices],
         )
         data = model.data_preprocessor(data, False)
-        z = model.head.pre_logits(model.extract_feat(data["inputs"])).float()
-        for index, row in zip(indices, z):
+        feats = model.extract_feat(data["inputs"])
+        both = torch.cat([model.head.pre_logits(feats), model.head(feats)], dim=1)
+        for index, row in zip(indices, both.float()):
             results[index] = row
     return torch.stack(results)
 

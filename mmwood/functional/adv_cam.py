@@ -52,7 +52,7 @@ def climbed_activation_maps(
     Args:
         images: The examples, normalised as the network takes them.
         class_ids: The class of each.
-        extract: From N x V images (B, 3, H, W) to features (B, D, h, w), differentiable.
+        extract: From N x V images (B, 3, H, W) to features (B, D, h, w).
         weight: W of the linear classifier.
         flipped: Of each view, whether it is mirrored horizontally.
         steps: How many maps are added up; one less than that moves the image.

@@ -29,6 +29,17 @@ BACKBONES = {
         [16, 32],
         64,
     ),
+    "by name": (
+        dict(
+            type="ResNet",
+            depth=18,
+            stem_channels=8,
+            base_channels=8,
+            strides=(1, 2, 2, 1),
+        ),
+        [16, 32],
+        64,
+    ),
     "swin": (
         dict(
             type="SwinTransformer",
@@ -53,6 +64,8 @@ def build(name="resnet", head=None, **fields):
     backbone, levels, channels = BACKBONES[name]
     head = dict(dict(type="mmwood.CAMHead"), **(head or {}))
     fields = dict(dict(pcm_in_channels=levels, dropout=0.0), **fields)
+    if name == "by name":
+        fields = dict(dict(levels=["layer2", "layer3"]), **fields)
     return MODELS.build(
         dict(
             type="mmwood.SEAM",
@@ -104,7 +117,7 @@ def definition(model, images, labels):
     )
     cams, refined, low = [], [], 0.0
     for view in views:
-        *levels, last = model.extract_feat(view)
+        levels, last = model._features(view)
         cam = F.conv2d(last, model.head.classifier.weight)
         grid = cam.shape[2:]
         # PCM: normalised maps, the strongest class of each pixel, correlation.
@@ -194,7 +207,7 @@ def test_a_test_gives_the_refined_maps():
     for number, sample in enumerate(model.test_step(data)):
         single = {key: values[number : number + 1] for key, values in data.items()}
         images = model.data_preprocessor(single, False)["inputs"]
-        *levels, last = model.extract_feat(images)
+        levels, last = model._features(images)
         maps = model.head.classifier(last)
         refined = model.refine(images, levels, maps)[:, 1:]
         (view,) = model.activations(single)
@@ -251,6 +264,8 @@ def test_wrong_fields():
         build(pcm_in_channels=[16])
     with pytest.raises(ValueError, match=r"model.view_scale must be in \(0, 1\)"):
         build(view_scale=1.0)
+    with pytest.raises(ValueError, match=r"model.levels: .*ResNet has no module 'a'"):
+        build("by name", levels=["a", "layer3"])
     model = build(pcm_in_channels=[16, 8])
     with pytest.raises(ValueError, match=r"\[16, 8\], but .* \[16, 32\] channels"):
         model(**model.data_preprocessor(batch(), training=True), mode="loss")

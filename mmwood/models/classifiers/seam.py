@@ -15,6 +15,7 @@ from mmwood.functional.seam import (
     strongest_only,
     with_background,
 )
+from mmwood.models.levels import NamedLevels
 from mmwood.registry import MODELS
 
 from .cam_classifier import CAMClassifier
@@ -24,7 +25,7 @@ __all__ = ["SEAM"]
 
 @MODELS.register_module()
 class SEAM(CAMClassifier):
-    r"""SEAM (Wang et al., CVPR 2020) over any backbone of several levels.
+    """SEAM (Wang et al., CVPR 2020) over any backbone of several levels.
 
     The network sees each image twice, as it is and smaller. Beside the head's own
     losses, of which both views' mean is taken, it learns that
@@ -51,13 +52,15 @@ class SEAM(CAMClassifier):
         backbone: Gives the levels that PCM looks at and, last, the head's features.
         pcm_in_channels: Channels of those levels: [512, 1024] for
             ``dict(type='mmwood.WideResNet38', out_indices=(2, 3, 5))``.
+        levels: Names of the backbone's modules whose outputs are the levels, where the
+            backbone does not give them itself.
         pcm_channels: Channels that each level is brought to. PCM's features have their
             sum. Published for the backbone above.
         dropout: Probability of a channel of the head's features to be left out in
             training.
         view_scale: Size of the smaller view.
         er_weight, ecr_weight, min_weight: Weights of the three losses; 0 leaves one out.
-        head, **kwargs: As in :class:`mmwood.CAMClassifier`; no ``neck``.
+        **kwargs: Of :class:`mmwood.CAMClassifier`, ``head`` among them; no ``neck``.
 
     Raises:
         ValueError: The channels or the levels do not fit; a field has no such value.
@@ -75,6 +78,7 @@ class SEAM(CAMClassifier):
         backbone: dict,
         pcm_in_channels: Sequence[int],
         pcm_channels: Sequence[int] = (64, 128),
+        levels: Sequence[str] | None = None,
         dropout: float = 0.5,
         view_scale: float = 0.3,
         er_weight: float = 1.0,
@@ -91,6 +95,9 @@ class SEAM(CAMClassifier):
         if not 0 < view_scale < 1:
             raise ValueError(f"model.view_scale must be in (0, 1), got {view_scale}")
         self.view_scale = view_scale
+        self._levels: NamedLevels | None = None
+        if levels is not None:
+            self._levels = NamedLevels(self.backbone, levels, "model.levels")
         self.weights = dict(loss_er=er_weight, loss_ecr=ecr_weight, loss_min=min_weight)
         self.dropout = nn.Dropout2d(dropout)
         self.pcm_levels = nn.ModuleList(
@@ -132,7 +139,7 @@ class SEAM(CAMClassifier):
         self, images: Tensor, data_samples: list[DataSample]
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """The head's losses; maps (B, C, H, W); refined maps (B, C + 1, H, W)."""
-        *levels, last = self.extract_feat(images)
+        levels, last = self._features(images)
         last = self.dropout(last)
         losses = self.head.loss((last,), data_samples)
         maps = self.head.classifier(last)
@@ -143,6 +150,11 @@ class SEAM(CAMClassifier):
             F.interpolate(maps.float(), **size),
             F.interpolate(refined.float(), **size),
         )
+
+    def _features(self, images: Tensor) -> tuple[Sequence[Tensor], Tensor]:
+        """What PCM looks at, and the head's features."""
+        *levels, last = self.extract_feat(images)
+        return (levels if self._levels is None else self._levels.take()), last
 
     @staticmethod
     def _consistency(
@@ -193,7 +205,8 @@ class SEAM(CAMClassifier):
         if channels != expected:
             raise ValueError(
                 f"model.pcm_in_channels is {expected}, but before its last map the "
-                f"backbone gives levels of {channels} channels: set its out_indices"
+                f"backbone gives levels of {channels} channels: set its out_indices, "
+                "or name modules in model.levels"
             )
         size = dict(size=maps.shape[2:], mode="bilinear", align_corners=True)
         seen = [
@@ -211,10 +224,9 @@ class SEAM(CAMClassifier):
         self, inputs: Tensor, data_samples: list[DataSample] | None = None, **kwargs
     ) -> list[DataSample]:
         """As the head's, with the refined maps of the classes as ``activation``."""
-        feats = self.extract_feat(inputs)
-        samples = self.head.predict(feats, data_samples, **kwargs)
-        maps = self.head.classifier(feats[-1])
-        refined = self.refine(inputs, feats[:-1], maps)[:, 1:]
+        levels, last = self._features(inputs)
+        samples = self.head.predict((last,), data_samples, **kwargs)
+        refined = self.refine(inputs, levels, self.head.classifier(last))[:, 1:]
         for sample, activation in zip(samples, refined):
             sample.set_field(activation.float(), "activation", dtype=Tensor)
         return samples

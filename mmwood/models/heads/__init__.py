@@ -1,4 +1,4 @@
 from .cam_head import CAMHead
-from .wood_head import WOoDHead
+from .wood_head import WOoDHead, WOoDMixin
 
-__all__ = ["CAMHead", "WOoDHead"]
+__all__ = ["CAMHead", "WOoDHead", "WOoDMixin"]

@@ -11,20 +11,24 @@ from mmwood.registry import MODELS
 
 from .cam_head import CAMHead
 
-__all__ = ["WOoDHead"]
+__all__ = ["WOoDHead", "WOoDMixin"]
 
 
-@MODELS.register_module()
-class WOoDHead(CAMHead):
-    r"""W-OoD (Lee et al., CVPR 2022) on any backbone with a spatial feature map.
+class WOoDMixin:
+    r"""W-OoD (Lee et al., CVPR 2022) for any multi-label head of mmpretrain's interface.
 
     .. math:: L = L_{cls}(x_{in}, y) + \alpha L_{cls}(x_{ood}, 0)
                   + \lambda L_d(x_{in}, y)
 
-    with :math:`L_{cls}` the loss of :class:`mmwood.CAMHead`, averaged over the
-    in-distribution and over the OoD images of the batch, and :math:`L_d` that of
+    with :math:`L_{cls}` the head's own loss, averaged over the in-distribution and over
+    the OoD images of the batch, and :math:`L_d` that of
     :func:`mmwood.functional.ood_distance.ood_distance_loss`, which draws images to the
     centres of their classes and away from the near OoD centres.
+
+    The head comes second among the bases and has, as mmpretrain's multi-label heads do,
+    ``pre_logits(feats)``, the features z (B, D) that distances are taken of,
+    ``forward(feats)``, the scores (B, C), ``loss_module``, ``_get_loss``,
+    ``num_classes``, C, and ``in_channels``, D.
 
     Which images are out of distribution says ``is_ood`` of their data samples, set by
     :class:`mmwood.OoDMixDataset`. The centres come from :class:`mmwood.OoDClusterHook`
@@ -34,7 +38,7 @@ class WOoDHead(CAMHead):
     ``loss_cls_ood``, ``loss_in_distance`` and ``loss_ood_distance``, weights included.
 
     Args:
-        num_classes, in_channels: As in :class:`mmwood.CAMHead`.
+        *args, **kwargs: Of the head.
         alpha: Weight of the OoD images in the classification loss; 0 leaves it out.
             1 in the paper, 0.25 in the released program.
         distance_weight: λ; 0 leaves :math:`L_d` out.
@@ -48,25 +52,24 @@ class WOoDHead(CAMHead):
         excluded_classes: OoD images whose largest score is that of one of these
             classes (numbers from 0) do not count in the classification loss. The
             released program leaves out VOC's bottle, 4.
-        **kwargs: ``loss``, ``thr``, ``topk`` and ``init_cfg`` of
-            :class:`mmwood.CAMHead`.
 
     Raises:
         ValueError: A field has no such value; at the first step: no centres, or a batch
             without in-distribution or OoD images where they are needed.
 
     Shape:
-        - features: tuple of which the last is (B, D, h, w), in-distribution and OoD
-          images in any order; in_centers: (C, D); ood_centers: (K, D)
+        - in-distribution and OoD images in any order; in_centers: (C, D); ood_centers:
+          (K, D)
 
     Example:
-        >>> head = dict(type='mmwood.WOoDHead', num_classes=20, in_channels=2048)
+        >>> @MODELS.register_module()
+        ... class MyHead(WOoDMixin, MultiLabelLinearClsHead):
+        ...     pass
     """
 
     def __init__(
         self,
-        num_classes: int,
-        in_channels: int,
+        *args,
         alpha: float = 1.0,
         distance_weight: float = 0.007,
         nearest: float = 0.2,
@@ -79,7 +82,7 @@ class WOoDHead(CAMHead):
         excluded_classes: Sequence[int] = (),
         **kwargs,
     ) -> None:
-        super().__init__(num_classes, in_channels, **kwargs)
+        super().__init__(*args, **kwargs)
         for name, value in (("alpha", alpha), ("distance_weight", distance_weight)):
             if value < 0:
                 raise ValueError(f"model.head.{name} must not be negative, got {value}")
@@ -88,11 +91,11 @@ class WOoDHead(CAMHead):
                 "model.head.adversarial_step must be positive or None, got "
                 f"{adversarial_step}"
             )
-        wrong = [c for c in excluded_classes if c not in range(num_classes)]
+        wrong = [c for c in excluded_classes if c not in range(self.num_classes)]
         if wrong:
             raise ValueError(
                 f"model.head.excluded_classes: {wrong} are no classes; they are "
-                f"numbered 0 to {num_classes - 1}"
+                f"numbered 0 to {self.num_classes - 1}"
             )
         self.alpha = alpha
         self.distance_weight = distance_weight
@@ -104,8 +107,8 @@ class WOoDHead(CAMHead):
         self.adversarial_step = adversarial_step
         self.excluded_classes = tuple(excluded_classes)
         self._is_perturbed = False
-        self.register_buffer("in_centers", torch.zeros(0, in_channels))
-        self.register_buffer("ood_centers", torch.zeros(0, in_channels))
+        self.register_buffer("in_centers", torch.zeros(0, self.in_channels))
+        self.register_buffer("ood_centers", torch.zeros(0, self.in_channels))
         # A wrong value of a field must be seen now, not at the first step.
         self._distance_losses(torch.zeros(1, 1), *torch.zeros(3, 1, 1))
 
@@ -126,8 +129,8 @@ class WOoDHead(CAMHead):
                 f"(K, {self.in_channels}), got {tuple(in_centers.shape)} and "
                 f"{tuple(ood_centers.shape)}"
             )
-        self.in_centers = in_centers.to(self.weight).detach()
-        self.ood_centers = ood_centers.to(self.weight).detach()
+        self.in_centers = in_centers.to(self.in_centers).detach()
+        self.ood_centers = ood_centers.to(self.ood_centers).detach()
 
     def loss(
         self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs
@@ -135,18 +138,17 @@ class WOoDHead(CAMHead):
         """The terms of the loss by name; their sum is the loss."""
         ood = _which_are_ood(data_samples)
         self._check_batch(ood)
-        z = self.pre_logits(feats)
+        z, scores = self.pre_logits(feats), self(feats)
         is_ood = torch.tensor(ood, device=z.device)
-        z_in, z_ood = z[~is_ood], z[is_ood]
         samples = [s for s, out in zip(data_samples, ood) if not out]
-        scores = z_in @ self.weight.T
-        losses = dict(loss_cls=self._get_loss(scores, samples, **kwargs)["loss"])
+        loss = self._get_loss(scores[~is_ood], samples, **kwargs)["loss"]
+        losses = dict(loss_cls=loss)
         if self.alpha:
-            losses["loss_cls_ood"] = self.alpha * self._ood_loss(z_ood @ self.weight.T)
+            losses["loss_cls_ood"] = self.alpha * self._ood_loss(scores[is_ood])
         if self.distance_weight:
             labels = [label_to_onehot(s.gt_label, self.num_classes) for s in samples]
             losses |= self._distance_losses(
-                z_in, torch.stack(labels), self.in_centers, self.ood_centers
+                z[~is_ood], torch.stack(labels), self.in_centers, self.ood_centers
             )
         return losses
 
@@ -245,6 +247,19 @@ class WOoDHead(CAMHead):
             if stored is not None:
                 setattr(self, name, getattr(self, name).new_empty(stored.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+@MODELS.register_module()
+class WOoDHead(WOoDMixin, CAMHead):
+    """:class:`mmwood.CAMHead` that learns from hard out-of-distribution images.
+
+    Args:
+        num_classes, in_channels, **kwargs: Of :class:`mmwood.CAMHead` and of
+            :class:`.WOoDMixin`, which says what is computed.
+
+    Example:
+        >>> head = dict(type='mmwood.WOoDHead', num_classes=20, in_channels=2048)
+    """
 
 
 def _which_are_ood(data_samples: list[DataSample]) -> list[bool]:

@@ -1,7 +1,6 @@
 """IRN: a network that knows where objects end, over a frozen backbone."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from mmwood.functional.instances import (
     group_centroids,
 )
 from mmwood.functional.relation_loss import RelationTerms, relation_terms, total_loss
+from mmwood.models.levels import NamedLevels
 from mmwood.registry import MODELS
 
 __all__ = ["IRN"]
@@ -128,11 +128,10 @@ class IRN(BaseModel):
         self.radius = radius
         self.backbone = MODELS.build(backbone)
         self.backbone.requires_grad_(False)
-        self._levels: dict[int, Tensor] | None = None
+        self._levels: NamedLevels | None = None
         if levels is not None:
             self._check_levels("levels", levels)
-            self._levels = {}
-            self._watch(levels)
+            self._levels = NamedLevels(self.backbone, levels, "model.levels")
         self.in_channels = tuple(in_channels)
         self.edge_branches = nn.ModuleList(
             _branch(channels, 32, groups=4) for channels in in_channels
@@ -333,7 +332,7 @@ class IRN(BaseModel):
         """The five levels of the frozen backbone."""
         outputs = self.backbone(inputs)
         if self._levels is not None:
-            outputs = [self._levels.pop(number) for number in sorted(self._levels)]
+            outputs = self._levels.take()
         channels = tuple(level.shape[1] for level in outputs)
         if channels != self.in_channels:
             raise ValueError(
@@ -342,18 +341,6 @@ class IRN(BaseModel):
                 "taken"
             )
         return list(outputs)
-
-    def _watch(self, levels: Sequence[str]) -> None:
-        modules = dict(self.backbone.named_modules())
-        for number, name in enumerate(levels):
-            if name not in modules:
-                raise ValueError(
-                    f"model.levels: the backbone {type(self.backbone).__name__} has no "
-                    f"module {name!r}; its modules begin with "
-                    f"{[key for key in modules if key and key.count('.') < 2][:40]}"
-                )
-            # A closure would make copies of the model write to the original.
-            modules[name].register_forward_hook(partial(_keep, self._levels, number))
 
     @staticmethod
     def _check_levels(field: str, values: Sequence) -> None:
@@ -372,16 +359,6 @@ class IRN(BaseModel):
                 "algorithm_keys=('score_maps', 'score_classes', 'pred_score')))"
             )
         return sample.score_maps
-
-
-def _keep(
-    levels: dict[int, Tensor],
-    number: int,
-    module: nn.Module,
-    inputs: tuple,
-    output: Tensor,
-) -> None:
-    levels[number] = output
 
 
 def _options(field: str, given: dict | None, defaults: dict) -> dict:
