@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 #: Page of the site -> file of the repository.
 INCLUDED = {
     "configs/wood.md": "configs/wood/README.md",
+    "configs/advcam.md": "configs/advcam/README.md",
+    "configs/seam.md": "configs/seam/README.md",
     "configs/irn.md": "configs/irn/README.md",
     "configs/sbce.md": "configs/sbce/README.md",
     "changelog.md": "CHANGELOG.md",

@@ -87,7 +87,8 @@ def tool_environment() -> dict[str, str]:
         port = probe.getsockname()[1]
     return dict(
         os.environ,
-        PYTHONPATH=str(REPOSITORY),
+        # And modules that a config imports from the test's folder.
+        PYTHONPATH=f"{REPOSITORY}{os.pathsep}.",
         OMP_NUM_THREADS="1",
         # The shell scripts call `python`.
         PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

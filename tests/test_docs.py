@@ -31,6 +31,7 @@ from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, init_default_sco
 
 from mmwood.ood.manifest import read_manifest
 from mmwood.pipeline.graph import load_pipeline
+from mmwood.registry import MODELS as OWN_MODELS
 from mmwood.registry import TRANSFORMS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -103,6 +104,16 @@ def without_weights(part: dict) -> None:
             without_weights(value)
 
 
+@pytest.fixture(autouse=True)
+def registrations_forgotten():
+    """What a page's own code registered is unknown again."""
+    yield
+    for name, kind in dict(OWN_MODELS.module_dict).items():
+        if not kind.__module__.startswith("mmwood."):
+            del OWN_MODELS.module_dict[name]
+            sys.modules.pop(kind.__module__, None)
+
+
 BLOCKS = [
     pytest.param(page, name, content, id=f"{name_of(page)}-{name}")
     for page in PAGES
@@ -114,9 +125,11 @@ BLOCKS = [
 def test_python_block(page, name, content, tmp_path, monkeypatch):
     """A config's model, hooks and metrics can be built; other code runs."""
     if re.search(r"^(import|from) ", content, flags=re.M):
-        exec(compile(content, f"{page}:{name}", "exec"), {})
+        exec(compile(content, f"{page}:{name}", "exec"), {"__name__": "block"})
         return
     monkeypatch.chdir(tmp_path)
+    # Modules that a config imports.
+    monkeypatch.syspath_prepend(tmp_path)
     write_configs(tmp_path, PAGES[0], page)
     base = re.search(r'_base_ = "(mmsegmentation/[^"]*)"', content)
     if base and not (tmp_path / base[1]).is_file():
@@ -300,6 +313,10 @@ def test_field_exists(config, options):
         elif first in ("default_hooks", "custom_hooks"):
             name = int(rest[0]) if rest[0].isdigit() else rest[0]
             HOOKS.build(cfg[first][name])
+        elif first == "tta_model":
+            model = deepcopy(cfg.model)
+            without_weights(model)
+            MODELS.build(dict(cfg.tta_model, module=model))
         elif first == "test_evaluator":
             METRICS.build(cfg.test_evaluator[int(rest[0])])
         elif first == "optim_wrapper":
@@ -318,7 +335,7 @@ def test_field_exists(config, options):
 
 def test_fields_are_found():
     assert len(FIELDS) >= 20
-    assert len({field.values[0] for field in FIELDS}) == 5
+    assert len({field.values[0] for field in FIELDS}) == 7
 
 
 # The main path

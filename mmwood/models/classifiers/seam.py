@@ -59,7 +59,7 @@ class SEAM(CAMClassifier):
         dropout: Probability of a channel of the head's features to be left out in
             training.
         view_scale: Size of the smaller view.
-        er_weight, ecr_weight, min_weight: Weights of the three losses; 0 leaves one out.
+        er_weight, ecr_weight, min_weight: Weights of the three losses; 0 leaves it out.
         **kwargs: Of :class:`mmwood.CAMClassifier`, ``head`` among them; no ``neck``.
 
     Raises:

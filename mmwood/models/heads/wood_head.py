@@ -15,7 +15,7 @@ __all__ = ["WOoDHead", "WOoDMixin"]
 
 
 class WOoDMixin:
-    r"""W-OoD (Lee et al., CVPR 2022) for any multi-label head of mmpretrain's interface.
+    r"""W-OoD (Lee et al., CVPR 2022) for any multi-label head like mmpretrain's.
 
     .. math:: L = L_{cls}(x_{in}, y) + \alpha L_{cls}(x_{ood}, 0)
                   + \lambda L_d(x_{in}, y)

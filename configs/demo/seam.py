@@ -1,0 +1,11 @@
+# SEAM on the built-in data: the demo's classifier gone on with, as configs/demo/plain.py is.
+_base_ = "./plain.py"
+
+model = dict(
+    type="mmwood.SEAM",
+    backbone=dict(out_indices=(1, 2, 3)),
+    pcm_in_channels=[32, 64],
+    pcm_channels=[16, 32],
+    # Half the size: a third of 112 pixels shows nothing.
+    view_scale=0.5,
+)

@@ -1,0 +1,11 @@
+# W-OoD on SEAM, on the built-in data: gone on with from the classifier, as
+# configs/demo/wood.py is.
+_base_ = "./wood.py"
+
+model = dict(
+    type="mmwood.SEAM",
+    backbone=dict(out_indices=(1, 2, 3)),
+    pcm_in_channels=[32, 64],
+    pcm_channels=[16, 32],
+    view_scale=0.5,
+)
