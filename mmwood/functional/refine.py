@@ -4,7 +4,9 @@ Dense CRF: Krähenbühl and Koltun, Efficient Inference in Fully Connected CRFs 
 Gaussian Edge Potentials, NIPS 2011, by the package pydensecrf2. PAMR: Araslanov and
 Roth, Single-Stage Semantic Segmentation from Image Labels, CVPR 2020. The training
 labels of IRN: Ahn et al., Weakly Supervised Learning of Instance Segmentation with
-Inter-pixel Relations, CVPR 2019.
+Inter-pixel Relations, CVPR 2019. Those of PSA, which SEAM takes over: Ahn and Kwak,
+Learning Pixel-level Semantic Affinity with Image-level Supervision for Weakly
+Supervised Semantic Segmentation, CVPR 2018.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["affinity_label", "dense_crf", "pamr", "refine_label", "refine_settings"]
+__all__ = [
+    "affinity_label",
+    "dense_crf",
+    "pamr",
+    "power_affinity_label",
+    "refine_label",
+    "refine_scores",
+    "refine_settings",
+]
 
 #: Least probability that the CRF sees: the logarithm of 0 is not finite.
 LEAST_PROBABILITY = 1e-5
@@ -232,17 +242,50 @@ def refine_label(
             f"{image.shape} and {label.shape}"
         )
     _check_labels(label, n_labels)
-    method = settings.pop("method")
-    if method is None:
+    if settings["method"] is None:
         return label.astype(np.uint8)
-    if method == "crf":
+    if settings.pop("method") == "crf":
         refined = dense_crf(image, label, n_labels=n_labels, **settings)
         return refined.argmax(axis=0).astype(np.uint8)
-    pixels = torch.tensor(image.transpose(2, 0, 1)[None], dtype=torch.float32) / 255
-    masks = torch.from_numpy(label == np.arange(n_labels)[:, None, None])
-    refined = pamr(pixels, masks[None].float(), **settings)[0]
-    # torch.argmax does not say which of equals it takes.
-    return refined.numpy().argmax(axis=0).astype(np.uint8)
+    masks = np.float32(label == np.arange(n_labels)[:, None, None])
+    return _pamr_label(image, masks, **settings)
+
+
+def refine_scores(
+    image: np.ndarray, scores: np.ndarray, method: str | None = "crf", **options
+) -> np.ndarray:
+    """The label map that a dense CRF or PAMR makes of a score for each label.
+
+    Args:
+        image: RGB image.
+        scores: Scores of n labels between 0 and 1; they need not sum to 1.
+        method: 'crf': the label of the largest marginal of :func:`dense_crf`; 'pamr':
+            of the largest score after :func:`pamr`; None: of the largest score. Of
+            equals, the lowest label.
+        **options: Of the method.
+
+    Shape:
+        - image: (H, W, 3) uint8; scores: (n, H, W); output: (H, W) uint8
+
+    Raises:
+        ImportError: The method needs a package that is not installed.
+        ValueError: There is no such method or option, or an argument has no such
+            shape, type or value.
+    """
+    settings = refine_settings(dict(options, method=method))
+    image, scores = np.asarray(image), np.asarray(scores, dtype=np.float32)
+    _check_image(image)
+    if scores.ndim != 3 or scores.shape[1:] != image.shape[:2]:
+        raise ValueError(
+            "refine_scores needs an image (H, W, 3) and scores (n, H, W), got "
+            f"{image.shape} and {scores.shape}"
+        )
+    _check_probabilities(scores, None)
+    if settings["method"] is None:
+        return scores.argmax(axis=0).astype(np.uint8)
+    if settings.pop("method") == "crf":
+        return dense_crf(image, scores, **settings).argmax(axis=0).astype(np.uint8)
+    return _pamr_label(image, scores, **settings)
 
 
 def refine_settings(refine: Mapping | None) -> dict:
@@ -324,22 +367,9 @@ def affinity_label(
             "foreground and background must satisfy 0 <= background <= foreground < 1, "
             f"got foreground={foreground!r} and background={background!r}"
         )
-    image = np.asarray(image)
-    cam = np.asarray(cam, dtype=np.float32)
-    classes = np.asarray(classes, dtype=np.int64)
-    _check_image(image)
-    if cam.shape != (len(classes), *image.shape[:2]):
-        raise ValueError(
-            "affinity_label needs an image (H, W, 3), maps (n, H, W) and n classes, "
-            f"got {image.shape}, {cam.shape} and {len(classes)} classes"
-        )
+    image, cam, classes = _check_maps("affinity_label", image, cam, classes)
     if not len(classes):
         return np.zeros(image.shape[:2], dtype=np.uint8)
-    if classes.min() < 0 or classes.max() > VOID - 2:
-        raise ValueError(
-            "affinity_label writes class c as the uint8 label c + 1 and keeps 255 for "
-            f"unknown pixels: classes must be in 0..253, got {classes.tolist()}"
-        )
     settings = refine_settings(refine)
     score, index = cam.max(axis=0), cam.argmax(axis=0) + 1
 
@@ -352,6 +382,72 @@ def affinity_label(
     label = np.append(0, classes + 1)[sure]
     label[(sure == 0) & (possible != 0)] = VOID
     return label.astype(np.uint8)
+
+
+def power_affinity_label(
+    image: np.ndarray,
+    cam: np.ndarray,
+    classes: Sequence[int] | np.ndarray,
+    low: float = 4.0,
+    high: float = 24.0,
+    refine: Mapping | None = None,
+) -> np.ndarray:
+    r"""PSA's and SEAM's training label: sure under two strengths of the background.
+
+    The scores :math:`[(1 - \max_c CAM_c)^\alpha, CAM]` are refined once with α =
+    ``low``, which makes much of an image background, and once with ``high``, which
+    makes little. A pixel is background where the second says so, else it has the class
+    that the first gives it; where the first says background, it is 255.
+
+    Unrefined, this is :func:`affinity_label` with the thresholds m that solve
+    :math:`m = (1 - m)^\alpha`: 0.276 for 4 and 0.094 for 24. What differs is what the
+    refinement sees: scores here, labels there.
+
+    Args:
+        image: RGB image.
+        cam: Normalised maps of the image's classes, between 0 and 1.
+        classes: Which class each map belongs to, counted from 0 without background.
+        low: The lower α. PSA and SEAM: 4.
+        high: The higher one. PSA: 32, SEAM: 24.
+        refine: As in :func:`refine_settings`. PSA's and SEAM's CRF: ``bilateral_sxy=80,
+            bilateral_srgb=13``.
+
+    Returns:
+        uint8 label map: 0 is background, c + 1 is class c, 255 is unknown.
+
+    Shape:
+        - image: (H, W, 3) uint8; cam: (n, H, W); classes: (n,); output: (H, W)
+
+    Raises:
+        ImportError: The refinement needs a package that is not installed.
+        ValueError: The arguments do not fit each other, or one has no such value.
+    """
+    if not 0 < low <= high:
+        raise ValueError(
+            f"low and high must satisfy 0 < low <= high, got low={low!r} and "
+            f"high={high!r}"
+        )
+    image, cam, classes = _check_maps("power_affinity_label", image, cam, classes)
+    if not len(classes):
+        return np.zeros(image.shape[:2], dtype=np.uint8)
+    settings = refine_settings(refine)
+    # Half-precision maps may exceed 1 by a rounding.
+    rest = (1 - cam.max(axis=0, keepdims=True)).clip(0)
+
+    def refined(alpha: float) -> np.ndarray:
+        return refine_scores(image, np.concatenate([rest**alpha, cam]), **settings)
+
+    sure = refined(low)
+    label = np.append(VOID, classes + 1)[sure]
+    label[(sure if high == low else refined(high)) == 0] = 0
+    return label.astype(np.uint8)
+
+
+def _pamr_label(image: np.ndarray, masks: np.ndarray, **settings) -> np.ndarray:
+    pixels = torch.tensor(image.transpose(2, 0, 1)[None], dtype=torch.float32) / 255
+    refined = pamr(pixels, torch.from_numpy(masks)[None], **settings)[0]
+    # torch.argmax does not say which of equals it takes.
+    return refined.numpy().argmax(axis=0).astype(np.uint8)
 
 
 @torch.no_grad()
@@ -412,6 +508,27 @@ def _check_image(image: np.ndarray) -> None:
         raise ValueError(
             f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}"
         )
+
+
+def _check_maps(
+    name: str, image: np.ndarray, cam: np.ndarray, classes: Sequence[int] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The arguments of a function of that name as arrays, if they fit."""
+    image = np.asarray(image)
+    cam = np.asarray(cam, dtype=np.float32)
+    classes = np.asarray(classes, dtype=np.int64)
+    _check_image(image)
+    if cam.shape != (len(classes), *image.shape[:2]):
+        raise ValueError(
+            f"{name} needs an image (H, W, 3), maps (n, H, W) and n classes, "
+            f"got {image.shape}, {cam.shape} and {len(classes)} classes"
+        )
+    if len(classes) and (classes.min() < 0 or classes.max() > VOID - 2):
+        raise ValueError(
+            f"{name} writes class c as the uint8 label c + 1 and keeps 255 for "
+            f"unknown pixels: classes must be in 0..253, got {classes.tolist()}"
+        )
+    return image, cam, classes
 
 
 def _check_labels(label: np.ndarray, n_labels: int | None) -> None:

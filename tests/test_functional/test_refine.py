@@ -11,7 +11,9 @@ from mmwood.functional.refine import (
     affinity_label,
     dense_crf,
     pamr,
+    power_affinity_label,
     refine_label,
+    refine_scores,
     refine_settings,
 )
 
@@ -431,3 +433,86 @@ def test_affinity_label_refuses(changed, message):
     )
     with pytest.raises(ValueError, match=message):
         affinity_label(**dict(arguments, **changed))
+
+
+def slow_power_label(image, cam, classes, low, high, method, **options):
+    labels = {}
+    for alpha in (low, high):
+        scores = np.zeros((len(classes) + 1, *image.shape[:2]))
+        for y, x in np.ndindex(*image.shape[:2]):
+            values = cam[:, y, x].astype(float)
+            scores[:, y, x] = [(1 - max(values)) ** alpha, *values]
+        if method == "crf":
+            scores = slow_crf(image, scores.clip(1e-5), **options)
+        elif method == "pamr":
+            scores = slow_pamr(image.transpose(2, 0, 1), scores, **options)
+        labels[alpha] = scores.argmax(axis=0)
+    result = np.full(image.shape[:2], 255)
+    for pixel in np.ndindex(*result.shape):
+        if labels[high][pixel] == 0:
+            result[pixel] = 0
+        elif labels[low][pixel]:
+            result[pixel] = classes[labels[low][pixel] - 1] + 1
+    return result
+
+
+@pytest.mark.parametrize(
+    "refine",
+    [
+        dict(method=None),
+        dict(method="pamr", iterations=2, dilations=[1, 3]),
+        pytest.param(
+            dict(method="crf", bilateral_sxy=80, bilateral_srgb=13), marks=needs_crf
+        ),
+    ],
+)
+@pytest.mark.parametrize("powers", [(4, 24), (2, 2), (1, 32)])
+@pytest.mark.parametrize("classes", [[4, 253], [0]])
+def test_power_affinity_label_equals_loops(refine, powers, classes):
+    image, truth, _ = coloured_image()
+    rng = np.random.default_rng(2)
+    near = (truth == np.arange(1, len(classes) + 1)[:, None, None]) * 0.6
+    cam = (near + rng.random(near.shape) * 0.3).astype(np.float32)
+    found = power_affinity_label(image, cam, classes, *powers, refine)
+    assert found.dtype == np.uint8
+    expected = slow_power_label(image, cam, classes, *powers, **refine)
+    # The CRF's library approximates.
+    wrong = 0.01 if refine["method"] == "crf" else 0
+    assert (found != expected).mean() <= wrong
+    assert (255 in expected) == (powers[0] != powers[1])
+
+
+def test_powers_are_thresholds_where_nothing_is_refined():
+    rng = np.random.default_rng(0)
+    cam, image = rng.random((2, 30, 30)), np.zeros((30, 30, 3), np.uint8)
+    found = power_affinity_label(image, cam, [3, 7])
+    thresholds = []
+    for alpha in (4, 24):
+        low, high = 0.0, 1.0
+        for _ in range(40):
+            middle = (low + high) / 2
+            if middle > (1 - middle) ** alpha:
+                high = middle
+            else:
+                low = middle
+        thresholds.append(high)
+    np.testing.assert_allclose(thresholds, [0.276, 0.094], atol=5e-4)
+    expected = affinity_label(image, cam, [3, 7], *thresholds)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_power_affinity_label_of_no_class_of_full_maps_and_of_wrong_arguments():
+    image = np.zeros((4, 5, 3), np.uint8)
+    assert not power_affinity_label(image, np.zeros((0, 4, 5)), []).any()
+    # Half precision rounds a map of 1 up.
+    full = np.full((1, 4, 5), 1 + 1e-4)
+    assert (power_affinity_label(image, full, [2]) == 3).all()
+    for powers in ((24, 4), (0, 4), (4, float("nan"))):
+        with pytest.raises(ValueError, match="0 < low <= high"):
+            power_affinity_label(image, full, [2], *powers)
+    with pytest.raises(ValueError, match=r"power_affinity_label .* 2 classes"):
+        power_affinity_label(image, full, [2, 3])
+    with pytest.raises(ValueError, match=r"in \[0, 1\]"):
+        power_affinity_label(image, full + 1, [2])
+    with pytest.raises(ValueError, match=r"scores \(n, H, W\)"):
+        refine_scores(image, full[:, 1:])

@@ -1,8 +1,8 @@
-"""IRN's training labels from cached class activation maps."""
+"""Training labels of pixel affinities from cached class activation maps."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,11 @@ from mmcv.transforms import BaseTransform
 from PIL import Image
 
 from mmwood.functional.cam import strided_size
-from mmwood.functional.refine import affinity_label, refine_settings
+from mmwood.functional.refine import (
+    affinity_label,
+    power_affinity_label,
+    refine_settings,
+)
 from mmwood.registry import TRANSFORMS
 from mmwood.score_maps import MAPS, load_score_maps
 
@@ -30,9 +34,10 @@ class AffinityLabel(BaseTransform):
 
     A pixel where a map exceeds ``foreground`` has that class, one where none exceeds
     ``background`` is background, and all others are 255; both label maps are refined
-    first (see :func:`mmwood.functional.refine.affinity_label`). The score maps are
-    those that :class:`mmwood.PseudoLabelHook` kept; the data set names them
-    (``score_dir``).
+    first (see :func:`mmwood.functional.refine.affinity_label`). With ``powers`` the
+    background has a score of its own instead, as in PSA and SEAM
+    (:func:`mmwood.functional.refine.power_affinity_label`). The score maps are those
+    that :class:`mmwood.PseudoLabelHook` kept; the data set names them (``score_dir``).
 
     Refining takes a tenth of a second to seconds an image: with a ``folder`` the labels
     are read that tools/make_affinity_labels.py made once of the same config.
@@ -49,6 +54,8 @@ class AffinityLabel(BaseTransform):
         maps: Which score maps: 'full', at the image's size, or 'strided', which are
             resized by 4 (bilinear, ``align_corners=False``) and cropped.
         folder: Folder of labels that were made before, or None.
+        powers: The two strengths of the background, which take the place of the
+            thresholds, or None. SEAM: (4, 24).
 
     Raises:
         FileNotFoundError: ``folder`` holds no manifest, or lacks the image's label; or
@@ -77,6 +84,7 @@ class AffinityLabel(BaseTransform):
         refine: Mapping | None = CRF,
         maps: str = "full",
         folder: str | None = None,
+        powers: Sequence[float] | None = None,
     ) -> None:
         if maps not in MAPS:
             raise ValueError(
@@ -87,14 +95,15 @@ class AffinityLabel(BaseTransform):
         self.refine = refine_settings(refine)
         self.maps = maps
         self.folder = folder
+        if powers is not None and len(powers) != 2:
+            raise ValueError(f"mmwood.AffinityLabel: powers must be two, got {powers}")
+        self.powers = powers
         # On a tiny image: a wrong value or a missing package must not wait for the
         # workers. What reads finished labels needs no package.
-        affinity_label(
+        self._label(
             np.zeros((2, 2, 3), dtype=np.uint8),
             np.ones((1, 2, 2)),
             [0],
-            foreground,
-            background,
             self.refine if folder is None else None,
         )
         if folder is not None:
@@ -103,7 +112,9 @@ class AffinityLabel(BaseTransform):
     @property
     def settings(self) -> dict:
         """What determines the labels, as JSON gives it back."""
-        fields = ("foreground", "background", "refine", "maps")
+        fields = ["foreground", "background", "refine", "maps"]
+        if self.powers is not None:
+            fields[:2] = ["powers"]
         return json.loads(json.dumps({name: getattr(self, name) for name in fields}))
 
     def transform(self, results: dict) -> dict:
@@ -144,16 +155,26 @@ class AffinityLabel(BaseTransform):
                 maps[:, None], scale_factor=4, mode="bilinear", align_corners=False
             )[:, 0, :height, :width]
         try:
-            return affinity_label(
+            return self._label(
                 np.ascontiguousarray(results["img"][..., ::-1]),
                 maps.numpy(),
                 scores.classes,
-                self.foreground,
-                self.background,
                 self.refine,
             )
         except ValueError as error:
             raise ValueError(f"{results['img_path']}, {path}: {error}") from error
+
+    def _label(
+        self,
+        image: np.ndarray,
+        maps: np.ndarray,
+        classes: Sequence[int] | np.ndarray,
+        refine: Mapping | None,
+    ) -> np.ndarray:
+        data = (image, maps, classes)
+        if self.powers is not None:
+            return power_affinity_label(*data, *self.powers, refine)
+        return affinity_label(*data, self.foreground, self.background, refine)
 
     def _read(self, results: dict) -> np.ndarray:
         path = label_path(self.folder, results["img_id"])

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmwood.datasets import AffinityLabel, ImageLevelDataset, LoadImage
 from mmwood.files import write_json
-from mmwood.functional.refine import affinity_label
+from mmwood.functional.refine import affinity_label, power_affinity_label
 from mmwood.registry import TRANSFORMS
 from mmwood.score_maps import ScoreMaps, save_score_maps, score_path
 from mmwood.visualization.palette import save_label_png
@@ -87,6 +87,14 @@ def test_label_is_that_of_the_maps_and_the_rgb_image(sample, refine):
     made = AffinityLabel(0.4, 0.25, refine=refine, maps="strided")(dict(results))
     np.testing.assert_array_equal(made["gt_seg_map"], expected)
     assert {2, 3} <= set(np.unique(expected))
+
+
+def test_powers_take_the_place_of_thresholds(sample):
+    results, rgb, maps = sample
+    found = AffinityLabel(powers=(2, 8), refine=PAMR)(dict(results))["gt_seg_map"]
+    expected = power_affinity_label(rgb, maps.full, [1, 2], 2, 8, PAMR)
+    np.testing.assert_array_equal(found, expected)
+    assert set(np.unique(expected)) == {0, 2, 3, 255}
 
 
 @needs_crf
@@ -164,6 +172,8 @@ def test_image_without_classes_is_background(sample, tmp_path):
         (dict(refine=dict(method="crf", srgb=5)), "no option 'srgb'"),
         (dict(refine=dict(method="pamr", dilations=[0])), "dilations"),
         (dict(refine=dict(bilateral_sxy=-1)), "bilateral_sxy"),
+        (dict(powers=[4]), "powers must be two"),
+        (dict(powers=[24, 4]), "low <= high"),
     ],
 )
 def test_wrong_fields_are_refused_at_once(fields, message, tmp_path):
@@ -240,11 +250,16 @@ def test_labels_of_other_settings_are_refused(tmp_path):
         dict(refine=dict(iterations=9)),
         dict(refine=None),
         dict(maps="strided"),
+        dict(powers=(4, 24)),
     ):
         (name,) = changed
         message = rf"made with {name}=.*make_affinity_labels\.py --overwrite"
         with pytest.raises(ValueError, match=message):
             AffinityLabel(**changed, folder=str(folder))
+    finished_labels(folder, AffinityLabel(powers=(4, 24)))
+    AffinityLabel(powers=[4, 24], folder=str(folder))
+    with pytest.raises(ValueError, match="made with foreground=None"):
+        AffinityLabel(folder=str(folder))
     finished_labels(folder, AffinityLabel(), complete=False)
     with pytest.raises(ValueError, match="not complete: run tools/make_affinity"):
         AffinityLabel(folder=str(folder))
