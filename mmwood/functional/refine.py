@@ -120,7 +120,8 @@ def dense_crf(
     crf.addPairwiseBilateral(
         sxy=bilateral_sxy,
         srgb=bilateral_srgb,
-        rgbim=np.ascontiguousarray(image),
+        # Not read-only, as np.asarray's views of Pillow's images are.
+        rgbim=np.require(image, requirements="CW"),
         compat=bilateral_compat,
     )
     marginals = np.array(crf.inference(iterations), dtype=np.float32)

@@ -132,6 +132,9 @@ def test_dense_crf_of_one_label_and_of_views():
         dense_crf(image[:, ::-1], label[:, ::-1], n_labels=3),
         dense_crf(image[:, ::-1].copy(), label[:, ::-1].copy(), n_labels=3),
     )
+    expected = dense_crf(image, label, n_labels=3)
+    image.flags.writeable = False
+    np.testing.assert_array_equal(dense_crf(image, label, n_labels=3), expected)
 
 
 @pytest.mark.parametrize(
