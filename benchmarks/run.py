@@ -34,6 +34,18 @@ class Benchmark:
 
 STACK = {"mmpretrain": "onedl", "mmseg": "onedl"}
 BENCHMARKS = {
+    "adv_cam": Benchmark(
+        "adv_cam.py",
+        {**STACK, "timm": "demo"},
+        "--steps 9",
+        f"--config {DEMO} --size 64 96 --steps 3 --repeats 1",
+    ),
+    "adv_cam_r50": Benchmark(
+        "adv_cam.py",
+        STACK,
+        f"--config {R50} --size 375 500 --classes 1 --steps 4 --repeats 2",
+        f"--config {R50} --size 32 48 --classes 1 --steps 2 --repeats 1",
+    ),
     "cam_extraction": Benchmark(
         "cam_extraction.py",
         {**STACK, "timm": "demo"},

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,19 @@ def test_cam_extraction_gives_what_the_plain_loop_gives(python, tmp_path):
     assert result["repeats"] == 1
     ratio = result["ours_median"] / result["reference_median"]
     assert result["ratio"] == pytest.approx(ratio)
+
+
+def test_adv_cam_gives_what_the_published_loop_gives(python, tmp_path):
+    pytest.importorskip("mmpretrain")
+    found = tmp_path / "found.json"
+    code, text = python(
+        *(FOLDER / "adv_cam.py", "--config", "configs/demo/classifier.py", "--images"),
+        *(2, "--size", 40, 56, "--steps", 3, "--repeats", 1, "--json", found),
+    )
+    assert code == 0, text
+    assert float(re.search(r"differ by at most ([^,]+)", text)[1]) < 1e-5
+    (result,) = json.loads(found.read_text())
+    assert result["reference"] == "published loop"
 
 
 def test_run_collects_skips_and_goes_on_after_a_failure(python, tmp_path):
