@@ -91,7 +91,8 @@ def climbed_activation_maps(
         """Maps (N, V, C, h, w) and R (N, h, w)."""
         maps = class_activation_maps(extract(images.flatten(0, 1)), weight)
         # Sums of half-precision maps would overflow.
-        maps = maps.unflatten(0, images.shape[:2]).float()
+        maps = maps.unflatten(0, images.shape[:2])
+        maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
         return maps, _regions(maps[examples, :, class_ids], positive, flipped)
 
     first = total = None
@@ -116,7 +117,7 @@ def climbed_activation_maps(
 
 def _regions(own: Tensor, positive: Tensor, flipped: Sequence[bool]) -> Tensor:
     """R of each example. Shapes: (N, V, h, w), (N, 1), V -> (N, h, w)."""
-    active = (own.detach() > 0).sum(dim=(2, 3))
+    active = (own.detach() > 0).sum(dim=(2, 3), dtype=own.dtype)
     factor = active / (positive * active.sum(dim=1, keepdim=True)).clamp(min=1)
     scaled = own * factor[:, :, None, None]
     turned = [

@@ -84,7 +84,7 @@ def test_equals_the_published_loop(mirrored, rivals):
             rivals=others[number].nonzero()[:, 0].tolist(),
             **fields,
         )
-        torch.testing.assert_close(found[number], expected.float())
+        torch.testing.assert_close(found[number], expected)
 
 
 def test_every_part_matters():
@@ -117,9 +117,7 @@ def test_the_score_rises_and_one_step_is_the_map():
     maps = torch.einsum("cd,vdhw->vchw", weight, network(images[:, 0])).relu()
     own = maps[torch.arange(2), ids]
     factor = one.flatten(1).sum(1) / own.flatten(1).sum(1)
-    torch.testing.assert_close(
-        one.double(), own * factor[:, None, None], rtol=1e-5, atol=1e-9
-    )
+    torch.testing.assert_close(one, own * factor[:, None, None])
     # What a step adds, without a brake, rises from step to step.
     total = [
         climbed_activation_maps(
