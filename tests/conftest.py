@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mmwood.files import write_json
@@ -94,6 +95,15 @@ def tool_environment() -> dict[str, str]:
         PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         PORT=str(port),
     )
+
+
+@pytest.fixture(params=[torch.float16, torch.bfloat16], ids=str)
+def half_dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    """Types of autocast on a CPU."""
+    release = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if request.param == torch.float16 and release < (2, 2):
+        pytest.skip(f"torch {torch.__version__} computes no float16 on CPUs")
+    return request.param
 
 
 @pytest.fixture

@@ -111,10 +111,9 @@ def test_gradients():
     assert torch.autograd.gradcheck(pixel_correlation, (maps, features))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_large_features_of_half_precision(dtype):
-    features = (1000 * random(1, 64, 6, 6)).to(dtype).requires_grad_()
-    maps = random(1, 3, 6, 6).abs().to(dtype)
+def test_large_features_of_half_precision(half_dtype):
+    features = (1000 * random(1, 64, 6, 6)).to(half_dtype).requires_grad_()
+    maps = random(1, 3, 6, 6).abs().to(half_dtype)
     found = pixel_correlation(maps, features)
     found.sum().backward()
     assert found.isfinite().all()
