@@ -69,6 +69,8 @@ def main() -> None:
         show_results(cfg, args.show_dir, args.interval)
     if args.tta:
         use_tta(cfg)
+    elif (cfg.get("tta_model") or {}).get("type") == "mmwood.AdvCAM":
+        print("AdvCAM needs --tta: without it these are plain maps", file=sys.stderr)
     save_results(cfg)
     metrics = build_runner(cfg).test()
     if args.out is not None and is_main_process():

@@ -143,6 +143,29 @@ def test_labels_pictures_metrics_and_repair(
     assert len(hashes(folder)) == 4
 
 
+def test_adv_cam_goes_on_and_is_not_mixed_with_plain_maps(
+    small_config, checkpoint, run_tool, tmp_path
+):
+    arguments = ("test.py", small_config, checkpoint, "--tta", "--work-dir", "tested")
+    options = (*FULL, "tta_model.type=mmwood.AdvCAM", "tta_model.steps=3")
+    run_tool(*arguments, *options)
+    folder = tmp_path / "tested/pseudo_labels"
+    whole = hashes(folder)
+    assert {"labels/image_5.png", "scores/image_5.npz"} <= set(whole)
+    (folder / "labels/image_5.png").unlink()
+    assert "4 of 6 images are finished" in run_tool(*arguments, *options)
+    assert hashes(folder) == whole
+    text = run_tool(*arguments, *FULL, fails=True)
+    assert "made with another config_sha256" in text
+    text = run_tool(*arguments, *options, "tta_model.steps=2", fails=True)
+    assert "made with another config_sha256" in text
+
+    plain = ("test.py", small_config, checkpoint, "--work-dir", "plain", *options)
+    assert "AdvCAM needs --tta: without it these are plain maps" in run_tool(*plain)
+    found = hashes(tmp_path / "plain/pseudo_labels")
+    assert found["scores/image_5.npz"] != whole["scores/image_5.npz"]
+
+
 def test_killed_run_goes_on_to_the_same_bytes(
     small_config, checkpoint, run_tool, start_tool, tmp_path
 ):
