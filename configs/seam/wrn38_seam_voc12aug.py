@@ -47,3 +47,12 @@ optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys={"pcm_": dict(lr_mult=10.0)}),
 )
 auto_scale_lr = dict(base_batch_size=8)
+# The released program's score of the background for seeds.
+background = 0.26
+test_evaluator = [
+    dict(type="AveragePrecision"),
+    dict(type="mmwood.SeedMetric", threshold=background),
+]
+default_hooks = dict(
+    pseudo_label=dict(threshold=background), visualization=dict(threshold=background)
+)
