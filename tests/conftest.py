@@ -1,12 +1,14 @@
 """Small real data: VOC-style folders of a few images, and configs that use them."""
 
+import json
 import os
-import runpy
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import cv2
 import numpy as np
@@ -106,46 +108,60 @@ def half_dtype(request: pytest.FixtureRequest) -> torch.dtype:
     return request.param
 
 
+@pytest.fixture(scope="session")
+def tool_server() -> Iterator[subprocess.Popen]:
+    """What starts tools without importing everything anew."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", Path(__file__).with_name("tool_server.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=dict(os.environ, OMP_NUM_THREADS="1"),
+        text=True,
+    ) as server:
+        yield server
+        server.stdin.close()
+
+
 @pytest.fixture
-def run_tool(tmp_path: Path) -> Callable[..., str]:
+def run_tool(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., str]:
     """Run one of tools/ in the test's folder; gives what it printed."""
 
     def run(*arguments: object, fails: bool = False) -> str:
-        result = subprocess.run(
-            tool_command(*arguments),
-            cwd=tmp_path,
-            env=tool_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        text = result.stdout + result.stderr
-        assert (result.returncode != 0) == fails, text[-4000:]
+        command, environment = tool_command(*arguments), tool_environment()
+        if command[0] == "bash" or not hasattr(os, "fork"):
+            result = subprocess.run(
+                command,
+                cwd=tmp_path,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            text, status = result.stdout, result.returncode
+        else:
+            server = request.getfixturevalue("tool_server")
+            with NamedTemporaryFile("r") as output:
+                task = dict(
+                    command=command[3:],
+                    cwd=str(tmp_path),
+                    env=environment,
+                    output=output.name,
+                )
+                print(json.dumps(task), file=server.stdin, flush=True)
+                status = int(server.stdout.readline())
+                text = output.read()
+        assert (status != 0) == fails, text[-4000:]
         return text
 
     return run
 
 
 @pytest.fixture
-def call(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch, capsys
-) -> Callable[..., str]:
-    """As ``run_tool``, for the test module's TOOL and in this process: starts cost."""
-    tool = request.module.TOOL
-
-    def run(*arguments: object, fails: bool = False) -> str:
-        monkeypatch.setattr(sys, "argv", [tool, *map(str, arguments)])
-        monkeypatch.chdir(tmp_path)
-        failure = None
-        try:
-            runpy.run_path(str(REPOSITORY / "tools" / tool), run_name="__main__")
-        except SystemExit as error:
-            failure = error.code
-        assert (failure is not None) == fails
-        printed = capsys.readouterr()
-        return f"{printed.out}{printed.err}{failure or ''}"
-
-    return run
+def call(request: pytest.FixtureRequest, run_tool: Callable) -> Callable[..., str]:
+    """As ``run_tool``, for the test module's TOOL."""
+    return partial(run_tool, request.module.TOOL)
 
 
 @pytest.fixture
