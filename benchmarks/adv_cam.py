@@ -11,6 +11,7 @@ step to step, since the brake holds what is salient where its derivative jumps.
 import argparse
 import logging
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -37,27 +38,28 @@ def make_model(config: str, steps: int) -> nn.Module:
     return model.eval()
 
 
-def make_batch(images: int, size: tuple[int, int]) -> dict:
-    """Soft noise at one scale, with its flips, as a loader gives it, but for labels."""
+def make_batch(
+    images: int, size: tuple[int, int], scales: Sequence[float] = (1.0,)
+) -> dict:
+    """Soft noise at some scales, with flips, as a loader gives it, but for labels."""
     rng = np.random.default_rng(0)
-    height, width = size
-    inputs, samples = ([], []), ([], [])
-    for _ in range(images):
-        coarse = rng.integers(0, 256, (1, 3, height // 16 + 1, width // 16 + 1))
-        picture = F.interpolate(torch.tensor(coarse).float(), size, mode="bilinear")
+    inputs, samples = [], []
+    for scale in scales:
+        height, width = (round(side * scale) for side in size)
+        shape = (images, 3, height // 16 + 1, width // 16 + 1)
+        coarse = torch.tensor(rng.integers(0, 256, shape)).float()
+        pictures = F.interpolate(coarse, (height, width), mode="bilinear")
         for flip in (False, True):
-            view = picture.flip(-1) if flip else picture
-            sample = DataSample(
-                metainfo=dict(
-                    ori_shape=size,
-                    img_shape=size,
-                    flip=flip,
-                    flip_direction="horizontal",
-                )
+            views = pictures.flip(-1) if flip else pictures
+            info = dict(
+                ori_shape=size,
+                img_shape=(height, width),
+                flip=flip,
+                flip_direction="horizontal",
             )
-            inputs[flip].append(view[0].to(torch.uint8))
-            samples[flip].append(sample)
-    return dict(inputs=list(inputs), data_samples=list(samples))
+            inputs.append(list(views.to(torch.uint8)))
+            samples.append([DataSample(metainfo=info) for _ in range(images)])
+    return dict(inputs=inputs, data_samples=samples)
 
 
 @torch.no_grad()

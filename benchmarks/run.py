@@ -68,6 +68,11 @@ BENCHMARKS = {
         f"--config {DEMO} --crop 112",
         f"--config {DEMO} --images 4 --crop 64 --steps 2",
     ),
+    "hosts": Benchmark(
+        "hosts.py",
+        {**STACK, "timm": "demo"},
+        quick="--demo --images 2 --crop 64 --size 48 64 --repeats 1",
+    ),
     "ia_iou": Benchmark("ia_iou.py", STACK, quick="--images 10"),
     "openimages_ood": Benchmark(
         "openimages_ood.py", {}, "--rows 1000000", "--rows 20000 --order grouped"

@@ -60,6 +60,23 @@ def test_adv_cam_gives_what_the_published_loop_gives(python, tmp_path):
     assert result["reference"] == "published loop"
 
 
+def test_hosts_are_compared_with_plain_maps(python, tmp_path):
+    pytest.importorskip("mmpretrain")
+    found = tmp_path / "found.json"
+    code, text = python(
+        *(FOLDER / "hosts.py", "--demo", "--images", 2, "--crop", 64),
+        *("--size", 40, 56, "--repeats", 1, "--json", found),
+    )
+    assert code == 0, text
+    training = ["CAM, W-OoD", "SEAM", "SEAM, W-OoD"]
+    names = [f"{name}, an image in training" for name in training]
+    names += [f"{name}, maps of an image" for name in ("AdvCAM", "SEAM")]
+    results = json.loads(found.read_text())
+    assert [result["what"] for result in results] == names
+    # Twenty-seven steps back and forth against one pass.
+    assert results[3]["ratio"] > 10
+
+
 def test_run_collects_skips_and_goes_on_after_a_failure(python, tmp_path):
     # A copy beside the configs' folder, with one benchmark that fails.
     folder = tmp_path / "benchmarks"

@@ -9,3 +9,5 @@ model = dict(
     # Half the size: a third of 112 pixels shows nothing.
     view_scale=0.5,
 )
+# PCM is new, the rest is not.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={"pcm_": dict(lr_mult=10.0)}))

@@ -9,3 +9,5 @@ model = dict(
     pcm_channels=[16, 32],
     view_scale=0.5,
 )
+# PCM is new, the rest is not.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={"pcm_": dict(lr_mult=10.0)}))
