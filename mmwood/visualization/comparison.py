@@ -24,6 +24,7 @@ def seed_comparison(
     mask_dir: str | os.PathLike | None = None,
     suffix: str = ".jpg",
     cell: tuple[int, int] = (200, 150),
+    with_labels: bool = True,
 ) -> np.ndarray:
     """One row an image: image | map and seed of every run | ground truth.
 
@@ -38,6 +39,7 @@ def seed_comparison(
         mask_dir: Folder of the masks, or None.
         suffix: Suffix of the images.
         cell: (width, height) of a picture in pixels.
+        with_labels: Whether the seeds are shown beside the maps.
 
     Returns:
         The sheet, uint8 RGB.
@@ -73,8 +75,11 @@ def seed_comparison(
                 size = picture.shape[1::-1]
                 heat = cv2.resize(score.astype(np.float32), size)
                 caption += f": {classes[chosen]}"
-            pictures += [overlay_heat(picture, heat), overlay_label(picture, label)]
-            captions += [caption, f"{name}: labels"]
+            pictures.append(overlay_heat(picture, heat))
+            captions.append(caption)
+            if with_labels:
+                pictures.append(overlay_label(picture, label))
+                captions.append(f"{name}: labels")
         if mask_dir is not None:
             truth = read_label_png(Path(mask_dir, f"{image_id}.png"))
             pictures.append(overlay_label(picture, truth))

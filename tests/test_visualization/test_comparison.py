@@ -98,6 +98,14 @@ def test_tool(folders, run_tool):
         runs, ["c", "a"], folders / "images", folders / "two/labels", ".png"
     )
     np.testing.assert_array_equal(sheet, expected)
+    run_tool(*tool, *files, "--maps-only", "--out", "new/maps.png")
+    with Image.open(folders / "new/maps.png") as image:
+        maps = np.array(image)
+    # Of six columns those of the labels are gone; the first two are as they were.
+    width = (sheet.shape[1] - 4) // 6
+    assert maps.shape == (sheet.shape[0], 4 + 4 * width, 3)
+    np.testing.assert_array_equal(maps[:, : 2 * width], sheet[:, : 2 * width])
+    np.testing.assert_array_equal(maps[:, -width:], sheet[:, -width:])
     text = run_tool(*tool, *files[:2], "--ids", "a", fails=True)
     assert "a.jpg" in text
     assert "Traceback" not in text

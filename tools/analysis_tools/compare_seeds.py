@@ -27,6 +27,9 @@ def parse_args() -> argparse.Namespace:
         nargs="+",
         help="image ids (default: for each class the first image that shows it alone)",
     )
+    parser.add_argument(
+        "--maps-only", action="store_true", help="leave out the seeds' labels"
+    )
     parser.add_argument("--out", default="comparison.png", help="PNG to write")
     return parser.parse_args()
 
@@ -41,7 +44,14 @@ def main() -> None:
         ids = args.ids or one_image_per_class(next(iter(runs.values())))
         if not ids:
             sys.exit("no image shows one class alone: name images with --ids")
-        sheet = seed_comparison(runs, ids, args.images, args.masks, args.suffix)
+        sheet = seed_comparison(
+            runs,
+            ids,
+            args.images,
+            args.masks,
+            args.suffix,
+            with_labels=not args.maps_only,
+        )
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     with atomic_write(Path(args.out)) as temporary:
