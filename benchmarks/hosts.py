@@ -21,8 +21,8 @@ from common import add_json_argument, compare, drop_weights, write_results
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
-from mmpretrain.structures import DataSample
 from prettytable import PrettyTable
+from wood_step import make_training
 
 FOLDER = Path(__file__).parents[1] / "configs"
 CONFIGS = {
@@ -51,22 +51,11 @@ def load(path: str) -> Config:
 
 def make_step(cfg: Config, images: int, crop: int) -> Callable[[], None]:
     """A training step on so many images, and as many OoD images where it needs them."""
+    ood = cfg.model.head.type == "mmwood.WOoDHead"
     torch.manual_seed(0)
-    model = MODELS.build(cfg.model).train()
-    optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
-    classes = model.head.num_classes
-    ood = hasattr(model.head, "set_centers")
-    if ood:
-        centers = torch.rand(classes + 50, model.head.in_channels)
-        model.head.set_centers(*centers.split([classes, 50]))
     inputs = torch.randn(images * (1 + ood), 3, crop, crop)
-    samples = []
-    for number in range(len(inputs)):
-        is_ood = number >= images
-        label = [] if is_ood else [number % classes]
-        sample = DataSample().set_gt_label(torch.tensor(label, dtype=torch.long))
-        sample.set_field(is_ood, "is_ood")
-        samples.append(sample)
+    model, samples = make_training(cfg.model, inputs, images, 50 if ood else 0)
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
 
     def step() -> None:
         loss, _ = model.parse_losses(model.loss(inputs, samples))

@@ -20,25 +20,35 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 from prettytable import PrettyTable
+from torch import nn
+
+
+def make_training(
+    model_cfg: dict, images: torch.Tensor, known: int, clusters: int
+) -> tuple[nn.Module, list[DataSample]]:
+    """A model in training, and labels of images: from ``known`` on they are OoD."""
+    torch.manual_seed(0)
+    model = MODELS.build(model_cfg).to(images.device).train()
+    classes = model.head.num_classes
+    if clusters:
+        centers = torch.rand(classes + clusters, model.head.in_channels)
+        model.head.set_centers(*centers.split([classes, clusters]))
+    samples = []
+    for number in range(len(images)):
+        ood = number >= known
+        label = [] if ood else [number % classes]
+        sample = DataSample().set_gt_label(torch.tensor(label, dtype=torch.long))
+        sample.set_field(ood, "is_ood")
+        samples.append(sample.to(images.device))
+    return model, samples
 
 
 def make_step(cfg: Config, head: dict, images: torch.Tensor, clusters: int):
     """A function that trains one step; gives the seconds of step and head alone."""
     model_cfg = cfg.model.copy()
     model_cfg.head = head
-    torch.manual_seed(0)
-    model = MODELS.build(model_cfg).to(images.device).train()
-    if clusters:
-        centers = torch.rand(model.head.num_classes + clusters, model.head.in_channels)
-        model.head.set_centers(*centers.split([model.head.num_classes, clusters]))
+    model, samples = make_training(model_cfg, images, len(images) // 2, clusters)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
-    samples = []
-    for number in range(len(images)):
-        ood = number >= len(images) // 2
-        label = [] if ood else [number % model.head.num_classes]
-        sample = DataSample().set_gt_label(torch.tensor(label, dtype=torch.long))
-        sample.set_field(ood, "is_ood")
-        samples.append(sample.to(images.device))
 
     def now() -> float:
         if images.is_cuda:
