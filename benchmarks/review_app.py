@@ -23,8 +23,8 @@ from common import Result, add_json_argument, write_results
 from PIL import Image
 from prettytable import PrettyTable
 
-from mmwood.ood.manifest import Candidate, write_manifest
-from mmwood.ood.review.journal import Review
+from mmwood.fileio.candidates import Candidate, write_manifest
+from mmwood.ood.review.decisions import Review
 
 TOOL = Path(__file__).parents[1] / "tools/review_ood.py"
 CLASSES = 20

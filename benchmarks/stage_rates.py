@@ -39,12 +39,12 @@ from prettytable import PrettyTable
 
 from mmwood.datasets import write_candidate_list
 from mmwood.datasets.context_shapes import generate
-from mmwood.files import write_json
+from mmwood.fileio.files import write_json
+from mmwood.fileio.label_folder import ScoreMaps, save_score_maps, score_path
+from mmwood.fileio.labels import save_label_png
+from mmwood.fileio.mining_results import Finding, Part
 from mmwood.functional.cam import seed_from_cam
-from mmwood.ood.parts import Finding, Part
 from mmwood.ood.summary import write_results
-from mmwood.score_maps import ScoreMaps, save_score_maps, score_path
-from mmwood.visualization.palette import save_label_png
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SIZE = (500, 375)

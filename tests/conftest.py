@@ -16,9 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mmwood.files import write_json
-from mmwood.score_maps import ScoreMaps, save_score_maps, score_path
-from mmwood.visualization.palette import save_label_png
+from mmwood.fileio.files import write_json
+from mmwood.fileio.label_folder import ScoreMaps, save_score_maps, score_path
+from mmwood.fileio.labels import save_label_png
 
 REPOSITORY = Path(__file__).parents[1]
 MINI_VOC = Path(os.environ.get("MINI_VOC", REPOSITORY.parent / "shared/data/mini_voc"))

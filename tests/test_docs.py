@@ -29,7 +29,7 @@ pytest.importorskip("mmseg")
 from mmengine.config import Config, DictAction
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, init_default_scope
 
-from mmwood.ood.manifest import read_manifest
+from mmwood.fileio.candidates import read_manifest
 from mmwood.pipeline.graph import load_pipeline
 from mmwood.registry import MODELS as OWN_MODELS
 from mmwood.registry import TRANSFORMS

@@ -16,7 +16,7 @@ pytest.importorskip("mmseg")
 from mmengine.config import Config, DictAction
 from mmengine.registry import HOOKS, METRICS, MODELS, init_default_scope
 
-from mmwood.visualization.palette import save_label_png
+from mmwood.fileio.labels import save_label_png
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 README = CONFIGS.parent / "README.md"

@@ -41,7 +41,7 @@ class LabelFiles:
     def __getitem__(self, index: int) -> tuple[bool, float, str | None]:
         """Whether the label was there, its share of 255, and what went wrong."""
         from mmwood.datasets.transforms.affinity_label import label_path, read_label
-        from mmwood.visualization.palette import VOID, save_label_png
+        from mmwood.fileio.labels import VOID, save_label_png
 
         path = label_path(self.folder, self.dataset.get_data_info(index)["img_id"])
         is_there = True
@@ -171,7 +171,7 @@ def make_labels(args: argparse.Namespace) -> str:
 
     # Here, and not by a registry, which would swallow what breaks an import.
     from mmwood.datasets.transforms.affinity_label import LABEL_FORMAT
-    from mmwood.files import file_sha256, remove_leftovers, write_json
+    from mmwood.fileio.files import file_sha256, remove_leftovers, write_json
     from mmwood.launch import load_config
     from mmwood.registry import DATASETS
 

@@ -84,10 +84,10 @@ def main() -> None:
     from mmengine.dist import barrier, is_main_process
 
     from mmwood.datasets import write_candidate_list
-    from mmwood.files import remove_leftovers
+    from mmwood.fileio.files import remove_leftovers
+    from mmwood.fileio.mining_results import part_paths
     from mmwood.launch import build_runner, load_config
     from mmwood.ood.mining import use_candidates
-    from mmwood.ood.parts import part_paths
     from mmwood.ood.summary import (
         check_manifest,
         not_under_review,

@@ -103,9 +103,10 @@ def parse_args() -> argparse.Namespace:
 
 def decide(args: argparse.Namespace) -> None:
     """Review by rules, without the app."""
+    from mmwood.fileio.journal import LockedError, SaveError
     from mmwood.ood.auto import Rules, apply_rules, rules_table
     from mmwood.ood.review.counts import Table
-    from mmwood.ood.review.journal import LockedError, Review, SaveError
+    from mmwood.ood.review.decisions import Review
 
     given = {name: getattr(args, name) for name in RULES}
     try:
@@ -148,8 +149,9 @@ def main() -> None:
         import nicegui  # noqa: F401
     except ImportError:
         sys.exit('the review app needs NiceGUI: pip install -e ".[review]"')
+    from mmwood.fileio.journal import LockedError, SaveError
     from mmwood.ood.review.app import free_port, serve
-    from mmwood.ood.review.journal import LockedError, Review, SaveError
+    from mmwood.ood.review.decisions import Review
     from mmwood.ood.review.pictures import Cache, Pictures
     from mmwood.ood.review.session import Session
 

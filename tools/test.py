@@ -50,7 +50,7 @@ def main() -> None:
 
     from mmengine.dist import is_main_process
 
-    from mmwood.files import write_json
+    from mmwood.fileio.files import write_json
     from mmwood.launch import (
         build_runner,
         load_config,

@@ -12,8 +12,8 @@ from prettytable import PrettyTable
 from mmwood.converters.voc_aug import LISTS, VOC_CLASSES
 from mmwood.converters.writer import UNREADABLE, read_label
 from mmwood.datasets.image_level import bullets, read_class_names
-from mmwood.datasets.tags import Tagged, read_csv, read_id_list, tags_from_xml
-from mmwood.visualization.palette import VOID
+from mmwood.fileio.labels import VOID
+from mmwood.fileio.lists import Tagged, read_csv, read_id_list, tags_from_xml
 
 __all__ = [
     "Entry",

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from mmwood.coco import run_lengths
 from mmwood.converters.writer import Writer, refuse_semicolons
 from mmwood.datasets.image_level import bullets, check_readable, check_there
-from mmwood.datasets.tags import Tagged
-from mmwood.files import remove_leftovers
-from mmwood.visualization.palette import VOID
+from mmwood.fileio.coco import run_lengths
+from mmwood.fileio.files import remove_leftovers
+from mmwood.fileio.labels import VOID
+from mmwood.fileio.lists import Tagged
 
 __all__ = ["convert_coco", "draw_mask", "instance_mask"]
 

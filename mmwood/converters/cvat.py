@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from mmwood.converters.source import TagSource
-from mmwood.datasets.tags import Tagged
+from mmwood.fileio.lists import Tagged
 
 __all__ = ["read_cvat"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from mmwood.converters.source import TagSource, merge_rows
 from mmwood.converters.table import read_rows
-from mmwood.datasets.tags import Tagged
+from mmwood.fileio.lists import Tagged
 
 __all__ = ["read_label_studio"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mmwood.datasets.tags import Tagged
+from mmwood.fileio.lists import Tagged
 
 __all__ = ["TagSource", "merge_rows"]
 

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 from mmwood.converters.source import TagSource, merge_rows
-from mmwood.datasets.tags import Tagged
+from mmwood.fileio.lists import Tagged
 
 __all__ = ["read_rows", "read_table"]
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from mmwood.converters.source import TagSource
 from mmwood.converters.writer import Writer
 from mmwood.datasets.image_level import bullets
-from mmwood.datasets.tags import Tagged
+from mmwood.fileio.lists import Tagged
 
 __all__ = ["convert_tags", "find_image"]
 

@@ -15,9 +15,9 @@ from scipy.io.matlab import MatReadError
 
 from mmwood.converters.writer import UNREADABLE, Writer, read_label
 from mmwood.datasets.image_level import check_readable, check_there
-from mmwood.datasets.tags import Tagged, read_id_list
-from mmwood.files import remove_leftovers
-from mmwood.visualization.palette import VOID
+from mmwood.fileio.files import remove_leftovers
+from mmwood.fileio.labels import VOID
+from mmwood.fileio.lists import Tagged, read_id_list
 
 __all__ = ["VOC_CLASSES", "convert_voc_aug", "read_sbd", "trainaug_ids"]
 

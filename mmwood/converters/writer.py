@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmwood.datasets.tags import Tagged
-from mmwood.files import atomic_write
-from mmwood.visualization.palette import save_label_png
+from mmwood.fileio.files import atomic_write
+from mmwood.fileio.labels import save_label_png
+from mmwood.fileio.lists import Tagged
 
 __all__ = ["UNREADABLE", "Writer", "read_label", "refuse_semicolons"]
 
@@ -96,7 +96,7 @@ class Writer:
         self.text(path, "".join(f"{line}\n" for line in lines))
 
     def tags(self, path: Path, items: Sequence[Tagged], classes: Sequence[str]) -> None:
-        """Write what :func:`mmwood.datasets.tags.read_csv` reads.
+        """Write what :func:`mmwood.fileio.lists.read_csv` reads.
 
         Args:
             path: The CSV file.

@@ -13,7 +13,7 @@ from mmengine.dataset import BaseDataset
 from PIL import Image, UnidentifiedImageError
 
 from mmwood.datasets.image_level import ImageLevelDataset
-from mmwood.files import atomic_write, file_sha256
+from mmwood.fileio.files import atomic_write, file_sha256
 from mmwood.progress import progress
 from mmwood.registry import DATASETS
 

@@ -33,8 +33,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmwood.files import atomic_write, write_json
-from mmwood.visualization.palette import save_label_png
+from mmwood.fileio.files import atomic_write, write_json
+from mmwood.fileio.labels import save_label_png
 
 CLASSES = ("aeroplane", "bird", "boat", "car", "sheep", "train")
 CONTEXTS = {

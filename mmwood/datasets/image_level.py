@@ -7,11 +7,11 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from PIL import Image
 
-from mmwood.datasets import tags as formats
-from mmwood.datasets.tags import Tagged
+from mmwood.fileio import lists as formats
+from mmwood.fileio.label_folder import read_score_manifest, score_path
+from mmwood.fileio.lists import Tagged
 from mmwood.progress import progress
 from mmwood.registry import DATASETS
-from mmwood.score_maps import read_score_manifest, score_path
 
 __all__ = ["ImageLevelDataset"]
 

@@ -19,9 +19,9 @@ from mmwood.datasets.image_level import (
     list_folder,
     read_class_names,
 )
-from mmwood.datasets.tags import Tagged, read_id_list
-from mmwood.files import file_sha256, text_sha256
-from mmwood.ood.manifest import STATES, read_manifest
+from mmwood.fileio.candidates import STATES, read_manifest
+from mmwood.fileio.files import file_sha256, text_sha256
+from mmwood.fileio.lists import Tagged, read_id_list
 from mmwood.progress import progress
 from mmwood.registry import DATASETS
 
@@ -41,8 +41,8 @@ class OoDDataset(BaseDataset):
     has does not depend on the order of the list.
 
     Args:
-        ann_file: A manifest (``.csv``, see :mod:`mmwood.ood.manifest`), or any other
-            file: a list of images, one path a line; empty: all images below
+        ann_file: A manifest (``.csv``, see :mod:`mmwood.fileio.candidates`), or any
+            other file: a list of images, one path a line; empty: all images below
             ``data_prefix.img_path``. Relative to ``data_root``.
         data_root: As in ``mmengine.dataset.BaseDataset``.
         data_prefix: ``img_path``: folder that relative paths start from, relative to
@@ -390,7 +390,7 @@ class OoDMixDataset(ConcatDataset):
 def _refuse_open_decisions(manifest: Path) -> None:
     """A review's journal holds what is not in the manifest yet."""
     # It needs fcntl, which the rest of this package can do without.
-    from mmwood.ood.review.journal import journal_path
+    from mmwood.fileio.journal import journal_path
 
     journal = journal_path(manifest)
     if not journal.is_file():

@@ -39,12 +39,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from mmwood.coco import run_lengths
 from mmwood.datasets.image_level import bullets, check_readable, check_there
-from mmwood.datasets.tags import Tagged, read_id_list
-from mmwood.files import atomic_write, file_sha256, remove_leftovers, write_json
-from mmwood.ood.manifest import Candidate, read_manifest, write_manifest
-from mmwood.visualization.palette import VOID, save_label_png, voc_palette
+from mmwood.fileio.candidates import Candidate, read_manifest, write_manifest
+from mmwood.fileio.coco import run_lengths
+from mmwood.fileio.files import atomic_write, file_sha256, remove_leftovers, write_json
+from mmwood.fileio.labels import VOID, save_label_png, voc_palette
+from mmwood.fileio.lists import Tagged, read_id_list
 
 __all__ = [
     "CLASS_TABLE",
@@ -763,7 +763,8 @@ def _reviewed(path: Path, field: str) -> Iterator[list[tuple[int, Candidate]]]:
     Decisions of a review that was cut off are brought in. No file: no rows.
     """
     # It needs fcntl, which the rest of this package can do without.
-    from mmwood.ood.review.journal import LockedError, Review, SaveError
+    from mmwood.fileio.journal import LockedError, SaveError
+    from mmwood.ood.review.decisions import Review
 
     if not path.is_file():
         yield []

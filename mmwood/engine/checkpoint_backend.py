@@ -4,7 +4,7 @@ import os
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from mmwood.files import atomic_write
+from mmwood.fileio.files import atomic_write
 
 __all__ = ["AtomicBackend"]
 

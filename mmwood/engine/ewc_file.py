@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmwood.files import atomic_write
+from mmwood.fileio.files import atomic_write
 
 __all__ = ["ConsolidatedTask", "load_task", "save_task"]
 

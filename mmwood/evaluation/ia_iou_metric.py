@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from PIL import Image
 from prettytable import PrettyTable
 
-from mmwood.files import write_json
+from mmwood.fileio.files import write_json
 from mmwood.functional.instance_iou import (
     check_instance_fields,
     score_instances,

@@ -9,7 +9,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from prettytable import PrettyTable
 
-from mmwood.files import write_json
+from mmwood.fileio.files import write_json
 from mmwood.registry import METRICS
 from mmwood.visualization.curves import save_threshold_curve
 

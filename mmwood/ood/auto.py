@@ -17,9 +17,10 @@ from prettytable import PrettyTable
 from tqdm import tqdm
 
 from mmwood.datasets.image_level import ImageLevelDataset, list_folder
-from mmwood.files import write_json
+from mmwood.fileio.files import write_json
+from mmwood.fileio.journal import SaveError
 from mmwood.ood.review.counts import KEPT, REJECTED, UNSEEN, Table
-from mmwood.ood.review.journal import Review, SaveError
+from mmwood.ood.review.decisions import Review
 from mmwood.ood.review.pictures import FAULTS, PictureError
 from mmwood.ood.summary import read_summary
 

@@ -23,7 +23,7 @@ from typing import Any, TextIO
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-from mmwood.files import atomic_write, write_json
+from mmwood.fileio.files import atomic_write, write_json
 
 __all__ = [
     "TABLES",

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from prettytable import PrettyTable
 
-from mmwood.files import atomic_write, write_json
-from mmwood.ood.manifest import STATES, Candidate, read_manifest, write_manifest
-from mmwood.ood.parts import merged
-from mmwood.ood.review.journal import Journal, LockedError, journal_path
+from mmwood.fileio.candidates import STATES, Candidate, read_manifest, write_manifest
+from mmwood.fileio.files import atomic_write, write_json
+from mmwood.fileio.journal import Journal, LockedError, journal_path
+from mmwood.fileio.mining_results import merged
 
 __all__ = [
     "check_manifest",

@@ -10,8 +10,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmwood.files import text_sha256
-from mmwood.ood.manifest import read_manifest
+from mmwood.fileio.candidates import read_manifest
+from mmwood.fileio.files import text_sha256
 from mmwood.pipeline.hashes import Hashes
 from mmwood.pipeline.records import Records
 from mmwood.pipeline.stage import (

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmwood.files import TEMPORARY, file_sha256, text_sha256, write_json
+from mmwood.fileio.files import TEMPORARY, file_sha256, text_sha256, write_json
 from mmwood.progress import progress
 
 __all__ = ["Hashes", "tree"]

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from mmwood.files import write_json
+from mmwood.fileio.files import write_json
 
 __all__ = ["Records", "machine", "versions"]
 

@@ -17,7 +17,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from mmwood.files import remove_leftovers, text_sha256, write_json
+from mmwood.fileio.files import remove_leftovers, text_sha256, write_json
 from mmwood.pipeline.graph import Pipeline
 from mmwood.pipeline.hashes import tree
 from mmwood.pipeline.progress import Progress

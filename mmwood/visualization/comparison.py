@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mmwood.score_maps import load_score_maps
+from mmwood.fileio.label_folder import load_score_maps
+from mmwood.fileio.labels import read_label_png
 from mmwood.visualization.contact_sheet import contact_sheet
-from mmwood.visualization.palette import read_label_png
 from mmwood.visualization.panels import overlay_heat, overlay_label, read_picture
 
 __all__ = ["one_image_per_class", "seed_comparison"]

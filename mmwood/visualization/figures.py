@@ -5,7 +5,7 @@ import os
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mmwood.files import atomic_write
+from mmwood.fileio.files import atomic_write
 
 __all__ = ["add_title", "new_figure", "save_figure"]
 

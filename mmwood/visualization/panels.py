@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from mmwood.fileio.labels import VOID, voc_palette
 from mmwood.visualization.contact_sheet import contact_sheet
-from mmwood.visualization.palette import VOID, voc_palette
 
 __all__ = ["overlay_heat", "overlay_label", "read_picture", "seed_panel"]
 

@@ -13,7 +13,7 @@ from mmwood.converters.check import (
     list_entries,
     tag_entries,
 )
-from mmwood.visualization.palette import save_label_png
+from mmwood.fileio.labels import save_label_png
 
 CLASSES = ("disc", "square", "stripe")
 

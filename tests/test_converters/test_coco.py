@@ -14,11 +14,11 @@ pytest.importorskip("pycocotools")
 from pycocotools import mask as masks
 from pycocotools.coco import COCO
 
-from mmwood.coco import encode_mask
 from mmwood.converters.check import check_dataset, coco_entries
 from mmwood.converters.coco import convert_coco, instance_mask
 from mmwood.datasets import ImageLevelDataset
-from mmwood.datasets.tags import read_csv
+from mmwood.fileio.coco import encode_mask
+from mmwood.fileio.lists import read_csv
 
 REPOSITORY = Path(__file__).parents[2]
 TINY_COCO = Path(

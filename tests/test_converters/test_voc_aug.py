@@ -11,7 +11,7 @@ from scipy.sparse import csc_matrix
 
 from mmwood.converters.check import check_dataset, voc_aug_entries
 from mmwood.converters.voc_aug import VOC_CLASSES, convert_voc_aug, read_sbd
-from mmwood.visualization.palette import save_label_png
+from mmwood.fileio.labels import save_label_png
 
 SIZE = (20, 26)
 VOC = dict(train=["a", "b"], val=["c", "d"])

@@ -16,7 +16,7 @@ from mmwood.datasets.context_shapes import (
     draw_sample,
     generate,
 )
-from mmwood.visualization.palette import voc_palette
+from mmwood.fileio.labels import voc_palette
 
 COUNTS = {"train": 12, "val": 6, "ood": 12}
 

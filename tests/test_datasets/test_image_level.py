@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from mmwood.datasets import ImageLevelDataset
-from mmwood.visualization.palette import save_label_png
+from mmwood.fileio.labels import save_label_png
 
 CLASSES = ["disc", "square", "stripe"]
 #: What conftest.make_voc_folder draws: image i shows i mod 3, odd ones i + 1 too.

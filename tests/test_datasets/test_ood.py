@@ -10,8 +10,9 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmwood.datasets import ImageLevelDataset, OoDDataset, OoDMixDataset
-from mmwood.ood.manifest import Candidate, write_manifest
-from mmwood.ood.review.journal import Review, journal_path
+from mmwood.fileio.candidates import Candidate, write_manifest
+from mmwood.fileio.journal import journal_path
+from mmwood.ood.review.decisions import Review
 
 CLASSES = ["disc", "square", "stripe"]
 #: image, class, probability, state

@@ -32,9 +32,10 @@ from mmwood.datasets.pascal_b import (
     read_class_table,
 )
 from mmwood.evaluation import IAIoUMetric
-from mmwood.files import file_sha256
-from mmwood.ood.manifest import Candidate, read_manifest, write_manifest
-from mmwood.ood.review.journal import Review, journal_path
+from mmwood.fileio.candidates import Candidate, read_manifest, write_manifest
+from mmwood.fileio.files import file_sha256
+from mmwood.fileio.journal import journal_path
+from mmwood.ood.review.decisions import Review
 
 REPOSITORY = Path(__file__).parents[2]
 TABLE = read_class_table()

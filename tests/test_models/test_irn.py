@@ -14,9 +14,9 @@ from mmpretrain.structures import DataSample
 from PIL import Image
 from pycocotools.coco import COCO
 
+from mmwood.fileio.label_folder import load_score_maps, save_score_maps, score_path
 from mmwood.functional.affinity import random_walk
 from mmwood.registry import DATASETS, MODELS
-from mmwood.score_maps import load_score_maps, save_score_maps, score_path
 
 MODEL = dict(
     type="mmwood.IRN",

@@ -14,9 +14,10 @@ from PIL import Image
 
 pytest.importorskip("mmengine")
 
+from mmwood.fileio.candidates import Candidate, read_manifest, write_manifest
+from mmwood.fileio.journal import LockedError, journal_path
 from mmwood.ood.auto import Rules, apply_rules, duplicates, image_hash, near
-from mmwood.ood.manifest import Candidate, read_manifest, write_manifest
-from mmwood.ood.review.journal import LockedError, Review, journal_path
+from mmwood.ood.review.decisions import Review
 from mmwood.ood.review.pictures import PictureError
 
 CLASSES = ("disc", "square", "stripe")
@@ -265,7 +266,7 @@ def test_command_logs_and_says_that_nobody_looked(mined, tmp_path, run_tool):
     # What a review that was killed decided is a person's, too.
     number = next(n for n, row in enumerate(rows) if row.state == "unseen")
     code = (
-        "import os, sys; from mmwood.ood.review.journal import Review;"
+        "import os, sys; from mmwood.ood.review.decisions import Review;"
         f"Review(sys.argv[1]).decide([{number}], 'rejected'); os._exit(9)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "ood.csv")]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmwood.ood.manifest import Candidate, read_manifest, write_manifest
-from mmwood.ood.parts import Finding, Part
+from mmwood.fileio.candidates import Candidate, read_manifest, write_manifest
+from mmwood.fileio.mining_results import Finding, Part
 from mmwood.ood.summary import check_manifest, summary_tables, write_results
 
 CLASSES = ["b", "a", "ä,c"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mmwood.files import text_sha256
+from mmwood.fileio.files import text_sha256
 from mmwood.pipeline.graph import Pipeline, load_pipeline
 from mmwood.pipeline.run import StageError, make_plan, run_plan
 from mmwood.pipeline.stage import PipelineError
@@ -242,7 +242,7 @@ MAIN = """\
 import signal
 # Jobs in a shell's background ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from mmwood.files import text_sha256
+from mmwood.fileio.files import text_sha256
 from mmwood.pipeline.graph import load_pipeline
 from mmwood.pipeline.run import make_plan, run_plan
 pipeline = load_pipeline("pipeline.py", "tools")

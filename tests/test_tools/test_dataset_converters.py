@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from mmwood.visualization.palette import save_label_png
+from mmwood.fileio.labels import save_label_png
 
 
 def test_voc_aug(voc_folder, run_tool, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score, precision_score, recall_score
 
-from mmwood.visualization.palette import save_label_png
+from mmwood.fileio.labels import save_label_png
 
 TOOL = "analysis_tools/evaluate_labels.py"
 

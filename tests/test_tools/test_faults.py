@@ -3,7 +3,7 @@
 Others are tested where they belong: files that a killed run or a crash left damaged in
 test_train_and_test.py, damaged inputs of IRN in test_irn.py and test_affinity_label.py,
 unreadable images of mining in test_mine_ood.py, the review's journal in
-test_review_journal.py.
+test_review_decisions.py.
 """
 
 import hashlib
@@ -27,12 +27,12 @@ from PIL import Image
 from mmwood.datasets import context_shapes
 from mmwood.engine import AtomicBackend
 from mmwood.engine.ewc_file import ConsolidatedTask, load_task, save_task
-from mmwood.files import write_json
-from mmwood.ood.manifest import Candidate, write_manifest
-from mmwood.ood.parts import Finding, Part, finished_images
+from mmwood.fileio.candidates import Candidate, write_manifest
+from mmwood.fileio.files import write_json
+from mmwood.fileio.label_folder import ScoreMaps, save_score_maps
+from mmwood.fileio.labels import save_label_png
+from mmwood.fileio.mining_results import Finding, Part, finished_images
 from mmwood.ood.review.pictures import Cache
-from mmwood.score_maps import ScoreMaps, save_score_maps
-from mmwood.visualization.palette import save_label_png
 
 REPOSITORY = Path(__file__).parents[2]
 #: More than a log, less than a checkpoint or the maps of a larger image.

@@ -18,10 +18,10 @@ pytest.importorskip(
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmwood.files import write_json
+from mmwood.fileio.files import write_json
+from mmwood.fileio.label_folder import ScoreMaps, save_score_maps, score_path
 from mmwood.functional.refine import affinity_label
 from mmwood.registry import DATASETS
-from mmwood.score_maps import ScoreMaps, save_score_maps, score_path
 
 CLASSES = ["disc", "square", "stripe"]
 SIZES = ((40, 48), (33, 47), (40, 48), (48, 36), (33, 47), (41, 40))

@@ -21,8 +21,9 @@ pytest.importorskip("mmpretrain")
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmwood.ood.manifest import read_manifest, write_manifest
-from mmwood.ood.review.journal import Review, journal_path
+from mmwood.fileio.candidates import read_manifest, write_manifest
+from mmwood.fileio.journal import journal_path
+from mmwood.ood.review.decisions import Review
 from mmwood.ood.summary import write_results
 
 CLASSES = ("disc", "square", "stripe")
@@ -177,7 +178,7 @@ def test_a_manifest_under_review_is_not_overwritten(mined, run_tool):
     review.close()
     # A person rejects a row and is cut off.
     code = (
-        "import os; from mmwood.ood.review.journal import Review;"
+        "import os; from mmwood.ood.review.decisions import Review;"
         "Review('work/ood.csv').decide([0], 'rejected'); os._exit(9)"
     )
     killed = subprocess.run([sys.executable, "-c", code], check=False)

@@ -15,8 +15,8 @@ from PIL import Image
 
 from mmwood.datasets.pascal_b import read_class_table
 from mmwood.evaluation import IAIoUMetric
-from mmwood.ood.manifest import read_manifest
-from mmwood.ood.review.journal import Review
+from mmwood.fileio.candidates import read_manifest
+from mmwood.ood.review.decisions import Review
 
 REPOSITORY = Path(__file__).parents[2]
 TINY_COCO = Path(

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmwood.ood.review.journal import Journal, journal_path
+from mmwood.fileio.journal import Journal, journal_path
 
 pytest.importorskip("mmpretrain")
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 pytest.importorskip("nicegui", reason="the review app needs the extra `review`")
 
-from mmwood.ood.manifest import Candidate, read_manifest, write_manifest
+from mmwood.fileio.candidates import Candidate, read_manifest, write_manifest
 
 REPOSITORY = Path(__file__).parents[2]
 CLASSES = ("disc", "square")
@@ -328,7 +328,7 @@ def test_maps_are_those_of_the_classifier_that_mined(
     from mmengine.config import Config
     from mmengine.registry import MODELS
 
-    from mmwood.files import file_sha256
+    from mmwood.fileio.files import file_sha256
 
     config, checkpoint = classifier
     rng = np.random.default_rng(0)

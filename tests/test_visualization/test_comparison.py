@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmwood.score_maps import ScoreMaps, save_score_maps
+from mmwood.fileio.label_folder import ScoreMaps, save_score_maps
+from mmwood.fileio.labels import save_label_png
 from mmwood.visualization.comparison import one_image_per_class, seed_comparison
-from mmwood.visualization.palette import save_label_png
 from mmwood.visualization.panels import overlay_heat, overlay_label
 
 CELL = (48, 40)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from mmwood.visualization.palette import voc_palette
+from mmwood.fileio.labels import voc_palette
 from mmwood.visualization.panels import overlay_heat, overlay_label, seed_panel
 
 IMAGE = np.full((30, 40, 3), 100, dtype=np.uint8)

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 from mmwood.evaluation import IAIoUMetric, SeedMetric
-from mmwood.files import write_json
-from mmwood.ood.manifest import Candidate, write_manifest
-from mmwood.score_maps import ScoreMaps, save_score_maps
-from mmwood.visualization.palette import save_label_png
+from mmwood.fileio.candidates import Candidate, write_manifest
+from mmwood.fileio.files import write_json
+from mmwood.fileio.label_folder import ScoreMaps, save_score_maps
+from mmwood.fileio.labels import save_label_png
 from mmwood.visualization.report.numbers import image_miou
 from mmwood.visualization.report.page import write_report
 from mmwood.visualization.report.pictures import PICTURE, figure_source

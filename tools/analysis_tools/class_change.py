@@ -10,7 +10,7 @@ Example:
 import argparse
 import sys
 
-from mmwood.files import write_json
+from mmwood.fileio.files import write_json
 from mmwood.visualization.charts import (
     THRESHOLDS,
     class_changes,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mmwood.files import atomic_write
+from mmwood.fileio.files import atomic_write
 from mmwood.visualization.comparison import one_image_per_class, seed_comparison
 
 

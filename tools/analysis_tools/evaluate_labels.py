@@ -16,7 +16,7 @@ from prettytable import PrettyTable
 from tqdm import tqdm
 
 from mmwood.evaluation.seed_metric import SeedScores
-from mmwood.files import write_json
+from mmwood.fileio.files import write_json
 
 VOID = 255
 

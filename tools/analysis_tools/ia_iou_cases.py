@@ -27,8 +27,8 @@ from prettytable import PrettyTable
 from tqdm import tqdm
 
 from mmwood.datasets.image_level import check_there, read_class_names
-from mmwood.datasets.tags import Tagged, read_id_list
-from mmwood.files import write_json
+from mmwood.fileio.files import write_json
+from mmwood.fileio.lists import Tagged, read_id_list
 from mmwood.functional.instance_iou import Instances, score_instances, split_instances
 from mmwood.visualization.charts import png_path
 from mmwood.visualization.ia_iou_cases import (

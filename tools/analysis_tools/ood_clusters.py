@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from mmwood.files import atomic_write
+from mmwood.fileio.files import atomic_write
 from mmwood.visualization.contact_sheet import contact_sheet
 
 COLUMNS = ["image", "cluster", "distance", "class", "probability"]

@@ -24,8 +24,8 @@ from prettytable import PrettyTable
 from tqdm import tqdm
 
 from mmwood.datasets.image_level import read_class_names
-from mmwood.datasets.tags import read_id_list
-from mmwood.files import write_json
+from mmwood.fileio.files import write_json
+from mmwood.fileio.lists import read_id_list
 from mmwood.functional.instance_iou import split_instances
 from mmwood.visualization.charts import png_path
 from mmwood.visualization.size_charts import (

@@ -22,7 +22,7 @@ import numpy as np
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-from mmwood.files import atomic_write
+from mmwood.fileio.files import atomic_write
 from mmwood.stack import StackError, check_stack
 from mmwood.visualization.charts import CLASS_COLOURS, png_path, save_embeddings
 

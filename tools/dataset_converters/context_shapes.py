@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mmwood.datasets.context_shapes import generate
-from mmwood.files import atomic_write
+from mmwood.fileio.files import atomic_write
 from mmwood.processes import end_children_with_this
 from mmwood.visualization.contact_sheet import contact_sheet
 from mmwood.visualization.panels import overlay_label

@@ -26,7 +26,7 @@ from prettytable import PrettyTable
 from tqdm import tqdm
 
 from mmwood.datasets.pascal_b import CLASS_TABLE, LIST, PLACES, REVIEW, SIZES, build
-from mmwood.ood.manifest import STATES, read_manifest
+from mmwood.fileio.candidates import STATES, read_manifest
 from mmwood.visualization.size_charts import save_size_distribution
 
 

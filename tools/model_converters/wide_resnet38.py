@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmwood.files import atomic_write
+from mmwood.fileio.files import atomic_write
 from mmwood.models.backbones import WideResNet38
 
 # MXNet, src/ndarray/ndarray.cc: NDArray::Save and NDArray::Load. A file is little

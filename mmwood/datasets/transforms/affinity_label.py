@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
+from mmwood.fileio.label_folder import MAPS, load_score_maps
 from mmwood.functional.cam import strided_size
 from mmwood.functional.refine import (
     affinity_label,
@@ -18,7 +19,6 @@ from mmwood.functional.refine import (
     refine_settings,
 )
 from mmwood.registry import TRANSFORMS
-from mmwood.score_maps import MAPS, load_score_maps
 
 __all__ = ["LABEL_FORMAT", "AffinityLabel", "label_path", "read_label"]
 

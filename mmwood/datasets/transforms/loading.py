@@ -6,9 +6,9 @@ from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine.structures import PixelData
 from PIL import Image
 
+from mmwood.fileio.label_folder import load_score_maps
 from mmwood.functional.cam import strided_size
 from mmwood.registry import TRANSFORMS
-from mmwood.score_maps import load_score_maps
 
 __all__ = ["LoadImage", "LoadScoreMaps", "LoadSemanticMask"]
 

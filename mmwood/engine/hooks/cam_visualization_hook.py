@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image, ImageOps
 
-from mmwood.files import atomic_write
+from mmwood.fileio.files import atomic_write
 from mmwood.functional.cam import seed_from_cam
 from mmwood.registry import HOOKS
 from mmwood.visualization.irn_panel import irn_panel

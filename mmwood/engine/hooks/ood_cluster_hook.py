@@ -14,7 +14,7 @@ from mmengine.runner import Runner, load_checkpoint
 from torch import Tensor
 
 from mmwood.engine.features import Features, extract_features
-from mmwood.files import atomic_write, file_sha256, write_json
+from mmwood.fileio.files import atomic_write, file_sha256, write_json
 from mmwood.functional.ood_distance import in_distribution_centers, ood_centers
 from mmwood.registry import HOOKS
 

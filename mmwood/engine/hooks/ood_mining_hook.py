@@ -17,8 +17,8 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmwood.datasets.candidates import CandidateDataset
-from mmwood.files import file_sha256, text_sha256
-from mmwood.ood.parts import Finding, Part, finished_images, next_run
+from mmwood.fileio.files import file_sha256, text_sha256
+from mmwood.fileio.mining_results import Finding, Part, finished_images, next_run
 from mmwood.registry import HOOKS
 
 __all__ = ["OoDMiningHook"]
@@ -31,7 +31,7 @@ class OoDMiningHook(Hook):
     ::
 
         out_dir/
-          part_RUN_RANK.sqlite    see mmwood.ood.parts
+          part_RUN_RANK.sqlite    see mmwood.fileio.mining_results
 
     A run that was ended goes on where it was, also with another number of processes.
     Batches are the same stretches of the list of candidates for any number of

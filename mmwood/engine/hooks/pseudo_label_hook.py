@@ -13,19 +13,19 @@ from mmengine.runner import Runner
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from mmwood.coco import encode_mask, merge_instances
-from mmwood.files import file_sha256, remove_leftovers, text_sha256, write_json
-from mmwood.functional.cam import seed_from_cam
-from mmwood.progress import progress
-from mmwood.registry import HOOKS
-from mmwood.score_maps import (
+from mmwood.fileio.coco import encode_mask, merge_instances
+from mmwood.fileio.files import file_sha256, remove_leftovers, text_sha256, write_json
+from mmwood.fileio.label_folder import (
     MAPS,
     ScoreMaps,
     load_score_maps,
     save_score_maps,
     score_path,
 )
-from mmwood.visualization.palette import save_label_png
+from mmwood.fileio.labels import save_label_png
+from mmwood.functional.cam import seed_from_cam
+from mmwood.progress import progress
+from mmwood.registry import HOOKS
 
 __all__ = ["PseudoLabelHook"]
 
@@ -39,7 +39,7 @@ class PseudoLabelHook(Hook):
         out_dir/
           manifest.json          what made the files
           labels/IMAGE_ID.png    palette PNG: 0 background, c + 1 class c
-          scores/IMAGE_ID.npz    see mmwood.score_maps
+          scores/IMAGE_ID.npz    see mmwood.fileio.label_folder
           instances/IMAGE_ID.json, instances.json    see save_instances
 
     A run that was ended goes on where it was: batches whose files are all there and
@@ -322,7 +322,7 @@ def _image_id(info) -> str:
 
 
 def _instance_part(sample) -> dict:
-    """What :func:`mmwood.coco.merge_instances` needs to know of an image."""
+    """What :func:`mmwood.fileio.coco.merge_instances` needs to know of an image."""
     if "instances" not in sample:
         raise ValueError(
             "default_hooks.pseudo_label.save_instances: the model finds no instances; "

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmwood.ood.manifest import STATES
-from mmwood.ood.review.journal import Review
+from mmwood.fileio.candidates import STATES
+from mmwood.ood.review.decisions import Review
 
 __all__ = ["Counts", "Table"]
 

@@ -16,7 +16,7 @@ from mmengine.runner import load_checkpoint
 from PIL import Image, ImageOps
 from torch import nn
 
-from mmwood.files import file_sha256
+from mmwood.fileio.files import file_sha256
 from mmwood.ood.mining import class_names, use_candidates
 from mmwood.ood.review.pictures import FAULTS, PictureError, Pictures, to_jpeg
 from mmwood.registry import LOCATIONS

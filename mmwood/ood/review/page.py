@@ -10,8 +10,8 @@ from typing import Any
 from nicegui import app, ui
 from nicegui.events import GenericEventArguments
 
-from mmwood.ood.manifest import STATES
-from mmwood.ood.review.journal import SaveError
+from mmwood.fileio.candidates import STATES
+from mmwood.fileio.journal import SaveError
 from mmwood.ood.review.session import Session
 
 __all__ = ["View"]

@@ -9,7 +9,7 @@ from threading import Lock
 
 from PIL import Image, ImageOps
 
-from mmwood.files import atomic_write, text_sha256
+from mmwood.fileio.files import atomic_write, text_sha256
 
 __all__ = ["Cache", "PictureError", "Pictures"]
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from mmwood.fileio.journal import SaveError
 from mmwood.ood.review.counts import Table
-from mmwood.ood.review.journal import Review, SaveError
+from mmwood.ood.review.decisions import Review
 from mmwood.ood.review.pictures import Pictures
 
 __all__ = ["Session"]

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from mmwood.ood.manifest import STATES, read_manifest
+from mmwood.fileio.candidates import STATES, read_manifest
+from mmwood.fileio.labels import VOID
 from mmwood.ood.summary import read_summary
 from mmwood.visualization.charts import class_changes
-from mmwood.visualization.palette import VOID
 from mmwood.visualization.report.spec import Branch, Labels, Network, Spec, read_json
 from mmwood.visualization.report.terms import explain
 from mmwood.visualization.size_charts import SizeScores, read_size_scores

@@ -8,8 +8,8 @@ from pathlib import Path, PurePath
 import jinja2
 
 from mmwood import __version__
-from mmwood.files import atomic_write
-from mmwood.visualization.palette import voc_palette
+from mmwood.fileio.files import atomic_write
+from mmwood.fileio.labels import voc_palette
 from mmwood.visualization.report import numbers, pictures
 from mmwood.visualization.report.spec import Spec, read_spec
 

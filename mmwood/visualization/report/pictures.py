@@ -13,11 +13,11 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
+from mmwood.fileio.label_folder import ScoreMaps, load_score_maps
+from mmwood.fileio.labels import VOID, read_label_png
 from mmwood.progress import progress
-from mmwood.score_maps import ScoreMaps, load_score_maps
 from mmwood.visualization.comparison import one_image_per_class
 from mmwood.visualization.figures import new_figure
-from mmwood.visualization.palette import VOID, read_label_png
 from mmwood.visualization.panels import overlay_heat, overlay_label, read_picture
 from mmwood.visualization.report.numbers import Curve, by_name, image_miou
 from mmwood.visualization.report.spec import Data, Labels, Spec, read_json

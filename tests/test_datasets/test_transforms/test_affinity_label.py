@@ -11,11 +11,11 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from mmwood.datasets import AffinityLabel, ImageLevelDataset, LoadImage
-from mmwood.files import write_json
+from mmwood.fileio.files import write_json
+from mmwood.fileio.label_folder import ScoreMaps, save_score_maps, score_path
+from mmwood.fileio.labels import save_label_png
 from mmwood.functional.refine import affinity_label, power_affinity_label
 from mmwood.registry import TRANSFORMS
-from mmwood.score_maps import ScoreMaps, save_score_maps, score_path
-from mmwood.visualization.palette import save_label_png
 
 needs_crf = pytest.mark.skipif(
     find_spec("pydensecrf") is None,

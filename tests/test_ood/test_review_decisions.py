@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from mmwood.ood.manifest import STATES, Candidate, read_manifest, write_manifest
+from mmwood.fileio.candidates import STATES, Candidate, read_manifest, write_manifest
+from mmwood.fileio.journal import LockedError, SaveError, journal_path
 from mmwood.ood.review.counts import Counts, Table
-from mmwood.ood.review.journal import LockedError, Review, SaveError, journal_path
+from mmwood.ood.review.decisions import Review
 
 REPOSITORY = Path(__file__).parents[2]
 CLASSES = ("boat", "train", "cow")
@@ -186,8 +187,8 @@ def test_what_is_shown_and_counted_equals_plain_loops(tmp_path, seed):
 CHILD = f"""
 import random, sys
 from collections.abc import Iterator
-from mmwood.ood.manifest import STATES
-from mmwood.ood.review.journal import Review
+from mmwood.fileio.candidates import STATES
+from mmwood.ood.review.decisions import Review
 
 {inspect.getsource(script)}
 _, path, seed = sys.argv
@@ -202,7 +203,7 @@ for name, *arguments in script(int(seed), len(review.images)):
 """
 LOADED = """
 import sys
-import mmwood.ood.review.journal
+import mmwood.ood.review.decisions
 print(sorted({"torch", "mmengine", "mmseg", "nicegui", "numpy"} & set(sys.modules)))
 """
 

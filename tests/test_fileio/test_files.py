@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from mmwood.files import (
+from mmwood.fileio.files import (
     atomic_write,
     file_sha256,
     remove_leftovers,

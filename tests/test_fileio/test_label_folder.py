@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmwood.score_maps import ScoreMaps, load_score_maps, save_score_maps
+from mmwood.fileio.label_folder import ScoreMaps, load_score_maps, save_score_maps
 
 
 def some_maps() -> ScoreMaps:

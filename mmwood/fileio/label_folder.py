@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmwood.files import atomic_write, file_sha256
+from mmwood.fileio.files import atomic_write, file_sha256
 
 __all__ = [
     "MAPS",

@@ -2,7 +2,13 @@ import sqlite3
 
 import pytest
 
-from mmwood.ood.parts import Finding, Part, finished_images, merged, next_run
+from mmwood.fileio.mining_results import (
+    Finding,
+    Part,
+    finished_images,
+    merged,
+    next_run,
+)
 
 MADE_FROM = dict(checkpoint_sha256="ab", threshold=0.5)
 

@@ -5,7 +5,7 @@ import os
 import numpy as np
 from PIL import Image
 
-from mmwood.files import atomic_write
+from mmwood.fileio.files import atomic_write
 
 __all__ = ["VOID", "read_label_png", "save_label_png", "voc_palette"]
 

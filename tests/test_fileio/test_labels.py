@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from mmwood.visualization.palette import save_label_png, voc_palette
+from mmwood.fileio.labels import save_label_png, voc_palette
 
 
 def test_colours_of_pascal_voc():

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from mmwood.files import atomic_write
+from mmwood.fileio.files import atomic_write
 
 __all__ = ["COLUMNS", "STATES", "Candidate", "read_manifest", "write_manifest"]
 

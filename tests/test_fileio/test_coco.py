@@ -11,8 +11,8 @@ from PIL import Image
 from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 
-from mmwood.coco import decode_mask, encode_mask, merge_instances
 from mmwood.datasets import ImageLevelDataset
+from mmwood.fileio.coco import decode_mask, encode_mask, merge_instances
 
 CLASSES = ("disc", "square", "stripe")
 

@@ -1,0 +1,234 @@
+"""Decisions of a review, each on disk before anything says so.
+
+A journal lies beside the manifest of OoD candidates, ``NAME.csv.journal``: one line of
+JSON a decision, appended and synchronised.
+"""
+
+import fcntl
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from mmwood.fileio.candidates import STATES
+
+__all__ = ["Journal", "LockedError", "SaveError", "journal_path", "sync_folder"]
+
+FORMAT = "mmwood review 1"
+
+
+class LockedError(RuntimeError):
+    """Another process reviews the same manifest."""
+
+
+class SaveError(RuntimeError):
+    """A decision, or the manifest, could not be written; nothing has changed."""
+
+
+def journal_path(manifest: str | os.PathLike) -> Path:
+    """Where the decisions are that the manifest does not hold yet.
+
+    A file that is there after a review has ended holds what a killed one left;
+    opening the review once more brings it into the manifest.
+    """
+    path = Path(os.path.realpath(manifest))
+    return path.with_name(f"{path.name}.journal")
+
+
+class Journal:
+    """Entries in a file that one process owns; the lock dies with its owner.
+
+    An entry says which state rows have from now on, ``{state: [[image, class],
+    ...]}``, so that reading entries twice does no harm. Lines with ``format`` say who
+    opened the file.
+
+    Args:
+        path: The file; it is made if need be.
+
+    Attributes:
+        entries: What was found: line number and entry.
+        torn: Whether the last line was cut off, as by a killed process. It was never
+            confirmed and is dropped.
+        fault: Why the file cannot be written, or None. Every :meth:`append` tries
+            anew.
+
+    Raises:
+        LockedError: Another process owns the file.
+        ValueError: It is no journal; the message names the line.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = Path(path)
+        self.entries: list[tuple[int, dict]] = []
+        self.torn = False
+        self.fault: str | None = None
+        self._file: int | None = None
+        #: Bytes of confirmed lines. What is behind them could not be cut off if the
+        #: length is uncertain.
+        self._size = 0
+        self._uncertain = False
+        self._owned = False
+        self._empty = True
+        try:
+            self._open()
+        except OSError as error:
+            # A disk that cannot be written can be read and shown.
+            self.fault = f"{self.path}: {error.strerror}"
+            if self._file is None and self.path.is_file():
+                self._parse(self.path.read_bytes())
+        except BaseException:
+            self._release()
+            raise
+
+    @property
+    def size(self) -> int:
+        """Length in bytes, for :meth:`clear`."""
+        return self._size
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no entry."""
+        return self._empty
+
+    def append(self, entry: dict) -> None:
+        """Write an entry; when this returns, it survives the process and the machine.
+
+        Raises:
+            SaveError: It could not be written, and is not there.
+        """
+        try:
+            if not self._owned:
+                self._open()
+            self._write(entry)
+        except OSError as error:
+            self.fault = f"{self.path}: {error.strerror}"
+            raise SaveError(self.fault) from error
+        except LockedError as error:
+            raise SaveError(str(error)) from error
+        self.fault = None
+        self._empty = False
+
+    def clear(self, size: int) -> bool:
+        """Drop all entries, unless the file has grown since it had ``size`` bytes."""
+        if self._file is None or size != self._size or self._uncertain:
+            return False
+        os.ftruncate(self._file, 0)
+        os.fsync(self._file)
+        self._size = 0
+        self._empty, self._owned = True, False
+        with suppress(OSError):
+            self._open()
+        return True
+
+    def close(self) -> None:
+        """Give the file up; without entries it is removed."""
+        if self._file is not None and self._empty and not self._uncertain:
+            with suppress(OSError):
+                self.path.unlink()
+        self._release()
+
+    def _open(self) -> None:
+        if self._file is None:
+            self._file = self._lock()
+            sync_folder(self.path.parent)
+            with open(self._file, "rb", closefd=False) as file:
+                content = file.read()
+            if self.fault is None:
+                self._parse(content)
+            elif len(content) != self._size:
+                self._release()
+                raise SaveError(f"{self.path} has changed: start again")
+            if os.fstat(self._file).st_size > self._size:
+                os.ftruncate(self._file, self._size)
+        self._write(dict(format=FORMAT, process=os.getpid()))
+        self._owned = True
+
+    def _lock(self) -> int:
+        while True:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Its last owner may have removed the file in the meantime.
+                found = os.stat(self.path).st_ino == os.fstat(file).st_ino
+            except FileNotFoundError:
+                found = False
+            except BlockingIOError as error:
+                with open(file, "rb") as held:
+                    owners = [line for line in held if b'"format"' in line]
+                owner = _loaded(owners[-1]) if owners else None
+                process = f" {owner['process']}" if owner else ""
+                raise LockedError(
+                    f"another process{process} reviews the manifest of {self.path}: "
+                    "go on there, in any number of tabs, or end it first"
+                ) from error
+            except BaseException:
+                os.close(file)
+                raise
+            if found:
+                return file
+            os.close(file)
+
+    def _parse(self, content: bytes) -> None:
+        lines = content.splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            entry = _loaded(line) if line.endswith(b"\n") else None
+            if entry is None and number == len(lines):
+                self.torn = True
+                break
+            if number == 1 and (entry or {}).get("format") != FORMAT:
+                raise ValueError(f"{self.path}:1: expected {FORMAT!r}, got {line!r}")
+            if entry is None:
+                raise ValueError(f"{self.path}:{number}: not a decision: {line!r}")
+            if "format" not in entry:
+                self.entries.append((number, entry))
+            self._size += len(line)
+        self._empty = not self.entries
+
+    def _write(self, entry: dict) -> None:
+        line = json.dumps(entry).encode() + b"\n"
+        if self._uncertain:
+            os.ftruncate(self._file, self._size)
+            self._uncertain = False
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._file, line[written:])
+            os.fsync(self._file)
+        except OSError:
+            # Half a line must not be in front of the next one, and a whole one that
+            # was not confirmed must not come back.
+            self._uncertain = True
+            os.ftruncate(self._file, self._size)
+            os.fsync(self._file)
+            self._uncertain = False
+            raise
+        self._size += len(line)
+
+    def _release(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _loaded(line: bytes) -> dict | None:
+    """The entry of a line, or None if it is none."""
+    try:
+        entry = json.loads(line)
+        if "format" not in entry:
+            keys = [key for state in STATES for key in entry.get(state, ())]
+            if not keys or not all(
+                isinstance(part, str) for image, name in keys for part in (image, name)
+            ):
+                return None
+    except (ValueError, TypeError, AttributeError):
+        return None
+    return entry
+
+
+def sync_folder(folder: Path) -> None:
+    """A file's name is safe only when its folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
