@@ -40,7 +40,7 @@ from prettytable import PrettyTable
 from mmwood.datasets import write_candidate_list
 from mmwood.datasets.context_shapes import generate
 from mmwood.fileio.files import write_json
-from mmwood.fileio.label_folder import ScoreMaps, save_score_maps, score_path
+from mmwood.fileio.label_folder import LabelFolder, ScoreMaps, save_score_maps
 from mmwood.fileio.labels import save_label_png
 from mmwood.fileio.mining_results import Finding, Part
 from mmwood.functional.cam import seed_from_cam
@@ -99,7 +99,7 @@ class Data:
                 img_id=name,
                 img_path=str(self.root / f"{name}.jpg"),
                 seg_map_path=str(self.root / f"{name}.png"),
-                score_path=str(score_path(self.root, name)),
+                score_path=str(LabelFolder(self.root).scores(name)),
                 gt_label=[number % len(CLASSES)],
                 sample_idx=number,
                 seg_fields=[],
@@ -219,7 +219,8 @@ def writing(data: Data, batch: int) -> Callable[[], object]:
             label = seed_from_cam(cam, torch.from_numpy(item.classes), 0.15).numpy()
             save_label_png(label, data.root / f"written/labels/{number}.png")
             strided = ScoreMaps(item.classes, item.scores, item.strided)
-            save_score_maps(score_path(data.root / "written", str(number)), strided)
+            folder = LabelFolder(data.root / "written")
+            save_score_maps(folder.scores(str(number)), strided)
 
     return run
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from mmwood.fileio.files import write_json
-from mmwood.fileio.label_folder import ScoreMaps, save_score_maps, score_path
+from mmwood.fileio.label_folder import LabelFolder, ScoreMaps, save_score_maps
 from mmwood.fileio.labels import save_label_png
 
 REPOSITORY = Path(__file__).parents[1]
@@ -261,7 +261,7 @@ def score_folder(voc_folder: Path, tmp_path: Path) -> Path:
             strided=full[:, ::4, ::4],
             full=full,
         )
-        save_score_maps(score_path(folder, path.stem), maps)
+        save_score_maps(LabelFolder(folder).scores(path.stem), maps)
     manifest = dict(
         format="mmwood pseudo labels 1",
         classes=list(CLASSES),

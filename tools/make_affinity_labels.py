@@ -11,9 +11,7 @@ Example:
 """
 
 import argparse
-import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmwood.stack import StackError, check_stack
@@ -21,6 +19,8 @@ from mmwood.stack import StackError, check_stack
 if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
     from mmengine.dataset import BaseDataset
+
+    from mmwood.fileio.label_folder import LabelFolder
 
 
 class LabelFiles:
@@ -31,7 +31,7 @@ class LabelFiles:
         folder: Folder to write to.
     """
 
-    def __init__(self, dataset: "BaseDataset", folder: Path) -> None:
+    def __init__(self, dataset: "BaseDataset", folder: "LabelFolder") -> None:
         self.dataset = dataset
         self.folder = folder
 
@@ -40,13 +40,12 @@ class LabelFiles:
 
     def __getitem__(self, index: int) -> tuple[bool, float, str | None]:
         """Whether the label was there, its share of 255, and what went wrong."""
-        from mmwood.datasets.transforms.affinity_label import label_path, read_label
-        from mmwood.fileio.labels import VOID, save_label_png
+        from mmwood.fileio.labels import VOID, read_label_png, save_label_png
 
-        path = label_path(self.folder, self.dataset.get_data_info(index)["img_id"])
+        path = self.folder.label(self.dataset.get_data_info(index)["img_id"])
         is_there = True
         try:
-            label = read_label(path)
+            label = read_label_png(path)
         except (OSError, ValueError):
             is_there = False
             # An error travels as text: a DataLoader would put a traceback around it.
@@ -121,42 +120,6 @@ def label_steps(cfg: "Config") -> tuple["ConfigDict", str | None]:
     )
 
 
-def compare_manifest(folder: Path, expected: dict, overwrite: bool) -> None:
-    """Refuse a folder that holds something else than labels of these settings.
-
-    Raises:
-        ValueError: It does.
-    """
-    path = folder / "manifest.json"
-    if not path.is_file():
-        found = folder.iterdir() if folder.is_dir() else ()
-        if any(not item.name.startswith(".") for item in found):
-            raise ValueError(
-                f"--out: {folder} holds files but no manifest.json, so they are not "
-                "this tool's: name another folder"
-            )
-        return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): name another folder with --out"
-        ) from error
-    if found.get("format") != expected["format"]:
-        raise ValueError(
-            f"--out: {path} is none of {expected['format']!r}: name another folder"
-        )
-    if overwrite:
-        return
-    for key, value in expected.items():
-        if key != "complete" and found.get(key) != value:
-            raise ValueError(
-                f"--out: {folder} holds labels made with other {key} "
-                f"({found.get(key)!r} instead of {value!r}): name another folder, or "
-                "make all anew with --overwrite"
-            )
-
-
 def make_labels(args: argparse.Namespace) -> str:
     """Make the labels and say how many.
 
@@ -170,8 +133,9 @@ def make_labels(args: argparse.Namespace) -> str:
     from tqdm import tqdm
 
     # Here, and not by a registry, which would swallow what breaks an import.
-    from mmwood.datasets.transforms.affinity_label import LABEL_FORMAT
-    from mmwood.fileio.files import file_sha256, remove_leftovers, write_json
+    import mmwood.datasets  # noqa: F401
+    from mmwood.fileio.files import file_sha256
+    from mmwood.fileio.label_folder import AFFINITY_LABELS, LabelFolder
     from mmwood.launch import load_config
     from mmwood.registry import DATASETS
 
@@ -184,7 +148,7 @@ def make_labels(args: argparse.Namespace) -> str:
             "--out: name a folder to write to, here or as `folder` of the config's "
             "mmwood.AffinityLabel"
         )
-    folder = Path(folder)
+    folder = LabelFolder(folder, "--out")
     dataset = DATASETS.build(dataset_cfg)
     score_dir = getattr(dataset, "score_dir", None)
     if score_dir is None:
@@ -192,19 +156,13 @@ def make_labels(args: argparse.Namespace) -> str:
             "train_dataloader.dataset.score_dir: name the folder of the score maps"
         )
     manifest = dict(
-        format=LABEL_FORMAT,
+        format=AFFINITY_LABELS,
         settings=dataset.pipeline.transforms[-1].settings,
         classes=list(dataset.metainfo["classes"]),
-        scores_sha256=file_sha256(Path(score_dir, "manifest.json")),
-        complete=False,
+        scores_sha256=file_sha256(LabelFolder(score_dir).manifest_path),
     )
-    compare_manifest(folder, manifest, args.overwrite)
-    remove_leftovers(folder)
-    if args.overwrite:
-        # Before the new manifest: it must never describe old labels.
-        for path in folder.glob("labels/**/*.png"):
-            path.unlink()
-    write_json(folder / "manifest.json", manifest)
+    folder.compare(manifest, "make all anew with --overwrite", args.overwrite)
+    folder.begin(manifest, args.overwrite)
 
     workers = args.workers
     if workers is None:
@@ -220,9 +178,9 @@ def make_labels(args: argparse.Namespace) -> str:
         were_there += is_there
         shares += share
     images = len(dataset)
-    write_json(folder / "manifest.json", dict(manifest, complete=True, images=images))
+    folder.finish(manifest, images)
     return (
-        f"{folder}: {images - were_there} labels made, {were_there} were there; "
+        f"{folder.root}: {images - were_there} labels made, {were_there} were there; "
         f"{shares / images:.1%} of an image's pixels are ignored on average"
     )
 

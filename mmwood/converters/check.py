@@ -5,15 +5,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
 from prettytable import PrettyTable
 
 from mmwood.converters.voc_aug import LISTS, VOC_CLASSES
-from mmwood.converters.writer import UNREADABLE, read_label
-from mmwood.datasets.image_level import bullets, read_class_names
-from mmwood.fileio.labels import VOID
-from mmwood.fileio.lists import Tagged, read_csv, read_id_list, tags_from_xml
+from mmwood.fileio.images import UNREADABLE, image_size, why_unreadable
+from mmwood.fileio.labels import VOID, check_labels, read_label_png
+from mmwood.fileio.lists import (
+    bullets,
+    read_class_names,
+    read_csv,
+    read_id_list,
+    tags_from_xml,
+)
 
 __all__ = [
     "Entry",
@@ -161,13 +164,10 @@ def _check_entry(
         faults.append(("image missing", str(entry.image)))
     else:
         try:
-            with Image.open(entry.image) as image:
-                image.load()
-                # EXIF orientations 5 to 8 swap the sides, as in the data set.
-                turned = image.getexif().get(0x0112, 1) >= 5
-                size = image.size[::-1] if turned else image.size
+            size = image_size(entry.image, decode=True)
         except UNREADABLE as error:
-            faults.append(("image damaged", f"{entry.image}: {error}"))
+            reason = why_unreadable(error)
+            faults.append(("image damaged", f"{entry.image}: {reason}"))
     unknown = sorted((entry.tags or set()) - set(classes))
     if unknown:
         faults.append(("unknown class", f"{unknown}; the classes are {list(classes)}"))
@@ -178,22 +178,21 @@ def _check_entry(
             faults.append(("mask missing", str(path)))
             continue
         try:
-            mask = read_label(path)
-        except UNREADABLE as error:
-            faults.append(("mask damaged", f"{path}: {error}"))
+            # Instance maps may have more than 255 numbers.
+            mask = read_label_png(path, "mask", wide=names is None)
+        except ValueError as error:
+            faults.append(("mask damaged", str(error)))
             continue
         if size is not None and mask.shape != size[::-1]:
             what = f"{path} has (W, H) = {mask.shape[::-1]}, the image {size}"
             faults.append(("mask of another size", what))
         if names is None:
             continue
-        values = {*np.unique(mask).tolist()} - {0, ignore_index}
-        wrong = sorted(values - {*range(1, len(names) + 1)})
-        if wrong:
-            what = f"{path} holds {wrong}, expected 0..{len(names)} and {ignore_index}"
-            faults.append(("mask with other values", what))
-        else:
+        try:
+            values = check_labels(mask, path, len(names), ignore_index)
             in_mask = {names[value - 1] for value in values}
+        except ValueError as error:
+            faults.append(("mask with other values", str(error)))
     return faults, in_mask
 
 
@@ -278,7 +277,7 @@ def tag_entries(path: Path, root: Path, masks: Path | None = None) -> list[Entry
             masks and (masks / item.image).with_suffix(".png"),
             tags=item.tags,
         )
-        for item in _read_tags(path)
+        for item in read_csv(path)
     ]
 
 
@@ -321,7 +320,7 @@ def coco_entries(root: Path) -> tuple[dict[str, list[Entry]], Sequence[str]]:
         path = root / f"ImageSets/{name}.txt"
         if not path.is_file():
             raise FileNotFoundError(f"there is no list {path}")
-        tagged = {Path(item.image).stem: item for item in _read_tags(table)}
+        tagged = {Path(item.image).stem: item for item in read_csv(table)}
         listed = read_id_list(path)
         for item in listed:
             if item.image not in tagged:
@@ -340,9 +339,3 @@ def coco_entries(root: Path) -> tuple[dict[str, list[Entry]], Sequence[str]]:
             for item in listed
         ]
     return lists, classes
-
-
-def _read_tags(path: Path) -> list[Tagged]:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    return read_csv(path)

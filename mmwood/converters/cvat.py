@@ -1,10 +1,9 @@
 """Tags from CVAT's export "CVAT for images 1.1": the tags of whole images."""
 
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from mmwood.converters.source import TagSource
-from mmwood.fileio.lists import Tagged
+from mmwood.fileio.lists import TaggedImage, read_xml
 
 __all__ = ["read_cvat"]
 
@@ -19,20 +18,14 @@ def read_cvat(path: Path) -> TagSource:
         FileNotFoundError: There is no such file.
         ValueError: The file is no such XML, or names an image twice.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no export {path}")
-    try:
-        root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
-        line = error.position[0]
-        raise ValueError(f"{path}:{line}: not XML: {error}") from error
+    root = read_xml(path, "export")
     images = root.findall("image")
     if root.tag != "annotations" or not images:
         raise ValueError(
             f"{path} is not an export 'CVAT for images 1.1': expected <annotations> "
             f"with <image> elements, got <{root.tag}>"
         )
-    items: dict[str, Tagged] = {}
+    items: dict[str, TaggedImage] = {}
     shapes = 0
     for number, image in enumerate(images):
         source = f"{path}: image id {image.get('id', f'[{number}]')}"
@@ -44,7 +37,7 @@ def read_cvat(path: Path) -> TagSource:
         labels = [tag.get("label", "").strip() for tag in image.findall("tag")]
         if not all(labels):
             raise ValueError(f"{source}: a <tag> has no label")
-        items[name] = Tagged(name, set(labels), source)
+        items[name] = TaggedImage(name, set(labels), source)
         shapes += len(image) - len(labels)
     classes = [
         (label.findtext("name") or "").strip()

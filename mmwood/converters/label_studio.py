@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmwood.converters.source import TagSource, merge_rows
-from mmwood.converters.table import read_rows
-from mmwood.fileio.lists import Tagged
+from mmwood.converters.source import TagSource
+from mmwood.converters.table import REMEDY
+from mmwood.fileio.files import read_json
+from mmwood.fileio.lists import TaggedImage, merge_rows, read_rows
 
 __all__ = ["read_label_studio"]
 
@@ -35,14 +36,12 @@ def read_label_studio(
         FileNotFoundError: There is no such file.
         ValueError: The file is no such export; the message names line or task.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no export {path}")
     notes = []
     if path.suffix.lower() == ".csv":
         columns = (image_key, control or "choice")
         items = [
-            Tagged(image, _cell(cell, source), source)
-            for source, (image, cell) in read_rows(path, columns)
+            TaggedImage(image, _choices(cell, source), source)
+            for source, (image, cell) in read_rows(path, columns, remedy=REMEDY)
         ]
     else:
         tasks = _load(path)
@@ -63,12 +62,7 @@ def read_label_studio(
 
 
 def _load(path: Path) -> list[dict]:
-    try:
-        tasks = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: {error}") from error
+    tasks = read_json(path, "export")
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise ValueError(f"{path} is not an export of Label Studio: expected a list")
     return tasks
@@ -80,7 +74,7 @@ def _from_tasks(
     control: str | None,
     image_key: str,
     notes: list[str],
-) -> list[Tagged]:
+) -> list[TaggedImage]:
     items, controls, without, cancelled = [], set(), 0, 0
     for number, task in enumerate(tasks):
         source = f"{path}: task {task.get('id', f'[{number}]')}"
@@ -100,7 +94,7 @@ def _from_tasks(
                 controls.add(name)
                 if control in (None, name):
                     tags |= _choices(result.get("value"), source)
-            items.append(Tagged(image, tags, source))
+            items.append(TaggedImage(image, tags, source))
     if control is None and len(controls) > 1:
         raise ValueError(
             f"{path} has several Choices: name one of {sorted(controls)} with --control"
@@ -120,7 +114,7 @@ def _from_tasks(
 
 def _from_min(
     tasks: Iterable[dict], path: Path, control: str, image_key: str
-) -> list[Tagged]:
+) -> list[TaggedImage]:
     items = []
     if tasks and not any(control in task for task in tasks):
         keys = sorted(set().union(*tasks))
@@ -130,9 +124,8 @@ def _from_min(
     for number, task in enumerate(tasks):
         source = f"{path}: task {task.get('id', f'[{number}]')}"
         image = _image(task, image_key, source)
-        value = task.get(control) or ""
-        read = _cell if isinstance(value, str) else _choices
-        items.append(Tagged(image, read(value, source), source))
+        tags = _choices(task.get(control) or "", source)
+        items.append(TaggedImage(image, tags, source))
     return items
 
 
@@ -146,20 +139,24 @@ def _image(data: Any, key: str, source: str) -> str:
     return image
 
 
-def _cell(text: str, source: str) -> set[str]:
-    """One choice as it is, or several as {"choices": [...]}."""
-    if not text.startswith("{"):
-        return {text.strip()} - {""}
-    try:
-        return _choices(json.loads(text), source)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{source}: not JSON: {text!r}: {error.msg}") from error
+def _choices(value: Any, source: str) -> set[str]:
+    """The names of what was chosen.
 
-
-def _choices(value: Mapping | Any, source: str) -> set[str]:
-    names = value.get("choices") if isinstance(value, Mapping) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    A text is one name, or in CSV the JSON of the other forms: {"choices": [names]}, or
+    a list of all these where a task has several results.
+    """
+    if isinstance(value, str) and value.startswith(("{", "[")):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{source}: not JSON: {value!r}: {error.msg}") from error
+    if isinstance(value, str):
+        return {value.strip()} - {""}
+    if isinstance(value, Mapping):
+        value = value.get("choices")
+    if not isinstance(value, list):
         raise ValueError(
-            f'{source}: expected {{"choices": [names]}}, got {json.dumps(value)}'
+            f'{source}: expected a name, {{"choices": [names]}} or a list of both, got '
+            f"{json.dumps(value)}"
         )
-    return {name.strip() for name in names}
+    return set().union(*(_choices(item, source) for item in value))

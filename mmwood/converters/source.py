@@ -1,11 +1,10 @@
 """What the readers of tags give."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mmwood.fileio.lists import Tagged
+from mmwood.fileio.lists import TaggedImage
 
-__all__ = ["TagSource", "merge_rows"]
+__all__ = ["TagSource"]
 
 
 @dataclass
@@ -19,16 +18,6 @@ class TagSource:
         notes: What was left out or joined, for the person who converts.
     """
 
-    items: list[Tagged]
+    items: list[TaggedImage]
     classes: list[str] | None = None
     notes: list[str] = field(default_factory=list)
-
-
-def merge_rows(items: Iterable[Tagged]) -> list[Tagged]:
-    """Join the tags of each image, in the order of first appearance."""
-    merged: dict[str, Tagged] = {}
-    for item in items:
-        known = merged.setdefault(item.image, item)
-        if known is not item:
-            known.tags |= item.tags
-    return list(merged.values())

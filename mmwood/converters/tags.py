@@ -2,15 +2,25 @@
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from mmwood.converters.source import TagSource
 from mmwood.converters.writer import Writer
-from mmwood.datasets.image_level import bullets
-from mmwood.fileio.lists import Tagged
+from mmwood.fileio.images import image_paths
+from mmwood.fileio.lists import (
+    TaggedImage,
+    bullets,
+    name_on_disk,
+    question_classes,
+    refuse_shared_files,
+    unknown_classes,
+    without_suffix,
+)
 
 __all__ = ["convert_tags", "find_image"]
 
@@ -55,29 +65,20 @@ def convert_tags(
         ValueError: There is no tag, a tag is not among ``classes``, or two entries
             mean one image, or two that differ only in their suffix.
     """
+    if not classes and not source.classes:
+        question_classes(source.items, "name the classes with --classes")
     classes = list(classes or source.classes or _sorted_tags(source.items))
-    missing, items, first = [], [], {}
+    finder = ImageFinder(root, images)
+    missing, items = [], []
     for item in source.items:
-        unknown = sorted(item.tags - set(classes))
-        if unknown:
-            raise ValueError(
-                f"{item.source}: image {item.image!r} has the unknown class {unknown}; "
-                f"the classes are {classes}"
-            )
-        path = find_image(root, images, item.image) if search else None
-        if not search:
-            path = _inside(root, Path(root, images, item.image))
+        if fault := unknown_classes(item.tags, classes):
+            raise ValueError(f"{item.source}: image {item.image!r} has {fault}")
+        path = finder.search(item) if search else finder.inside(item.image)
         if path is None:
             missing.append(f"{item.source}: {item.image}")
             continue
-        # Images whose names differ only in their suffix would share one label file.
-        other = first.setdefault(str(PurePosixPath(path).with_suffix("")), item)
-        if other is not item:
-            raise ValueError(
-                f"{item.source}: image {item.image!r} is {root / path}, which is the "
-                f"image, or has the name, of {other.image!r} at {other.source}"
-            )
-        items.append(Tagged(path, item.tags, item.source))
+        items.append(TaggedImage(path, item.tags, item.source))
+    refuse_shared_files(items, lambda item: without_suffix(item.image))
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(source.items)} images are not in "
@@ -97,40 +98,97 @@ def convert_tags(
     )
 
 
+class ImageFinder:
+    """Finds the files that a source of tags means.
+
+    Args:
+        root: Folder of the data set.
+        images: Folder that names start from, relative to ``root``.
+    """
+
+    def __init__(self, root: Path, images: str = "") -> None:
+        self.root = root
+        self.folder = Path(root, images)
+
+    def inside(self, name: str) -> str | None:
+        """The path from the root, with slashes, of the file of this name.
+
+        None where it is not there, or not below the root.
+        """
+        # A program on Windows writes backslashes, and macOS other letters for ü.
+        name = name_on_disk(self.folder, name.replace("\\", "/"))
+        path = Path(self.folder, name)
+        relative = PurePosixPath(Path(os.path.relpath(path, self.root)).as_posix())
+        if relative.parts[:1] == ("..",) or not path.is_file():
+            return None
+        return str(relative)
+
+    def search(self, item: TaggedImage) -> str | None:
+        """The file that an annotation tool means; see :func:`find_image`.
+
+        Raises:
+            ValueError: Several files may be the one that was uploaded.
+        """
+        url = urlsplit(item.image)
+        name = item.image
+        if url.path.endswith("/local-files/") and "d" in parse_qs(url.query):
+            # Label Studio: /data/local-files/?d=folder/image.jpg
+            name = parse_qs(url.query)["d"][0]
+        elif "://" in name or url.path.startswith("/data/upload/"):
+            name = unquote(url.path)
+        path = PurePosixPath(name.replace("\\", "/"))
+        parts = [part for part in path.parts if part not in ("/", "..")]
+        ends = ["/".join(parts[start:]) for start in range(len(parts))]
+        uploaded = UPLOAD.sub("", parts[-1], count=1) if parts else ""
+        if parts and uploaded != parts[-1]:
+            ends.append(uploaded)
+        for end in ends:
+            if (found := self.inside(end)) is not None:
+                return found
+        if len(ends) == len(parts):
+            return None
+        # Names are cleaned when they are uploaded.
+        alike = self._cleaned.get(_cleaned(uploaded), [])
+        if len(alike) > 1:
+            raise ValueError(
+                f"{item.source}: image {item.image!r} may be any of {alike}, whose "
+                "names are the same to Label Studio: rename them, or the images there"
+            )
+        return alike[0] if alike else None
+
+    @cached_property
+    def _cleaned(self) -> dict[str, list[str]]:
+        """The images below the folder by what an upload makes of their names."""
+        found: dict[str, list[str]] = {}
+        if self.folder.is_dir():
+            for path in image_paths(self.folder):
+                relative = Path(os.path.relpath(path, self.root)).as_posix()
+                found.setdefault(_cleaned(path.name), []).append(relative)
+        return found
+
+
 def find_image(root: Path, images: str, name: str) -> str | None:
     """The file that an annotation tool means, as a path from ``root``.
 
     A name may be a URL or start with folders that are not here: the file is the one
     with the longest matching end of its path. Names of uploaded files may have lost
-    the eight digits that Label Studio puts before them.
+    the eight digits that Label Studio puts before them, and what it takes out of them:
+    spaces become ``_``, brackets and the like go.
 
     Returns:
         The path from ``root`` with slashes, or None where there is no such file.
+
+    Raises:
+        ValueError: Several files may be the one that was uploaded.
     """
-    url = urlsplit(name)
-    if url.path.endswith("/local-files/") and "d" in parse_qs(url.query):
-        # Label Studio: /data/local-files/?d=folder/image.jpg
-        name = parse_qs(url.query)["d"][0]
-    elif "://" in name or url.path.startswith("/data/upload/"):
-        name = unquote(url.path)
-    parts = [part for part in PurePosixPath(name).parts if part not in ("/", "..")]
-    ends = [Path(*parts[start:]) for start in range(len(parts))]
-    if parts and UPLOAD.match(parts[-1]):
-        ends.append(Path(UPLOAD.sub("", parts[-1], count=1)))
-    for end in ends:
-        path = _inside(root, Path(root, images, end))
-        if path is not None:
-            return path
-    return None
+    return ImageFinder(root, images).search(TaggedImage(name, None, "find_image"))
 
 
-def _inside(root: Path, path: Path) -> str | None:
-    """A file's path from ``root``, or None if it is not there or not below it."""
-    relative = Path(os.path.relpath(path, root))
-    if relative.parts[:1] == ("..",) or not path.is_file():
-        return None
-    return relative.as_posix()
+def _cleaned(name: str) -> str:
+    """What Label Studio makes of the name of a file that is uploaded."""
+    composed = unicodedata.normalize("NFC", name).strip().replace(" ", "_")
+    return re.sub(r"[^\w.-]", "", composed)
 
 
-def _sorted_tags(items: Sequence[Tagged]) -> list[str]:
+def _sorted_tags(items: Sequence[TaggedImage]) -> list[str]:
     return sorted(set().union(*(item.tags for item in items)))

@@ -13,11 +13,11 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from mmwood.converters.writer import UNREADABLE, Writer, read_label
-from mmwood.datasets.image_level import check_readable, check_there
+from mmwood.converters.writer import Writer
 from mmwood.fileio.files import remove_leftovers
-from mmwood.fileio.labels import VOID
-from mmwood.fileio.lists import Tagged, read_id_list
+from mmwood.fileio.images import check_readable, check_there
+from mmwood.fileio.labels import VOID, check_labels, read_label_png
+from mmwood.fileio.lists import TaggedImage, read_id_list
 
 __all__ = ["VOC_CLASSES", "convert_voc_aug", "read_sbd", "trainaug_ids"]
 
@@ -94,7 +94,9 @@ def convert_voc_aug(
     for number in progress(numbers) if progress else numbers:
         for folder, paths, key, largest in jobs:
             path = paths[number]
-            label = read_sbd(path, key) if path.suffix == ".mat" else _read_voc(path)
+            label = (
+                read_sbd(path, key) if path.suffix == ".mat" else read_label_png(path)
+            )
             _check(label, path, items[number], sizes[number], largest)
             writer.label(voc / folder / f"{items[number].image}.png", label)
     ids = [item.image for item in trainaug]
@@ -105,7 +107,9 @@ def convert_voc_aug(
     )
 
 
-def trainaug_ids(voc: Path, sbd: Path) -> tuple[list[Tagged], list[Tagged], set[str]]:
+def trainaug_ids(
+    voc: Path, sbd: Path
+) -> tuple[list[TaggedImage], list[TaggedImage], set[str]]:
     """The images of trainaug in sorted order, those of val, and all of VOC's own.
 
     trainaug = (VOC train, SBD train and SBD val) without VOC val.
@@ -121,7 +125,7 @@ def trainaug_ids(voc: Path, sbd: Path) -> tuple[list[Tagged], list[Tagged], set[
     train, sbd_train, sbd_val, val = map(read_id_list, paths)
     own = {item.image for item in [*train, *val]}
     held_out = {item.image: item for item in val}
-    union: dict[str, Tagged] = {}
+    union: dict[str, TaggedImage] = {}
     for item in [*train, *sbd_train, *sbd_val]:
         if item.image not in held_out:
             union.setdefault(item.image, item)
@@ -163,24 +167,16 @@ def read_sbd(path: Path, key: str = "GTcls") -> np.ndarray:
     return label
 
 
-def _read_voc(path: Path) -> np.ndarray:
-    try:
-        return read_label(path)
-    except UNREADABLE as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-
-
 def _check(
-    label: np.ndarray, path: Path, item: Tagged, size: tuple[int, int], largest: int
+    label: np.ndarray,
+    path: Path,
+    item: TaggedImage,
+    size: tuple[int, int],
+    largest: int,
 ) -> None:
     if label.shape != size[::-1]:
         raise ValueError(
             f"{item.source}: mask {path} has (W, H) = {label.shape[::-1]}, its image "
             f"{size}"
         )
-    wrong = sorted({*np.unique(label).tolist()} - {*range(largest + 1), VOID})
-    if wrong:
-        raise ValueError(
-            f"{item.source}: mask {path} holds {wrong}; it may hold 0..{largest} and "
-            f"{VOID}"
-        )
+    check_labels(label, path, largest, what=f"{item.source}: mask")

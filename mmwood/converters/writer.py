@@ -6,33 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from mmwood.fileio.files import atomic_write
-from mmwood.fileio.labels import save_label_png
-from mmwood.fileio.lists import Tagged
+from mmwood.fileio.labels import DamagedError, read_label_png, save_label_png
+from mmwood.fileio.lists import TaggedImage
 
-__all__ = ["UNREADABLE", "Writer", "read_label", "refuse_semicolons"]
-
-#: What Pillow raises at files that are damaged, or no images.
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-
-
-def read_label(path: Path) -> np.ndarray:
-    """The values of a label map; palettes are not applied.
-
-    Shape:
-        - output: (H, W)
-
-    Raises:
-        OSError, SyntaxError, ValueError: As in :data:`UNREADABLE`, or the file is an
-            image of several channels.
-    """
-    with Image.open(path) as image:
-        label = np.array(image)
-    if label.ndim != 2:
-        raise ValueError(f"{path} is not a label map: its shape is {label.shape}")
-    return label
+__all__ = ["Writer", "refuse_semicolons"]
 
 
 def refuse_semicolons(classes: Sequence[str], source: Path) -> None:
@@ -74,9 +53,9 @@ class Writer:
         same = None
         if path.is_file():
             try:
-                same = np.array_equal(read_label(path), label)
-            except (OSError, SyntaxError):
-                # Damaged: as if it were not there.
+                same = np.array_equal(read_label_png(path), label)
+            except DamagedError:
+                # As if it were not there.
                 pass
             except ValueError:
                 same = False
@@ -95,7 +74,9 @@ class Writer:
         """Write a list: one line each."""
         self.text(path, "".join(f"{line}\n" for line in lines))
 
-    def tags(self, path: Path, items: Sequence[Tagged], classes: Sequence[str]) -> None:
+    def tags(
+        self, path: Path, items: Sequence[TaggedImage], classes: Sequence[str]
+    ) -> None:
         """Write what :func:`mmwood.fileio.lists.read_csv` reads.
 
         Args:

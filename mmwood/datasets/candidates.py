@@ -10,25 +10,16 @@ import cv2
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import BaseDataset
-from PIL import Image, UnidentifiedImageError
 
-from mmwood.datasets.image_level import ImageLevelDataset
 from mmwood.fileio.files import atomic_write, file_sha256
+from mmwood.fileio.images import IMAGE_SUFFIXES, UNREADABLE, image_paths, why_unreadable
 from mmwood.progress import progress
 from mmwood.registry import DATASETS
 
 __all__ = ["CandidateDataset", "write_candidate_list"]
 
 #: What Pillow, OpenCV and mmcv raise at files that are not whole images.
-FAULTS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    AssertionError,
-    Image.DecompressionBombError,
-    cv2.error,
-)
+FAULTS = (*UNREADABLE, AssertionError, cv2.error)
 
 
 def write_candidate_list(
@@ -81,7 +72,7 @@ def write_candidate_list(
                 digest = blake2b(line, digest_size=8).digest()
                 digests.append(int.from_bytes(digest, "little"))
         if not digests:
-            kind = ", ".join(ImageLevelDataset.IMAGE_SUFFIXES)
+            kind = ", ".join(IMAGE_SUFFIXES)
             raise ValueError(
                 f"--candidates: the folder {source} holds no image ({kind})"
                 if source.is_dir()
@@ -169,7 +160,7 @@ class CandidateDataset(BaseDataset):
         try:
             data = self.pipeline(self.get_data_info(idx))
         except FAULTS as error:
-            fault = _reason(error)
+            fault = why_unreadable(error)
             # A fault of the pipeline itself shows here too, and ends the run.
             data = self._stand_in(idx)
         data["data_samples"].set_metainfo(
@@ -197,27 +188,13 @@ class CandidateDataset(BaseDataset):
 def _images(source: Path, base: Path) -> Iterator[tuple[str, str]]:
     """Where each candidate was found, for messages, and its path."""
     if source.is_dir():
-        for image in _images_below(source):
-            yield str(source), image
+        for image in image_paths(source):
+            yield str(source), str(image)
         return
     with source.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, start=1):
             if name := line.strip():
                 yield f"{source}:{number}", str(base / name)
-
-
-def _images_below(folder: str | os.PathLike) -> Iterator[str]:
-    """Image files, one folder after the other: only one folder's names are held.
-
-    Links to folders are not followed: they may lead in circles.
-    """
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _images_below(entry.path)
-        elif Path(entry.name).suffix.lower() in ImageLevelDataset.IMAGE_SUFFIXES:
-            yield entry.path
 
 
 def _line(where: str, image: str) -> bytes:
@@ -247,12 +224,3 @@ def _refuse_duplicates(source: Path, base: Path, digests: np.ndarray) -> None:
 
 def _offset_path(path: str | os.PathLike) -> Path:
     return Path(path).with_suffix(".npy")
-
-
-def _reason(error: BaseException) -> str:
-    """Why an image cannot be read, without its path and in one line."""
-    error = error.__cause__ or error
-    if isinstance(error, UnidentifiedImageError):
-        # Pillow's own text holds an address in memory.
-        return "not an image"
-    return " ".join((getattr(error, "strerror", None) or str(error)).split())

@@ -1,22 +1,39 @@
 """Multi-label classification data from image tags, with masks only to evaluate."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
-from PIL import Image
 
-from mmwood.fileio import lists as formats
-from mmwood.fileio.label_folder import read_score_manifest, score_path
-from mmwood.fileio.lists import Tagged
+from mmwood.fileio.coco import tags_from_coco
+from mmwood.fileio.images import (
+    check_readable,
+    check_there,
+    image_size,
+    list_folder,
+)
+from mmwood.fileio.label_folder import LabelFolder
+from mmwood.fileio.labels import tags_from_mask
+from mmwood.fileio.lists import (
+    TaggedImage,
+    bullets,
+    check_id,
+    name_on_disk,
+    read_class_names,
+    read_csv,
+    read_id_list,
+    refuse_shared_files,
+    tags_from_lists,
+    tags_from_xml,
+    unknown_classes,
+    without_suffix,
+)
 from mmwood.progress import progress
 from mmwood.registry import DATASETS
 
 __all__ = ["ImageLevelDataset"]
-
-#: How many of a kind of fault an error message names.
-NAMED_FAULTS = 10
 
 
 @DATASETS.register_module()
@@ -76,7 +93,6 @@ class ImageLevelDataset(BaseDataset):
 
     LABEL_SOURCES = ("mask", "voc_xml", "voc_list", "coco", "csv", "none")
     CHECKS = ("none", "header", "decode")
-    IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
     def __init__(
         self,
@@ -128,14 +144,20 @@ class ImageLevelDataset(BaseDataset):
         where = self.ann_file or self.data_prefix["img_path"]
         if not items:
             raise ValueError(f"ann_file: {where} lists no image")
-        self._refuse_duplicates(items)
+        suffix = "" if self._has_suffix() else self.img_suffix
+        for item in items:
+            name = check_id(item.image, item.source)
+            item.image = name_on_disk(self.data_prefix["img_path"], name, suffix)
+        refuse_shared_files(items, self._image_id)
         data_list = [self._data_info(item) for item in items]
         if self.label_source == "mask":
             self._check_there(items, data_list, "seg_map_path")
         if self.score_dir is not None:
-            read_score_manifest(self.score_dir, classes, self.score_checkpoint)
+            LabelFolder(self.score_dir, "score_dir").require_scores(
+                classes, self.score_checkpoint
+            )
             paths = [info["score_path"] for info in data_list]
-            check_there(items, paths, "score_dir")
+            check_there(items, paths, "score_dir", _bar("find score maps"))
         tags_of = self._tag_reader(classes)
         index = {name: number for number, name in enumerate(classes)}
         pairs = zip(items, data_list)
@@ -143,15 +165,13 @@ class ImageLevelDataset(BaseDataset):
             if self.label_source == "none":
                 continue
             tags = tags_of(item)
-            unknown = sorted(tags - set(index))
-            if unknown:
-                raise ValueError(
-                    f"{item.source}: image {item.image!r} has the unknown class "
-                    f"{unknown}; the data set's classes are {list(classes)}"
-                )
+            if fault := unknown_classes(tags, classes):
+                raise ValueError(f"{item.source}: image {item.image!r} has {fault}")
             info["gt_label"] = sorted(index[name] for name in tags)
         if self.check != "none":
             self._check_files(items, data_list)
+        if self.label_source == "mask":
+            self._refuse_masks_without_class(data_list)
         self._report(where, classes, data_list)
         return data_list
 
@@ -159,51 +179,54 @@ class ImageLevelDataset(BaseDataset):
         """The classes that image ``idx`` shows."""
         return self.get_data_info(idx)["gt_label"]
 
-    def _read(self) -> list[Tagged]:
+    def _read(self) -> list[TaggedImage]:
         if self.label_source == "none" and not self.ann_file:
-            return list_folder(self.data_prefix["img_path"], self.IMAGE_SUFFIXES)
+            folder = self.data_prefix["img_path"]
+            return list_folder(folder, "data_prefix.img_path")
         path = Path(self.ann_file)
         if not path.is_file():
             raise FileNotFoundError(f"ann_file: there is no file {path}")
         if self.label_source == "coco":
-            return formats.read_coco(path)
+            items, names = tags_from_coco(path)
+            self._metainfo.setdefault("classes", names)
+            return items
         if self.label_source == "csv":
-            return formats.read_csv(path)
-        return formats.read_id_list(path)
+            return read_csv(path)
+        return read_id_list(path)
 
     def _class_names(self) -> tuple[str, ...]:
-        if self.label_source == "coco":
-            self._metainfo.setdefault(
-                "classes", formats.coco_class_names(Path(self.ann_file))
-            )
         names = tuple(self._metainfo.get("classes", ()))
         if not names:
             raise ValueError(
                 "classes: name the classes in the order of their labels, as a list or "
                 "as a file with one a line"
             )
-        return read_class_names(names)
+        names = read_class_names(names)
+        if "background" in (name.casefold() for name in names):
+            raise ValueError(
+                f"classes: {list(names)} name the background, which is no class here: "
+                "leave it out. Label 0 of a mask is background, c + 1 is class c"
+            )
+        return names
 
     def _tag_reader(self, classes: tuple[str, ...]):
         """A function from an item of the annotation to its class names."""
         if self.label_source == "mask":
-            return lambda item: formats.tags_from_mask(
+            return lambda item: tags_from_mask(
                 self._path(item, "seg_map_path"), classes, self.ignore_index
             )
         if self.label_source == "voc_list":
-            return formats.tags_from_lists(
-                Path(self.ann_file), classes, self.use_difficult
-            )
+            return tags_from_lists(Path(self.ann_file), classes, self.use_difficult)
         if self.label_source == "voc_xml":
 
-            def read(item: Tagged) -> set[str]:
+            def read(item: TaggedImage) -> set[str]:
                 path = self._path(item, "xml_path")
                 if not path.is_file():
                     raise FileNotFoundError(
                         f"{item.source}: there is no annotation {path} "
                         "(data_prefix.xml_path)"
                     )
-                return formats.tags_from_xml(path, self.use_difficult)
+                return tags_from_xml(path, self.use_difficult)
 
             return read
         return lambda item: item.tags
@@ -212,21 +235,20 @@ class ImageLevelDataset(BaseDataset):
         """Whether the annotation calls images by file names instead of ids."""
         return self.label_source in ("coco", "csv") or not self.ann_file
 
-    def _image_id(self, item: Tagged) -> str:
+    def _image_id(self, item: TaggedImage) -> str:
         """The name of the image's label files: its path without the suffix."""
-        image = Path(item.image)
-        return str(image.with_suffix("") if self._has_suffix() else image)
+        return without_suffix(item.image) if self._has_suffix() else item.image
 
-    def _path(self, item: Tagged, prefix: str) -> Path:
+    def _path(self, item: TaggedImage, prefix: str) -> Path:
         folder = self.data_prefix.get(prefix)
         if folder is None:
             raise ValueError(
                 f"data_prefix.{prefix}: label_source={self.label_source!r} needs it"
             )
         suffix = {"seg_map_path": self.seg_map_suffix, "xml_path": ".xml"}[prefix]
-        return Path(folder, self._image_id(item) + suffix)
+        return Path(folder, name_on_disk(folder, self._image_id(item), suffix) + suffix)
 
-    def _data_info(self, item: Tagged) -> dict:
+    def _data_info(self, item: TaggedImage) -> dict:
         suffix = "" if self._has_suffix() else self.img_suffix
         info = dict(
             img_path=str(Path(self.data_prefix["img_path"], item.image + suffix)),
@@ -235,36 +257,37 @@ class ImageLevelDataset(BaseDataset):
         if "seg_map_path" in self.data_prefix or self.label_source == "mask":
             info["seg_map_path"] = str(self._path(item, "seg_map_path"))
         if self.score_dir is not None:
-            info["score_path"] = str(score_path(self.score_dir, info["img_id"]))
+            info["score_path"] = str(
+                LabelFolder(self.score_dir, "score_dir").scores(info["img_id"])
+            )
         return info
 
-    def _refuse_duplicates(self, items: list[Tagged]) -> None:
-        # Two images whose names differ only in their suffix would share one label
-        # file.
-        first: dict[str, Tagged] = {}
-        for item in items:
-            other = first.setdefault(self._image_id(item), item)
-            if other is not item:
-                raise ValueError(
-                    f"{item.source}: image {item.image!r} was listed before, as "
-                    f"{other.image!r} at {other.source}"
-                )
+    def _refuse_masks_without_class(self, data_list: list[dict]) -> None:
+        if any(info["gt_label"] for info in data_list):
+            return
+        raise ValueError(
+            f"data_prefix.seg_map_path: none of {len(data_list)} masks shows a class. "
+            f"Label 0 is background, c + 1 is class c, {self.ignore_index} is void: "
+            "masks of 0 and 255, as paint programs write them, need 1 in place of 255"
+        )
 
     def _check_there(
-        self, items: list[Tagged], data_list: list[dict], key: str
+        self, items: list[TaggedImage], data_list: list[dict], key: str
     ) -> None:
-        check_there(items, [info[key] for info in data_list], f"data_prefix.{key}")
+        field = f"data_prefix.{key}"
+        check_there(items, [info[key] for info in data_list], field, _bar("find files"))
 
-    def _check_files(self, items: list[Tagged], data_list: list[dict]) -> None:
+    def _check_files(self, items: list[TaggedImage], data_list: list[dict]) -> None:
         self._check_there(items, data_list, "img_path")
         if "seg_map_path" in self.data_prefix and self.label_source != "mask":
             self._check_there(items, data_list, "seg_map_path")
         images = [info["img_path"] for info in data_list]
-        sizes = check_readable(items, images, decode=self.check == "decode")
+        decode = self.check == "decode"
+        sizes = check_readable(items, images, decode, _bar("read images"))
         misfits = []
         for item, info, size in zip(items, data_list, sizes):
             if "seg_map_path" in info:
-                mask_size = _image_size(info["seg_map_path"])
+                mask_size = image_size(info["seg_map_path"])
                 if mask_size != size:
                     misfits.append(
                         f"{item.source}: mask {info['seg_map_path']} has (W, H) = "
@@ -293,95 +316,5 @@ class ImageLevelDataset(BaseDataset):
         print_log(message, logger="current")
 
 
-def read_class_names(
-    classes: str | Sequence[str], data_root: str = "", field: str = "classes"
-) -> tuple[str, ...]:
-    """Class names from a list, or from a file below ``data_root`` with one a line.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: A name occurs twice.
-    """
-    if isinstance(classes, str):
-        path = Path(data_root, classes)
-        if not path.is_file():
-            raise FileNotFoundError(f"{field}: there is no file {path}")
-        classes = [item.image for item in formats.read_id_list(path)]
-    if len(set(classes)) != len(classes):
-        raise ValueError(f"{field}: a name occurs twice in {list(classes)}")
-    return tuple(classes)
-
-
-def list_folder(folder: str | Path, suffixes: Sequence[str]) -> list[Tagged]:
-    """All images below a folder, in sorted order, named from it.
-
-    Raises:
-        FileNotFoundError: There is no such folder.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"data_prefix.img_path: there is no folder {folder}")
-    return [
-        Tagged(str(path.relative_to(folder)), None, str(path))
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in suffixes
-    ]
-
-
-def check_there(items: Sequence[Tagged], paths: Sequence[str], field: str) -> None:
-    """Refuse files that do not exist, with the lines that name them.
-
-    Raises:
-        FileNotFoundError: One is missing.
-    """
-    faults = [
-        f"{item.source}: {path}"
-        for item, path in progress(
-            zip(items, paths), f"find {field}", total=len(items), delay=1
-        )
-        if not Path(path).is_file()
-    ]
-    if faults:
-        raise FileNotFoundError(
-            f"{field}: {len(faults)} of {len(items)} files do not exist:"
-            + bullets(faults)
-        )
-
-
-def check_readable(
-    items: Sequence[Tagged], paths: Sequence[str], decode: bool
-) -> list[tuple[int, int]]:
-    """The images' sizes (W, H), from their headers or from decoding them whole.
-
-    Raises:
-        ValueError: One is not an image or, with ``decode``, damaged.
-    """
-    sizes, faults = [], []
-    pairs = zip(items, paths)
-    for item, path in progress(pairs, "read images", total=len(items), delay=1):
-        try:
-            sizes.append(_image_size(path, decode))
-        except (OSError, SyntaxError) as error:
-            faults.append(f"{item.source}: {path}: {error}")
-    if faults:
-        raise ValueError(
-            f"{len(faults)} of {len(items)} images cannot be read:" + bullets(faults)
-        )
-    return sizes
-
-
-def bullets(faults: Sequence[str]) -> str:
-    """The first faults, one a line, and how many more there are."""
-    more = len(faults) - NAMED_FAULTS
-    lines = [*faults[:NAMED_FAULTS], *([f"... and {more} more"] if more > 0 else [])]
-    return "".join(f"\n  {line}" for line in lines)
-
-
-def _image_size(path: str, decode: bool = False) -> tuple[int, int]:
-    """(W, H) as seen after the camera's orientation is applied."""
-    with Image.open(path) as image:
-        if decode:
-            image.load()
-        # EXIF orientations 5 to 8 swap the sides.
-        turned = image.getexif().get(0x0112, 1) >= 5
-        return image.size[::-1] if turned else image.size
+def _bar(label: str) -> Callable[[Sequence], Iterable]:
+    return partial(progress, label=label, delay=1)

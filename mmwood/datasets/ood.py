@@ -2,26 +2,28 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
+from pathlib import Path, PurePosixPath
 
 from mmengine.dataset import BaseDataset, Compose, ConcatDataset
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from torch.utils.data import Dataset
 
-from mmwood.datasets.image_level import (
-    ImageLevelDataset,
-    bullets,
-    check_readable,
-    check_there,
-    list_folder,
-    read_class_names,
-)
+from mmwood.datasets.image_level import ImageLevelDataset
 from mmwood.fileio.candidates import STATES, read_manifest
 from mmwood.fileio.files import file_sha256, text_sha256
-from mmwood.fileio.lists import Tagged, read_id_list
+from mmwood.fileio.images import check_readable, check_there, list_folder
+from mmwood.fileio.lists import (
+    TaggedImage,
+    bullets,
+    check_id,
+    read_class_names,
+    read_id_list,
+    refuse_shared_files,
+    without_suffix,
+)
 from mmwood.progress import progress
 from mmwood.registry import DATASETS
 
@@ -65,7 +67,9 @@ class OoDDataset(BaseDataset):
             manifest made decisions that it does not hold yet.
 
     Data info:
-        - img_path (str), img_id (str): the path, and the listed name without suffix
+        - img_path (str): the path
+        - img_id (str or None): the listed name without suffix; None where it is
+          absolute or leads out of the folder, so that no file can be named after it
         - gt_label (list): empty
         - ood_class (int or None): None without a manifest or without ``classes``
 
@@ -132,13 +136,14 @@ class OoDDataset(BaseDataset):
         items = self._sample(items)
         paths = [str(Path(self.data_prefix["img_path"], i.image)) for i in items]
         if self.check != "none":
-            check_there(items, paths, "data_prefix.img_path")
-            check_readable(items, paths, decode=self.check == "decode")
+            check_there(items, paths, "data_prefix.img_path", _bar("find images"))
+            decode = self.check == "decode"
+            check_readable(items, paths, decode, _bar("read images"))
         self._report(items, classes)
         return [
             dict(
                 img_path=path,
-                img_id=str(Path(item.image).with_suffix("")),
+                img_id=_image_id(item),
                 gt_label=[],
                 ood_class=classes.index(_class_of(item))
                 if classes and item.tags
@@ -164,13 +169,10 @@ class OoDDataset(BaseDataset):
                 f"{list(classes)}:" + bullets(unknown)
             )
 
-    def _read(self) -> list[Tagged]:
+    def _read(self) -> list[TaggedImage]:
         if not self.ann_file:
             folder = self.data_prefix["img_path"]
-            items = list_folder(folder, ImageLevelDataset.IMAGE_SUFFIXES)
-            if not items:
-                raise ValueError(f"data_prefix.img_path: {folder} holds no image")
-            return items
+            return list_folder(folder, "data_prefix.img_path")
         path = Path(self.ann_file)
         if not path.is_file():
             raise FileNotFoundError(f"ann_file: there is no file {path}")
@@ -179,19 +181,15 @@ class OoDDataset(BaseDataset):
         items = read_id_list(path)
         if not items:
             raise ValueError(f"ann_file: {path} lists no image")
-        first: dict[Path, Tagged] = {}
         for item in items:
-            other = first.setdefault(Path(item.image), item)
-            if other is not item:
-                raise ValueError(
-                    f"{item.source}: image {item.image!r} was listed before, at "
-                    f"{other.source}"
-                )
+            # As programs on Windows write it.
+            item.image = item.image.replace("\\", "/")
+        refuse_shared_files(items, lambda item: str(PurePosixPath(item.image)))
         return items
 
-    def _read_manifest(self, path: Path) -> list[Tagged]:
+    def _read_manifest(self, path: Path) -> list[TaggedImage]:
         _refuse_open_decisions(path)
-        best: dict[str, tuple[float, Tagged]] = {}
+        best: dict[str, tuple[float, TaggedImage]] = {}
         rejected = set()
         counts = dict.fromkeys(STATES, 0)
         for line, row in read_manifest(path):
@@ -204,7 +202,7 @@ class OoDDataset(BaseDataset):
             if row.state in self.states and (
                 image not in best or row.probability > best[image][0]
             ):
-                item = Tagged(image, {row.class_name}, source)
+                item = TaggedImage(image, {row.class_name}, source)
                 best[image] = (row.probability, item)
         if "rejected" in self.states:
             rejected = set()
@@ -232,11 +230,11 @@ class OoDDataset(BaseDataset):
             message += ": review them, or set states=('unseen', 'kept')"
         return message
 
-    def _sample(self, items: list[Tagged]) -> list[Tagged]:
+    def _sample(self, items: list[TaggedImage]) -> list[TaggedImage]:
         number = self.num_images or self.num_per_class
         if number is None:
             return items
-        groups: dict[str, list[Tagged]] = {}
+        groups: dict[str, list[TaggedImage]] = {}
         # An image's place is its own: it does not change with the rest of the list.
         for item in sorted(items, key=lambda i: text_sha256(f"{self.seed}:{i.image}")):
             name = "" if self.num_images else _class_of(item)
@@ -255,7 +253,7 @@ class OoDDataset(BaseDataset):
         chosen = {item.image for group in groups.values() for item in group[:number]}
         return [item for item in items if item.image in chosen]
 
-    def _report(self, items: list[Tagged], classes: Sequence[str] | None) -> None:
+    def _report(self, items: list[TaggedImage], classes: Sequence[str] | None) -> None:
         where = self.ann_file or self.data_prefix["img_path"]
         message = f"{where}: {len(items)} OoD images"
         counts = Counter(_class_of(item) for item in items if item.tags)
@@ -406,7 +404,18 @@ def _refuse_open_decisions(manifest: Path) -> None:
         )
 
 
-def _class_of(item: Tagged) -> str:
+def _image_id(item: TaggedImage) -> str | None:
+    try:
+        return without_suffix(check_id(item.image, item.source))
+    except ValueError:
+        return None
+
+
+def _bar(label: str) -> Callable[[Sequence], Iterable]:
+    return partial(progress, label=label, delay=1)
+
+
+def _class_of(item: TaggedImage) -> str:
     """The class that an image of a manifest is taken for."""
     (name,) = item.tags
     return name

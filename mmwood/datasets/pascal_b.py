@@ -21,15 +21,13 @@ by VOC's annotation guidelines: cars without emergency vehicles, chairs without 
 tables to eat at, trains as a whole. LVIS has no potted plants; they come from COCO.
 """
 
-import csv
 import io
-import json
 import os
 import shutil
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -37,14 +35,27 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from mmwood.datasets.image_level import bullets, check_readable, check_there
 from mmwood.fileio.candidates import Candidate, read_manifest, write_manifest
-from mmwood.fileio.coco import run_lengths
-from mmwood.fileio.files import atomic_write, file_sha256, remove_leftovers, write_json
-from mmwood.fileio.labels import VOID, save_label_png, voc_palette
-from mmwood.fileio.lists import Tagged, read_id_list
+from mmwood.fileio.coco import (
+    entry_size,
+    image_name,
+    read_coco,
+    run_lengths,
+    segment,
+)
+from mmwood.fileio.files import (
+    atomic_write,
+    compare_description,
+    file_sha256,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
+from mmwood.fileio.images import check_readable, check_there, read_rgb
+from mmwood.fileio.labels import VOID, read_label_png, save_label_png, voc_palette
+from mmwood.fileio.lists import TaggedImage, bullets, read_id_list, read_rows
 
 __all__ = [
     "CLASS_TABLE",
@@ -166,26 +177,20 @@ def read_class_table(path: str | os.PathLike = CLASS_TABLE) -> ClassTable:
         FileNotFoundError: There is no such file.
         ValueError: It is not such a file; the message names the line.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise FileNotFoundError(f"class_table: there is no file {path}")
     names: dict[str, int] = {}
     labels: dict[str, dict[str, int]] = dict(lvis={}, coco={})
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        if next(reader, None) != ["class", "source", "category"]:
-            raise ValueError(f"{path}:1: expected the header class,source,category")
-        for row in reader:
-            where = f"{path}:{reader.line_num}"
-            if len(row) != 3 or not all(row) or row[1] not in labels:
-                raise ValueError(
-                    f"{where}: expected a class, lvis or coco, and a category, got "
-                    f"{','.join(row)!r}"
-                )
-            name, source, category = row
-            if category in labels[source]:
-                raise ValueError(f"{where}: {source} {category!r} has a class already")
-            labels[source][category] = names.setdefault(name, len(names) + 1)
+    for where, row in read_rows(path, ("class", "source", "category")):
+        name, source, category = row
+        if not category or source not in labels:
+            raise ValueError(
+                f"{where}: expected a class, lvis or coco, and a category, got "
+                f"{','.join(row)!r}"
+            )
+        if category in labels[source]:
+            raise ValueError(f"{where}: {source} {category!r} has a class already")
+        labels[source][category] = names.setdefault(name, len(names) + 1)
     if not 0 < len(names) < VOID:
         raise ValueError(f"{path} names {len(names)} classes, expected 1..{VOID - 1}")
     return ClassTable(tuple(names), labels)
@@ -208,73 +213,27 @@ def read_annotations(
         ValueError: It is not such a file, or lacks a category of ``labels``; the
             message names the entry.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no annotation file {path}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_hook=_compact)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
-    parts = ("categories", "images", "annotations")
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(part), list) for part in parts
-    ):
-        raise ValueError(f"{path} is no COCO annotation: expected lists of {parts}")
-    by_id: dict[int, int | None] = {}
-    scenes: dict[int, Scene] = {}
-    names = set()
-
-    def take_category(entry: dict, where: str) -> None:
-        names.add(entry["name"])
-        by_id[entry["id"]] = labels.get(entry["name"])
-
-    def take_image(entry: dict, where: str) -> None:
-        if entry["id"] in scenes:
-            raise ValueError(f"another image has the id {entry['id']}")
-        scenes[entry["id"]] = _scene(entry, by_id, where)
-
-    def take_annotation(entry: dict, where: str) -> None:
-        for key, known in (("image_id", scenes), ("category_id", by_id)):
-            if entry[key] not in known:
-                raise ValueError(f"{key} {entry[key]} is unknown")
-        label = by_id[entry["category_id"]]
-        if label is not None:
-            item = _item(entry, label)
-            # Without a polygon of three points it has no pixel.
-            if item.segmentation:
-                scenes[entry["image_id"]].items.append(item)
-
-    expected = "id, height, width, and file_name or coco_url"
-    _take(path, content, "categories", "id and name", take_category)
-    lacking = sorted(set(labels) - names)
+    fields = ("height", "width"), ("segmentation", "area")
+    coco = read_coco(path, *fields, object_hook=_compact)
+    lacking = sorted(set(labels) - set(coco.categories.values()))
     if lacking:
         raise ValueError(
             f"{path}: there are no categories {lacking}, which the table of classes "
             "names"
         )
-    _take(path, content, "images", expected, take_image)
-    expected = "image_id, category_id, segmentation and area"
-    _take(path, content, "annotations", expected, take_annotation)
+    by_id = {number: labels.get(name) for number, name in coco.categories.items()}
+    scenes = {
+        number: _scene(entry, by_id, coco.sources("images", place))
+        for place, (number, entry) in enumerate(coco.images.items())
+    }
+    for place, entry in enumerate(coco.annotations):
+        label = by_id[entry["category_id"]]
+        if label is not None:
+            item = _item(entry, label, coco.sources("annotations", place))
+            # Without a polygon of three points it has no pixel.
+            if item.segmentation:
+                scenes[entry["image_id"]].items.append(item)
     return scenes
-
-
-def _take(
-    path: Path,
-    content: dict,
-    part: str,
-    expected: str,
-    take: Callable[[dict, str], None],
-) -> None:
-    """Use every entry of a part of a file; a faulty one is named."""
-    for place, entry in enumerate(content[part]):
-        where = f"{path}: {part}[{place}]"
-        try:
-            take(entry, where)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{where} is faulty: expected {expected} "
-                f"({type(error).__name__}: {error})"
-            ) from error
 
 
 def _compact(entry: dict) -> dict:
@@ -290,27 +249,25 @@ def _compact(entry: dict) -> dict:
 
 
 def _scene(entry: dict, by_id: Mapping[int, int | None], source: str) -> Scene:
-    # LVIS names the image by its address only, whose last folder is the split.
-    name = entry.get("file_name") or Path(entry["coco_url"]).name
-    folder = Path(entry.get("coco_url") or "").parent.name
-    size = entry["height"], entry["width"]
-    if not all(isinstance(side, int) and side > 0 for side in size):
-        raise ValueError(f"height and width are {size}")
-    partial = {by_id[c] for c in entry.get("not_exhaustive_category_ids", ())}
+    folder, name = image_name(entry, source)
+    partial = {by_id.get(c) for c in entry.get("not_exhaustive_category_ids", ())}
+    size = entry_size(entry, source)
     return Scene(name, folder, *size, source, partial=partial - {None})
 
 
-def _item(entry: dict, label: int) -> Item:
-    segmentation = entry["segmentation"]
+def _item(entry: dict, label: int, source: str) -> Item:
+    segmentation, area = entry["segmentation"], entry["area"]
     if isinstance(segmentation, list):
         if any(len(part) % 2 for part in segmentation):
-            raise ValueError("a polygon has an odd number of coordinates")
+            raise ValueError(f"{source}: a polygon has an odd number of coordinates")
         # pycocotools takes four numbers for a box; two points enclose nothing.
         segmentation = [part for part in segmentation if len(part) >= 6]
     elif not isinstance(segmentation, dict) or {"size", "counts"} - set(segmentation):
-        raise ValueError("segmentation is neither polygons nor run lengths")
+        raise ValueError(f"{source}: segmentation is neither polygons nor run lengths")
+    if not isinstance(area, (int, float)):
+        raise ValueError(f"{source}: area is {area!r}, no number")
     crowd = bool(entry.get("iscrowd", 0))
-    return Item(label, entry["category_id"], segmentation, float(entry["area"]), crowd)
+    return Item(label, entry["category_id"], segmentation, float(area), crowd)
 
 
 def find_candidates(
@@ -449,7 +406,15 @@ def draw_scene(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         ValueError: Run lengths are not of the image's size, or no run lengths.
     """
     tools = run_lengths("PASCAL-B")
-    pairs = [(item, _encode(item, scene, tools)) for item in scene.items]
+    size = scene.height, scene.width
+    pairs = []
+    for item in scene.items:
+        try:
+            rle = segment(item.segmentation, *size)
+        except ValueError as error:
+            raise ValueError(f"{scene.source}: {error}") from error
+        if rle is not None:
+            pairs.append((item, rle))
     sizes = {id(rle): int(tools.area(rle)) for _, rle in pairs}
     pairs = [pair for pair in pairs if sizes[id(pair[1])]]
     classes = np.zeros((scene.height, scene.width), dtype=np.uint8)
@@ -464,31 +429,6 @@ def draw_scene(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         classes[mask] = item.label
         ids[mask] = number + (number >= VOID)
     return classes, ids
-
-
-def _encode(item: Item, scene: Scene, tools: ModuleType) -> dict:
-    """The mask of an annotation as run lengths that can be decoded."""
-    size = [scene.height, scene.width]
-    segmentation = item.segmentation
-    if isinstance(segmentation, list):
-        return tools.merge(tools.frPyObjects(segmentation, *size))
-    if list(segmentation["size"]) != size:
-        raise ValueError(
-            f"{scene.source} has (H, W) = {size}, a segmentation of it "
-            f"{segmentation['size']}"
-        )
-    try:
-        if isinstance(segmentation["counts"], list):
-            # pycocotools takes what is missing for zeros.
-            if sum(segmentation["counts"]) != scene.height * scene.width:
-                raise ValueError("counts do not add up")
-            segmentation = tools.frPyObjects(segmentation, *size)
-        return tools.encode(tools.decode(segmentation))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{scene.source}: a segmentation of it holds no run lengths of its size "
-            f"({error})"
-        ) from error
 
 
 def _without_repeats(pairs: list[tuple[Item, dict]], tools: ModuleType) -> list:
@@ -726,8 +666,7 @@ def _write_review(
         rows = []
         for scene, source in drawn:
             classes, ids = _write_maps(root, scene)
-            with Image.open(source) as file:
-                image = np.array(ImageOps.exif_transpose(file).convert("RGB"))
+            image = read_rgb(source)
             for label in sorted(set(np.unique(classes).tolist()) - {0, VOID}):
                 name = names[label - 1]
                 path = folder / name / f"{scene.stem}.jpg"
@@ -841,7 +780,7 @@ def _read_exclude(path: Path, parts: Mapping[str, Mapping[int, Scene]]) -> list[
     if path.suffix == ".csv":
         with _reviewed(path, "exclude") as rows:
             items = [
-                Tagged(Path(row.image).stem, None, f"{path}:{line}")
+                TaggedImage(Path(row.image).stem, None, f"{path}:{line}")
                 for line, row in rows
                 if row.state == "rejected"
             ]
@@ -871,21 +810,19 @@ def _find(root: Path, parameters: dict, force: bool) -> dict:
                 f"out_dir: {root} holds files but no {_MANIFEST}: name another folder"
             )
         return dict(parameters=parameters, images=[])
+    found = read_json(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
         if found["format"] != _FORMAT:
             raise ValueError(f"format is {found['format']!r}")
-        other = [k for k, v in parameters.items() if found["parameters"].get(k) != v]
         found["images"] = [str(name) for name in found["images"]]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        made_from = found["parameters"]
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is damaged ({type(error).__name__}: {error}): name another folder"
         ) from error
-    if other and not force:
-        raise ValueError(
-            f"out_dir: {root} was built with another {', '.join(other)}: name another "
-            "folder, or replace it with force"
-        )
+    if not force:
+        remedy = "name another folder, or replace it with force"
+        compare_description(made_from, parameters, root, remedy, "out_dir")
     return found
 
 
@@ -921,7 +858,7 @@ def _find_images(folder: Path, scenes: Sequence[Scene], decode: bool) -> list[Pa
             folder / scene.folder / Path(scene.name).name,
         )
         paths.append(next((path for path in places if path.is_file()), places[0]))
-        items.append(Tagged(scene.name, None, scene.source))
+        items.append(TaggedImage(scene.name, None, scene.source))
     check_there(items, paths, "images")
     sizes = check_readable(items, paths, decode)
     misfits = [
@@ -947,23 +884,14 @@ def _map_paths(root: Path, stem: str) -> tuple[Path, Path]:
 def _write_maps(root: Path, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """Draw and write the maps of an image, unless they are there and whole."""
     paths = _map_paths(root, scene.stem)
-    try:
-        maps = []
-        for path in paths:
-            with Image.open(path) as image:
-                maps.append(np.array(image))
+    # Missing or cut off: it is drawn.
+    with suppress(OSError, ValueError):
+        maps = tuple(read_label_png(path, wide=True) for path in paths)
         if all(each.shape == (scene.height, scene.width) for each in maps):
-            return tuple(maps)
-    except (OSError, SyntaxError):
-        # Missing or cut off: it is drawn.
-        pass
+            return maps
     maps = draw_scene(scene)
     for path, label in zip(paths, maps):
-        if label.dtype == np.uint8:
-            save_label_png(label, path)
-        else:
-            with atomic_write(path) as temporary:
-                Image.fromarray(label).save(temporary)
+        save_label_png(label, path)
     return maps
 
 

@@ -1,18 +1,20 @@
 """Instance-aware mIoU of semantic segmentation, in all and by object size."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from mmengine.dist import get_world_size
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
-from PIL import Image
 from prettytable import PrettyTable
 
+from mmwood.fileio.coco import image_name, layered_masks, read_coco, run_lengths
 from mmwood.fileio.files import write_json
+from mmwood.fileio.labels import read_label_png
+from mmwood.fileio.lists import ImageIndex, TaggedImage, refuse_shared_files
 from mmwood.functional.instance_iou import (
     check_instance_fields,
     score_instances,
@@ -68,13 +70,13 @@ class Tally:
 class CocoInstances:
     """Instance maps from the polygons and run lengths of a COCO or LVIS file.
 
-    An annotation counts in the pixels of the most frequent class in its mask, whatever
-    its category is called; of two instances of one class a pixel belongs to the
-    smaller. Crowds are void.
+    An instance has the class of its annotation: its pixels are those of its mask that
+    bear that class in the label map, and of two instances of one class a pixel belongs
+    to the smaller. Annotations of categories that the data set has no class for are no
+    instances. Crowds are void.
 
     Args:
-        path: The annotation file. Images are found by their file name without folder
-            and suffix.
+        path: The annotation file.
 
     Raises:
         ImportError: pycocotools is missing.
@@ -83,88 +85,82 @@ class CocoInstances:
     """
 
     def __init__(self, path: str) -> None:
-        try:
-            from pycocotools import mask as run_lengths
-        except ImportError as error:
-            raise ImportError(
-                "instance_file needs pycocotools: pip install 'mmwood[coco]'"
-            ) from error
-        self.run_lengths = run_lengths
+        run_lengths("instance_file")
         self.path = path
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"instance_file: there is no file {path}")
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            images, annotations = content["images"], content["annotations"]
-            # LVIS names the image by its address only.
-            names = {
-                image["id"]: Path(image.get("file_name") or image["coco_url"]).stem
-                for image in images
-            }
-            self.annotations = {name: [] for name in names.values()}
-            if len(self.annotations) != len(images):
-                raise ValueError("two images have one id or one name")
-            for item in annotations:
-                self.annotations[names[item["image_id"]]].append(
-                    dict(
-                        segmentation=item["segmentation"],
-                        area=item["area"],
-                        crowd=bool(item.get("iscrowd", 0)),
-                    )
-                )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"instance_file: {path} is no COCO annotation of instances "
-                f"({type(error).__name__}: {error})"
-            ) from error
+            coco = read_coco(path, annotation_fields=("segmentation",))
+            items = []
+            for place, entry in enumerate(coco.images.values()):
+                source = coco.sources("images", place)
+                items.append(TaggedImage(image_name(entry, source)[1], None, source))
+            refuse_shared_files(items)
+        except (FileNotFoundError, ValueError) as error:
+            raise type(error)(f"instance_file: {error}") from error
+        self._index = ImageIndex(
+            [item.image for item in items], f"instance_file: {path}"
+        )
+        own: dict[int, list[dict]] = {number: [] for number in coco.images}
+        for annotation in coco.annotations:
+            own[annotation["image_id"]].append(annotation)
+        self._annotations = {
+            item.image: found for item, found in zip(items, own.values())
+        }
+        self._categories = coco.categories
 
-    def __call__(self, name: str, gt: np.ndarray, ignore_index: int) -> np.ndarray:
+    def __call__(
+        self,
+        img_path: str,
+        gt: np.ndarray,
+        ignore_index: int,
+        classes: Sequence[str] | None = None,
+    ) -> np.ndarray:
         """Draw the instance map of an image.
 
         Args:
-            name: The image's file name without folder and suffix.
+            img_path: The image.
             gt: Its class map. Shape: (H, W).
             ignore_index: Void in the class map and in the result.
+            classes: Names of the labels, in their order. None: as
+                tools/dataset_converters/coco.py draws all categories, background first.
 
         Returns:
             (H, W) int32: 0 for no instance, ``ignore_index``, or another number.
 
         Raises:
-            ValueError: The file does not list the image, or has it in another size.
+            ValueError: The file does not list the image, has it in another size, or
+                has no category of these classes.
         """
-        if name not in self.annotations:
-            raise ValueError(
-                f"instance_file: {self.path} lists no image of the name {name}"
-            )
+        labels = self._labels(classes)
+        name = self._index.find(img_path)
+        found = [a for a in self._annotations[name] if a["category_id"] in labels]
+        source = f"instance_file: {self.path}: image {name}"
+        layers, _ = layered_masks(found, gt.shape, source)
         ids = np.zeros(gt.shape, dtype=np.int32)
-        # Crowds are below, small instances on top.
-        items = sorted(
-            self.annotations[name], key=lambda i: (not i["crowd"], -i["area"])
-        )
-        for number, item in enumerate(items, start=max(0, ignore_index) + 1):
-            mask = self._mask(item["segmentation"], name, gt.shape)
-            labels = gt[mask]
-            labels = labels[labels != ignore_index]
-            if labels.size:
-                own = mask & (gt == np.bincount(labels).argmax())
-                ids[own] = ignore_index if item["crowd"] else number
+        for number, layer in enumerate(layers, start=max(0, ignore_index) + 1):
+            own = layer.mask & (gt == labels[layer.annotation["category_id"]])
+            ids[own] = ignore_index if layer.crowd else number
         return ids
 
-    def _mask(self, segmentation: list | dict, name: str, size: tuple) -> np.ndarray:
-        if isinstance(segmentation, list):
-            parts = self.run_lengths.frPyObjects(segmentation, *size)
-            segmentation = self.run_lengths.merge(parts)
-        elif isinstance(segmentation["counts"], list):
-            segmentation = self.run_lengths.frPyObjects(
-                segmentation, *segmentation["size"]
-            )
-        mask = self.run_lengths.decode(segmentation).view(bool)
-        if mask.shape != size:
+    def left_out(self, classes: Sequence[str]) -> int:
+        """How many annotations are of categories that are not among the classes."""
+        labels = self._labels(classes)
+        every = chain(*self._annotations.values())
+        return sum(annotation["category_id"] not in labels for annotation in every)
+
+    def _labels(self, classes: Sequence[str] | None) -> dict[int, int]:
+        names = list(self._categories.values())
+        classes = [None, *names] if classes is None else list(classes)
+        labels = {
+            number: classes.index(name)
+            for number, name in self._categories.items()
+            if name in classes
+        }
+        if not labels:
             raise ValueError(
-                f"instance_file: {self.path} has image {name} with (H, W) = "
-                f"{mask.shape}, its class map has {size}"
+                f"instance_file: none of the categories of {self.path} is a class of "
+                f"the data set: {names[:10]} and {classes[:10]}"
             )
-        return mask
+        return labels
 
 
 @METRICS.register_module()
@@ -195,10 +191,12 @@ class IAIoUMetric(BaseMetric):
             a rim of void, as in PASCAL VOC (docs/paper_or_program.md says why).
         size_limits: Pixels of the original image from which on an instance is medium
             and large.
-        instance_dir: Folder of instance maps, PNGs named as the class maps are: 0 is
-            no instance, ``ignore_index`` is void. Relative to the folder that the
-            class maps' folder is in: ``'SegmentationObject'`` for PASCAL VOC.
-        instance_file: COCO or LVIS annotation file (:class:`CocoInstances`).
+        instance_dir: Folder of instance maps, PNGs named as the class maps are, with
+            their folders: 0 is no instance, ``ignore_index`` is void. Relative to the
+            folder that the class maps' folder is in: ``'SegmentationObject'`` for
+            PASCAL VOC.
+        instance_file: COCO or LVIS annotation file (:class:`CocoInstances`); an
+            instance has its annotation's class.
         out: JSON file to write: all scores and numbers of instances.
         collect_device, prefix: As in ``BaseMetric``.
 
@@ -247,6 +245,8 @@ class IAIoUMetric(BaseMetric):
         self.instance_file = instance_file
         self.out = out
         self._coco = None if instance_file is None else CocoInstances(instance_file)
+        #: Which class map has which instance map: no two may share one.
+        self._taken: dict[Path, Path] = {}
         # The last image is kept apart: it may be one that the sampler repeated.
         self._tally: Tally | None = None
         self._last: Tally | None = None
@@ -311,23 +311,37 @@ class IAIoUMetric(BaseMetric):
 
     def _instance_map(self, sample: dict, gt: np.ndarray) -> np.ndarray | None:
         if self._coco is not None:
-            return self._coco(Path(sample["img_path"]).stem, gt, self.ignore_index)
+            classes = self.dataset_meta["classes"]
+            return self._coco(sample["img_path"], gt, self.ignore_index, classes)
         if self.instance_dir is None:
             return None
         class_map = Path(sample["seg_map_path"])
-        path = Path(class_map.parent.parent, self.instance_dir, class_map.stem + ".png")
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"instance_dir: {class_map} has no instance map {path}"
-            )
-        with Image.open(path) as image:
-            ids = np.array(image)
+        path = self._instance_path(class_map)
+        try:
+            ids = read_label_png(path, "instance map", wide=True)
+        except (FileNotFoundError, ValueError) as error:
+            raise type(error)(f"instance_dir: {class_map}: {error}") from error
         if ids.shape != gt.shape:
             raise ValueError(
                 f"instance_dir: {path} has shape {ids.shape}, expected the class map's "
                 f"{gt.shape}"
             )
         return ids
+
+    def _instance_path(self, class_map: Path) -> Path:
+        """The instance map of the same id; ids may hold folders."""
+        parts = class_map.with_suffix(".png").parts
+        places = [
+            Path(*parts[: -count - 1], self.instance_dir, *parts[-count:])
+            for count in range(1, len(parts))
+        ]
+        found = next(filter(Path.is_file, reversed(places)), places[0])
+        other = self._taken.setdefault(found, class_map)
+        if other != class_map:
+            raise ValueError(
+                f"instance_dir: {class_map} and {other} have one instance map, {found}"
+            )
+        return found
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Hand this rank's sums over as its one result, then do as usual."""
@@ -364,6 +378,10 @@ class IAIoUMetric(BaseMetric):
             write_json(self.out, self._report(ious, means, counts, total))
         return metrics
 
+    def _left_out(self) -> int:
+        """Annotations of ``instance_file`` that are of no class."""
+        return self._coco.left_out(self.dataset_meta["classes"]) if self._coco else 0
+
     def _source(self) -> str:
         return self.instance_dir or self.instance_file or "connected components"
 
@@ -394,6 +412,8 @@ class IAIoUMetric(BaseMetric):
                 f"; {total.disputed} pixels left out where class map and instances "
                 "disagree"
             )
+        if left_out := self._left_out():
+            text += f"; {left_out} annotations of other categories are no instances"
         return f"{text}\n{table}"
 
     def _report(
@@ -417,6 +437,7 @@ class IAIoUMetric(BaseMetric):
             size_limits=list(self.size_limits),
             images=total.images,
             disputed_pixels=total.disputed,
+            annotations_left_out=self._left_out(),
             iou=by_size(means),
             instances=numbers(counts.sum(axis=0)),
             classes={

@@ -1,12 +1,350 @@
-"""Instances as COCO annotations: masks as run lengths, one JSON for a whole split."""
+"""COCO and LVIS annotations: the one reader, decoder and writer of their instances.
 
-from collections.abc import Iterable, Mapping, Sequence
+Whoever draws instances, scores them or takes tags from them reads the file here.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["decode_mask", "encode_mask", "merge_instances", "run_lengths"]
+from mmwood.fileio.files import read_json
+from mmwood.fileio.lists import TaggedImage, check_id
+
+__all__ = [
+    "CocoFile",
+    "decode_mask",
+    "encode_mask",
+    "entry_size",
+    "image_name",
+    "instance_mask",
+    "layered_masks",
+    "merge_instances",
+    "read_coco",
+    "run_lengths",
+    "segment",
+    "tags_from_coco",
+]
+
+#: Fields that every entry needs.
+_FIELDS = dict(
+    images=("id",), annotations=("image_id", "category_id"), categories=("id", "name")
+)
+
+
+class CocoFile(NamedTuple):
+    """The entries of an annotation file.
+
+    Attributes:
+        images: By their id, in the order of the file.
+        annotations: Each of a known image and category.
+        categories: Name by id, in the order of the ids.
+        sources: Where an entry of ``images`` or ``annotations`` stands, for errors:
+            ``file: images[3] (id 7)``.
+    """
+
+    images: dict[int, dict]
+    annotations: list[dict]
+    categories: dict[int, str]
+    sources: Callable[[str, int], str]
+
+
+def read_coco(
+    path: str | os.PathLike,
+    image_fields: Sequence[str] = (),
+    annotation_fields: Sequence[str] = (),
+    object_hook: Callable[[dict], Any] | None = None,
+) -> CocoFile:
+    """Read an annotation file and check that its entries belong together.
+
+    Args:
+        path: The file.
+        image_fields: What every image must have beside its id.
+        annotation_fields: What every annotation must have beside ``image_id`` and
+            ``category_id``.
+        object_hook: Of :func:`json.loads`, to leave out what is not needed.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not such JSON, an entry lacks a field, two have one id, or an
+            annotation is of an unknown image or category; the message names the entry.
+    """
+    content = read_json(path, "annotation file", object_hook)
+    for key in _FIELDS:
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise ValueError(
+                f"{path} is no COCO annotation: it needs the lists "
+                f"{', '.join(_FIELDS)}, and has no {key}"
+            )
+
+    def source(key: str, place: int) -> str:
+        entry = content[key][place]
+        has_id = isinstance(entry, dict) and "id" in entry
+        return f"{path}: {key}[{place}]" + (f" (id {entry['id']})" if has_id else "")
+
+    more = dict(images=image_fields, annotations=annotation_fields)
+    for key, fields in _FIELDS.items():
+        for place, entry in enumerate(content[key]):
+            has = entry if isinstance(entry, dict) else ()
+            lacking = [f for f in (*fields, *more.get(key, ())) if f not in has]
+            if lacking:
+                raise ValueError(f"{source(key, place)} lacks {', '.join(lacking)}")
+    tables = {}
+    for key in ("images", "categories"):
+        table = tables[key] = {}
+        for place, entry in enumerate(content[key]):
+            try:
+                if table.setdefault(entry["id"], entry) is not entry:
+                    raise ValueError(f"{source(key, place)}: another one has this id")
+            except TypeError as error:
+                raise ValueError(
+                    f"{source(key, place)}: its id is no number"
+                ) from error
+    for place, entry in enumerate(content["annotations"]):
+        for key, table in (("image_id", "images"), ("category_id", "categories")):
+            value = entry[key]
+            if isinstance(value, (list, dict)) or value not in tables[table]:
+                raise ValueError(
+                    f"{source('annotations', place)} has the unknown {key} {value}"
+                )
+    try:
+        found = sorted(tables["categories"].items())
+    except TypeError as error:
+        raise ValueError(f"{path}: categories: ids are numbers and texts") from error
+    names: dict[str, int] = {}
+    for number, entry in found:
+        name = entry["name"]
+        if not isinstance(name, str) or names.setdefault(name, number) != number:
+            raise ValueError(
+                f"{path}: categories: {name!r} (id {number}) is no name, or two have it"
+            )
+    categories = {number: name for name, number in names.items()}
+    return CocoFile(tables["images"], content["annotations"], categories, source)
+
+
+def image_name(entry: Mapping[str, Any], source: str) -> tuple[str, str]:
+    """The folder (split) that an image's address names, or '', and its file name.
+
+    LVIS names an image by its address alone:
+    ``http://images.cocodataset.org/train2017/000000391895.jpg``.
+
+    Raises:
+        ValueError: It has neither, or the name leads out of its folder.
+    """
+    name, url = entry.get("file_name"), entry.get("coco_url")
+    if url is not None and not isinstance(url, str):
+        raise ValueError(f"{source}: coco_url is {url!r}, no address")
+    parts = PurePosixPath(url or "").parts
+    folder = parts[-2] if len(parts) > 1 else ""
+    if name is None and not folder:
+        raise ValueError(f"{source} lacks file_name (in LVIS: coco_url)")
+    name = parts[-1] if name is None else name
+    if not isinstance(name, str):
+        raise ValueError(f"{source}: file_name is {name!r}, no text")
+    return folder, check_id(name, source, "file_name")
+
+
+def entry_size(entry: Mapping[str, Any], source: str) -> tuple[int, int]:
+    """Height and width of an image; whole floats are whole numbers.
+
+    Raises:
+        ValueError: They are none, or not positive.
+    """
+    sides = entry["height"], entry["width"]
+    if not all(
+        isinstance(side, (int, float)) and side > 0 and side % 1 == 0 for side in sides
+    ):
+        raise ValueError(f"{source}: height and width are {sides}")
+    return int(sides[0]), int(sides[1])
+
+
+def tags_from_coco(
+    path: str | os.PathLike,
+) -> tuple[list[TaggedImage], tuple[str, ...]]:
+    """Images and tags of an annotation file, and its classes in the order of their ids.
+
+    Crowds count as shown.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`read_coco` and :func:`image_name`.
+    """
+    coco = read_coco(path)
+    items = {}
+    for place, (number, entry) in enumerate(coco.images.items()):
+        source = coco.sources("images", place)
+        items[number] = TaggedImage(image_name(entry, source)[1], set(), source)
+    for entry in coco.annotations:
+        items[entry["image_id"]].tags.add(coco.categories[entry["category_id"]])
+    return list(items.values()), tuple(coco.categories.values())
+
+
+def segment(segmentation: Any, height: int, width: int) -> dict | None:
+    """COCO's compressed run lengths of a segmentation in any of its forms.
+
+    Args:
+        segmentation: A list of polygons [x, y, x, y, ...], or run lengths: ``size``
+            [H, W] and ``counts``, a list or COCO's string.
+        height: Height of the image.
+        width: Width of the image.
+
+    Returns:
+        What pycocotools decodes; None without a polygon of three points, since nothing
+        is covered.
+
+    Raises:
+        ImportError: pycocotools is not installed.
+        ValueError: It is none of these, has another size, or lies outside the image.
+    """
+    if isinstance(segmentation, list):
+        polygons = [_polygon(item, height, width) for item in segmentation]
+        # Fewer than three corners have no area, and pycocotools takes two for a box.
+        polygons = [item for item in polygons if len(item) >= 6]
+        if not polygons:
+            return None
+        masks = run_lengths()
+        return masks.merge(masks.frPyObjects(polygons, height, width))
+    if not isinstance(segmentation, dict) or not {"size", "counts"} <= {*segmentation}:
+        raise ValueError(
+            "the segmentation must be a list of polygons, or run lengths with size and "
+            "counts"
+        )
+    size = segmentation["size"]
+    if not isinstance(size, (list, tuple)) or list(size) != [height, width]:
+        raise ValueError(
+            f"its run lengths are of (H, W) = {size}, the image is {[height, width]}"
+        )
+    # pycocotools reads past the end of run lengths that are too short.
+    runs = segmentation["counts"]
+    runs = runs.decode("ascii", "replace") if isinstance(runs, bytes) else runs
+    runs = _decode_runs(runs) if isinstance(runs, str) else runs
+    valid = isinstance(runs, list) and all(type(r) is int and r >= 0 for r in runs)
+    if not valid or sum(runs) != height * width:
+        raise ValueError(
+            f"its run lengths must be integers with the sum {height * width}, the "
+            "number of pixels"
+        )
+    return run_lengths().frPyObjects(dict(size=[height, width], counts=runs), 0, 0)
+
+
+def instance_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """The pixels of a segmentation; see :func:`segment`.
+
+    Shape:
+        - output: (H, W) bool
+
+    Raises:
+        ImportError, ValueError: As :func:`segment`.
+    """
+    rle = segment(segmentation, height, width)
+    if rle is None:
+        return np.zeros((height, width), dtype=bool)
+    return decode_mask(rle)
+
+
+class Layer(NamedTuple):
+    """An instance as it is drawn.
+
+    Attributes:
+        annotation: Its entry.
+        mask: Its pixels. Shape: (H, W) bool.
+        crowd: Whether it is a crowd.
+    """
+
+    annotation: Mapping[str, Any]
+    mask: np.ndarray
+    crowd: bool
+
+
+def layered_masks(
+    annotations: Sequence[Mapping[str, Any]],
+    size: tuple[int, int],
+    path: str | os.PathLike = "annotations",
+) -> tuple[list[Layer], list[str]]:
+    """The masks of an image's annotations in the order in which they are drawn.
+
+    Crowds come first, below all; then instances, the largest first, so that the smaller
+    one is seen. Of equally many pixels, the last one is seen.
+
+    Args:
+        annotations: Those of the image, each with ``segmentation`` and perhaps ``id``
+            and ``iscrowd``.
+        size: Height and width of the image.
+        path: What errors call the source.
+
+    Returns:
+        The layers, and the sources of annotations that cover no pixel.
+
+    Raises:
+        ImportError: pycocotools is not installed.
+        ValueError: A segmentation is not one of this image; the message names it.
+    """
+    layers, pixelless = [], []
+    for place, annotation in enumerate(annotations):
+        source = f"{path}: annotation id {annotation.get('id', f'[{place}]')}"
+        try:
+            mask = instance_mask(annotation["segmentation"], *size)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
+        area = int(mask.sum())
+        if not area:
+            pixelless.append(source)
+            continue
+        layer = Layer(annotation, mask, bool(annotation.get("iscrowd")))
+        layers.append((not layer.crowd, -area, layer))
+    # Stable: equal areas stay in their order.
+    layers.sort(key=lambda item: item[:2])
+    return [layer for *_, layer in layers], pixelless
+
+
+def _decode_runs(text: str) -> list[int]:
+    """Run lengths from COCO's string (pycocotools' maskApi.c, rleFrString).
+
+    A number is written in digits of five bits, lowest first; bit 6 says that there is
+    one more, the last digit's bit 5 is the sign. From the fourth number on, it is the
+    difference to the number before the last.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        digit = ord(character) - 48
+        if not 0 <= digit < 64:
+            raise ValueError(f"its run lengths hold the character {character!r}")
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit & 32:
+            continue
+        if digit & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    return runs if not shift else []
+
+
+def _polygon(polygon: Any, height: int, width: int) -> Sequence[float]:
+    try:
+        numbers = not isinstance(polygon, (str, bytes, dict)) and all(
+            math.isfinite(x) and not isinstance(x, bool) for x in polygon
+        )
+    except TypeError:
+        numbers = False
+    if not numbers or len(polygon) % 2:
+        raise ValueError("a polygon must be a list of numbers x, y, x, y, ...")
+    for name, values, side in (
+        ("x", polygon[::2], width),
+        ("y", polygon[1::2], height),
+    ):
+        # What sticks out a little is cut off; what lies elsewhere is another image's.
+        low, high = min(values, default=0), max(values, default=0)
+        if low > side or high < 0 or low < -side or high > 2 * side:
+            raise ValueError(
+                f"a polygon lies outside the image: {name} from {low:g} to {high:g}; "
+                f"the image has (W, H) = {(width, height)}"
+            )
+    return list(polygon)
 
 
 def encode_mask(mask: np.ndarray) -> dict:

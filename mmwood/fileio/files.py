@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,11 @@ from typing import Any
 __all__ = [
     "TEMPORARY",
     "atomic_write",
+    "compare_description",
     "file_sha256",
+    "files_by_id",
+    "read_json",
+    "read_text",
     "remove_leftovers",
     "text_sha256",
     "write_json",
@@ -72,6 +76,19 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def files_by_id(folder: str | os.PathLike, suffix: str = ".png") -> dict[str, Path]:
+    """The files below a folder by image id: their path without suffix, sorted.
+
+    Hidden files are left out: those that are being written are.
+    """
+    folder = Path(folder)
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for path in sorted(folder.rglob(f"*{suffix}"))
+        if not path.name.startswith(".")
+    }
+
+
 def remove_leftovers(folder: str | os.PathLike) -> None:
     """Delete what killed processes were writing below a folder.
 
@@ -85,6 +102,107 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
     """Write ``content`` as indented JSON, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_text(
+    path: str | os.PathLike,
+    encoding: str = "utf-8-sig",
+    remedy: str = "save it as UTF-8",
+    what: str = "file",
+) -> str:
+    """The text of a file.
+
+    Args:
+        path: The file.
+        encoding: Its encoding; 'utf-8-sig' is UTF-8 with or without a byte order mark.
+        remedy: What to do about another one, for the error.
+        what: What should be there, for the error.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        LookupError: There is no such encoding.
+        ValueError: The file has another encoding; the message names the line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {what} {path}")
+    content = path.read_bytes()
+    try:
+        return content.decode(encoding)
+    except UnicodeError as error:
+        line = content.count(b"\n", 0, getattr(error, "start", 0)) + 1
+        raise ValueError(f"{path}:{line}: is not {encoding}: {remedy}") from error
+
+
+def read_json(
+    path: str | os.PathLike,
+    what: str = "JSON file",
+    object_hook: Callable[[dict], Any] | None = None,
+) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        path: The file.
+        what: What should be there, for the error.
+        object_hook: As in :func:`json.loads`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not JSON in UTF-8; the message names the line.
+    """
+    text = read_text(path, what=what)
+    try:
+        return json.loads(text, object_hook=object_hook)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: not a {what}: too deeply nested") from error
+
+
+def compare_description(
+    found: Any,
+    expected: Mapping[str, Any],
+    path: str | os.PathLike,
+    remedy: str,
+    field: str = "",
+    but: Iterable[str] = ("complete", "images"),
+) -> None:
+    """Refuse files that were made from something else.
+
+    Args:
+        found: What describes the files that are there.
+        expected: What describes those that are wanted.
+        path: The files, for the error.
+        remedy: What to do, for the error.
+        field: Of the config, or an option; stands before the error.
+        but: Keys that are not compared.
+
+    Raises:
+        ValueError: A value of ``expected`` differs.
+    """
+    place = f"{field}: " if field else ""
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{place}{path} is described by {found!r}, no JSON object")
+    differing = [
+        f"{key} ({old!r} instead of {new!r})"
+        for key, old, new in _differences(found, expected)
+        if key not in but
+    ]
+    if differing:
+        raise ValueError(
+            f"{place}{path} was made with another {', '.join(differing)}: {remedy}"
+        )
+
+
+def _differences(
+    found: Mapping[str, Any], expected: Mapping[str, Any], above: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    for key, new in expected.items():
+        old = found.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _differences(old, new, f"{above}{key}.")
+        elif old != new:
+            yield above + key, old, new
 
 
 def file_sha256(path: str | os.PathLike) -> str:

@@ -1,25 +1,45 @@
-"""The files in which images' score maps are kept, and the folder that holds them."""
+"""A folder of label maps, and the score maps and instances that belong to them."""
 
-import json
 import os
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mmwood.fileio.files import atomic_write, file_sha256
+from mmwood.fileio.files import (
+    atomic_write,
+    compare_description,
+    file_sha256,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
+from mmwood.fileio.images import UNREADABLE
+from mmwood.fileio.labels import read_label_png
+from mmwood.fileio.lists import (
+    TaggedImage,
+    check_id,
+    refuse_shared_files,
+    without_suffix,
+)
 
 __all__ = [
+    "AFFINITY_LABELS",
     "MAPS",
+    "PSEUDO_LABELS",
+    "LabelFolder",
     "ScoreMaps",
+    "image_ids",
     "load_score_maps",
-    "read_score_manifest",
     "save_score_maps",
-    "score_path",
 ]
 
+#: What manifests say that the folder holds.
+PSEUDO_LABELS = "mmwood pseudo labels 1"
+AFFINITY_LABELS = "mmwood affinity labels 1"
 #: The maps that can be kept: on the stride-4 grid, and at the image's size.
 MAPS = ("strided", "full")
 
@@ -74,68 +94,242 @@ def load_score_maps(path: str | os.PathLike, needs: Iterable[str] = ()) -> Score
     return maps
 
 
-def score_path(folder: str | os.PathLike, name: str) -> Path:
-    """Where :class:`mmwood.PseudoLabelHook` keeps the score maps of an image.
+class LabelFolder:
+    """A folder of files that are named after images, and of what made them.
+
+    ::
+
+        root/
+          manifest.json          what made the files, and whether all are there
+          labels/IMAGE_ID.png    label maps
+          scores/IMAGE_ID.npz    score maps, see :class:`ScoreMaps`
+          instances/IMAGE_ID.json, instances.json
+
+    An id may hold slashes; whatever would lead out of the folder is refused.
 
     Args:
-        folder: The hook's ``out_dir``.
-        name: The image's id.
+        root: The folder; it need not exist.
+        field: What names it in a config or on a command line, for errors.
+
+    Example:
+        >>> folder = LabelFolder('work_dirs/cam/pseudo_labels')
+        >>> folder.label('train/a')
+        PosixPath('work_dirs/cam/pseudo_labels/labels/train/a.png')
     """
-    return Path(folder, "scores", f"{name}.npz")
+
+    def __init__(self, root: str | os.PathLike, field: str = "out_dir") -> None:
+        self.root = Path(root)
+        self.field = field
+
+    @property
+    def manifest_path(self) -> Path:
+        """Where it stands what made the files."""
+        return self.root / "manifest.json"
+
+    @property
+    def instance_file(self) -> Path:
+        """COCO annotations of all images' instances."""
+        return self.root / "instances.json"
+
+    def label(self, image_id: str) -> Path:
+        """Where the label map of an image is.
+
+        Raises:
+            ValueError: The id leads out of the folder.
+        """
+        return self._path("labels", image_id, ".png")
+
+    def scores(self, image_id: str) -> Path:
+        """Where the score maps of an image are; as :meth:`label`."""
+        return self._path("scores", image_id, ".npz")
+
+    def instances(self, image_id: str) -> Path:
+        """Where the instances of an image are; as :meth:`label`."""
+        return self._path("instances", image_id, ".json")
+
+    def _path(self, kind: str, image_id: str, suffix: str) -> Path:
+        name = check_id(image_id, f"{self.field}: {self.root}", "image id")
+        return Path(self.root, kind, f"{name}{suffix}")
+
+    def manifest(self) -> dict:
+        """What made the files.
+
+        Raises:
+            FileNotFoundError: There is no manifest.
+            ValueError: It is damaged.
+        """
+        try:
+            found = read_json(self.manifest_path, "manifest")
+        except ValueError as error:
+            raise ValueError(f"{self.manifest_path} is damaged: {error}") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"{self.manifest_path} is damaged: it is no JSON object")
+        return found
+
+    def compare(
+        self, description: Mapping[str, Any], remedy: str, overwrite: bool = False
+    ) -> None:
+        """Refuse a folder that holds something else than what is to be made.
+
+        Args:
+            description: What determines the files, ``format`` among it.
+            remedy: How to have all made anew, for the error.
+            overwrite: Whether files of the same format may be replaced, whatever made
+                them.
+
+        Raises:
+            ValueError: It holds files without a manifest, of another format or of
+                another description.
+        """
+        if not self.manifest_path.is_file():
+            found = self.root.iterdir() if self.root.is_dir() else ()
+            if any(not item.name.startswith(".") for item in found):
+                raise ValueError(
+                    f"{self.field}: {self.root} holds files but no manifest.json, so "
+                    "they are not mmwood's: name another folder"
+                )
+            return
+        found = self.manifest()
+        if found.get("format") != description["format"]:
+            raise ValueError(
+                f"{self.field}: {self.manifest_path} is none of "
+                f"{description['format']!r}: name another folder"
+            )
+        if not overwrite:
+            remedy = f"name another folder, or {remedy}"
+            compare_description(found, description, self.root, remedy, self.field)
+
+    def begin(self, description: Mapping[str, Any], overwrite: bool = False) -> None:
+        """Write a manifest of files that are not complete yet.
+
+        Args:
+            description: As for :meth:`compare`, which comes first.
+            overwrite: Whether to remove the files that are there.
+        """
+        if overwrite:
+            # Before the new manifest: it must never describe old files.
+            for pattern in (
+                "labels/**/*.png",
+                "scores/**/*.npz",
+                "instances/**/*.json",
+            ):
+                for path in self.root.glob(pattern):
+                    path.unlink()
+        remove_leftovers(self.root)
+        write_json(self.manifest_path, dict(description, complete=False))
+
+    def finish(self, description: Mapping[str, Any], images: int) -> None:
+        """Say in the manifest that the files of all images are there."""
+        write_json(self.manifest_path, dict(description, complete=True, images=images))
+
+    def is_whole(
+        self, image_id: str, maps: Iterable[str] = (), instances: bool = False
+    ) -> bool:
+        """Whether an image's files are there and whole.
+
+        Args:
+            image_id: The image.
+            maps: Which of :data:`MAPS` must be there.
+            instances: Whether its instances must be there.
+        """
+        try:
+            read_label_png(self.label(image_id))
+            if maps:
+                load_score_maps(self.scores(image_id), needs=maps)
+            if instances:
+                read_json(self.instances(image_id))
+        except (*UNREADABLE, ValueError):
+            return False
+        return True
+
+    def require(
+        self, description: Mapping[str, Any], maker: str, overwrite: str
+    ) -> dict:
+        """The manifest of files that are all there and were made as described.
+
+        Args:
+            description: What must have determined them, ``format`` among it.
+            maker: What makes them, for errors.
+            overwrite: What lets it make all anew, for errors.
+
+        Raises:
+            FileNotFoundError: There is no manifest.
+            ValueError: It is damaged, of another format or description, or of a run
+                that did not finish.
+        """
+        if not self.manifest_path.is_file():
+            raise FileNotFoundError(
+                f"{self.field}: there is no {self.manifest_path}; {maker} writes it"
+            )
+        self.compare(description, f"make all anew with {maker} and {overwrite}")
+        found = self.manifest()
+        if not found.get("complete"):
+            raise ValueError(
+                f"{self.field}: {self.root} is not complete: run {maker} again, which "
+                "continues where it was"
+            )
+        return found
+
+    def require_scores(
+        self, classes: Sequence[str], checkpoint: str | os.PathLike | None = None
+    ) -> dict:
+        """The manifest of score maps of some classes, and perhaps of a checkpoint.
+
+        Args:
+            classes: The class names that the maps must be of, in this order.
+            checkpoint: The file that they must have been made with, or None.
+
+        Raises:
+            FileNotFoundError: There is no manifest, or no such checkpoint.
+            ValueError: As :meth:`require`, or no maps were kept.
+        """
+        description: dict[str, Any] = dict(format=PSEUDO_LABELS, classes=list(classes))
+        if checkpoint is not None:
+            if not Path(checkpoint).is_file():
+                raise FileNotFoundError(
+                    f"score_checkpoint: there is no file {checkpoint}"
+                )
+            description["checkpoint_sha256"] = file_sha256(checkpoint)
+        hook = "default_hooks.pseudo_label"
+        maker = f"tools/test.py with {hook}.save_scores=[strided]"
+        found = self.require(description, maker, f"{hook}.overwrite=True")
+        if not found.get("scores"):
+            raise ValueError(
+                f"{self.field}: {self.root} holds labels but no score maps: run {maker}"
+            )
+        return found
 
 
-def read_score_manifest(
-    folder: str | os.PathLike,
-    classes: Sequence[str],
-    checkpoint: str | os.PathLike | None = None,
-    field: str = "score_dir",
-) -> dict:
-    """What made the score maps of a folder; maps that do not fit are refused.
+def image_ids(
+    infos: Iterable[Mapping[str, Any]], root: str | os.PathLike | None = None
+) -> dict[str, str]:
+    """The id that names the files of each image of a data set, by the image's path.
+
+    It is what the data set says (``img_id``), or the image's path without suffix from
+    ``root``, or else from the deepest folder that holds all images.
 
     Args:
-        folder: The ``out_dir`` of a finished :class:`mmwood.PseudoLabelHook`.
-        classes: The class names that its maps must be of, in this order.
-        checkpoint: The file that they must have been made with, or None.
-        field: What messages call the folder.
+        infos: What a data set says of each image: ``img_path``, perhaps ``img_id``.
+        root: Folder of the images, or None.
 
     Raises:
-        FileNotFoundError: There is no manifest, or no such checkpoint.
-        ValueError: The manifest is damaged, of an unfinished run, of other classes or
-            of another checkpoint, or no maps were kept.
+        ValueError: An image occurs twice, or two would share a file; names both.
+
+    Example:
+        >>> image_ids([dict(img_path='jpg/x/a.jpg'), dict(img_path='jpg/y/a.jpg')])
+        {'jpg/x/a.jpg': 'x/a', 'jpg/y/a.jpg': 'y/a'}
     """
-    path = Path(folder, "manifest.json")
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{field}: there is no {path}; tools/test.py writes score maps with "
-            "default_hooks.pseudo_label.save_scores=[strided]"
+    named = [(str(info["img_path"]), info.get("img_id")) for info in infos]
+    unnamed = [path for path, name in named if name is None]
+    if unnamed and root is None:
+        root = os.path.commonpath([os.path.dirname(path) for path in unnamed] or [""])
+    items = [
+        TaggedImage(
+            without_suffix(os.path.relpath(path, root)) if name is None else str(name),
+            None,
+            path,
         )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not manifest.get("complete"):
-        raise ValueError(
-            f"{field}: the run that wrote {folder} did not finish: run the same "
-            "command again, it goes on"
-        )
-    if not manifest["scores"]:
-        raise ValueError(
-            f"{field}: {folder} holds labels but no score maps: test again with "
-            "default_hooks.pseudo_label.save_scores=[strided]"
-        )
-    if manifest["classes"] != list(classes):
-        raise ValueError(
-            f"{field}: {folder} holds maps of the classes {manifest['classes']}, the "
-            f"data set has {list(classes)}"
-        )
-    if checkpoint is not None:
-        if not Path(checkpoint).is_file():
-            raise FileNotFoundError(f"score_checkpoint: there is no file {checkpoint}")
-        digest = file_sha256(checkpoint)
-        if manifest["checkpoint_sha256"] != digest:
-            raise ValueError(
-                f"{field}: {folder} was made with another checkpoint "
-                f"(SHA-256 {manifest['checkpoint_sha256']}) than {checkpoint} "
-                f"({digest})"
-            )
-    return manifest
+        for path, name in named
+    ]
+    refuse_shared_files(items)
+    return {item.source: item.image for item in items}

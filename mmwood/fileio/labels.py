@@ -1,16 +1,31 @@
-"""PASCAL VOC's colours for label maps."""
+"""Label maps as PNGs: PASCAL VOC's palette, the one reader and the one writer."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from mmwood.fileio.files import atomic_write
+from mmwood.fileio.images import UNREADABLE, why_unreadable
 
-__all__ = ["VOID", "read_label_png", "save_label_png", "voc_palette"]
+__all__ = [
+    "VOID",
+    "DamagedError",
+    "check_labels",
+    "read_label_png",
+    "save_label_png",
+    "tags_from_mask",
+    "voc_palette",
+]
 
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: The value of pixels without a label.
 VOID = 255
+
+
+class DamagedError(ValueError):
+    """A PNG is cut off, or its content does not fit its checksums."""
 
 
 def voc_palette(count: int = 256) -> np.ndarray:
@@ -38,35 +53,107 @@ def save_label_png(label: np.ndarray, path: str | os.PathLike) -> None:
     """Write a label map as a palette PNG with PASCAL VOC's colours, atomically.
 
     Args:
-        label: uint8 label map. Shape: (H, W).
+        label: Label map, uint8; or uint16 where there are more than 255 instances,
+            which no palette has room for. Shape: (H, W).
         path: The PNG file to write.
     """
     image = Image.fromarray(label)
-    image.putpalette(voc_palette().tobytes())
+    if label.dtype == np.uint8:
+        image.putpalette(voc_palette().tobytes())
     with atomic_write(path) as temporary:
         image.save(temporary)
 
 
-def read_label_png(path: str | os.PathLike) -> np.ndarray:
-    """Read a label map, with or without a palette.
+def read_label_png(
+    path: str | os.PathLike, what: str = "label map", wide: bool = False
+) -> np.ndarray:
+    """Read a label map of one channel: with a palette, grey, bilevel, or of 16 bits.
+
+    The values are what counts; a palette's colours are not applied.
+
+    Args:
+        path: The file.
+        what: What it is, for the error.
+        wide: Whether values above 255 are allowed, as numbers of instances are.
 
     Returns:
-        Shape (H, W), uint8.
+        Shape (H, W), uint8; with ``wide`` int32.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no picture, or not one of 8-bit labels.
+        DamagedError: It is a PNG that is cut off or otherwise damaged, or empty.
+        ValueError: It is no picture, of several channels, or holds values that are no
+            labels; the message names the file.
     """
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"there is no label map {path}")
+        raise FileNotFoundError(f"there is no {what} {path}")
     try:
         with Image.open(path) as image:
-            label = np.array(image)
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"the label map {path} is damaged: {error}") from error
-    if label.ndim != 2 or label.dtype != np.uint8:
-        raise ValueError(
-            f"{path} is no label map: expected (H, W) of uint8, got {label.shape} of "
-            f"{label.dtype}"
+            mode, label = image.mode, np.array(image)
+    except UNREADABLE as error:
+        with open(path, "rb") as file:
+            start = file.read(len(_SIGNATURE))
+        fault = DamagedError if start in (b"", _SIGNATURE) else ValueError
+        kind = "is damaged" if fault is DamagedError else "is no image"
+        raise fault(f"the {what} {path} {kind}: {why_unreadable(error)}") from error
+    if label.ndim != 2:
+        hint = (
+            "colours stand for labels only in a palette: save it with one, or in grey "
+            "with the labels as values"
         )
-    return label
+        raise ValueError(
+            f"{path} is no {what}: it has {label.shape[2]} channels ({mode}) "
+            f"instead of one; {hint}"
+        )
+    if label.dtype.kind == "f":
+        raise ValueError(f"{path} is no {what}: its values are {label.dtype}")
+    limit = np.iinfo(np.int32 if wide else np.uint8).max
+    if label.size and (label.min() < 0 or label.max() > limit):
+        raise ValueError(
+            f"{path} is no {what}: it holds {label.min()} to {label.max()}, "
+            f"expected 0 to {limit}"
+        )
+    return label.astype(np.int32 if wide else np.uint8, copy=False)
+
+
+def check_labels(
+    label: np.ndarray,
+    path: str | os.PathLike,
+    classes: int,
+    ignore_index: int = VOID,
+    what: str = "mask",
+) -> set[int]:
+    """The labels that occur in a map, without background and void.
+
+    Args:
+        label: The map: 0 background, c + 1 class c, any integer dtype.
+        path: Its file, for the error.
+        classes: Number of classes without background.
+        ignore_index: The value of void pixels.
+        what: What it is, for the error.
+
+    Raises:
+        ValueError: It holds another value.
+    """
+    values = set(np.unique(label).tolist()) - {0, ignore_index}
+    wrong = sorted(value for value in values if not 0 < value <= classes)
+    if wrong:
+        raise ValueError(
+            f"{what} {path} holds {wrong}; with {classes} classes it may hold "
+            f"0..{classes} and {ignore_index}"
+        )
+    return values
+
+
+def tags_from_mask(
+    path: str | os.PathLike, classes: Sequence[str], ignore_index: int = VOID
+) -> set[str]:
+    """Names of the classes in a semantic mask: 0 is background, c + 1 is class c.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`read_label_png` and
+            :func:`check_labels`.
+    """
+    label = read_label_png(path, "mask")
+    values = check_labels(label, path, len(classes), ignore_index)
+    return {classes[value - 1] for value in values}

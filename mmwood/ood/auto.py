@@ -12,16 +12,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-from mmwood.datasets.image_level import ImageLevelDataset, list_folder
 from mmwood.fileio.files import write_json
+from mmwood.fileio.images import UNREADABLE, list_folder, open_upright
 from mmwood.fileio.journal import SaveError
 from mmwood.ood.review.counts import KEPT, REJECTED, UNSEEN, Table
 from mmwood.ood.review.decisions import Review
-from mmwood.ood.review.pictures import FAULTS, PictureError
+from mmwood.ood.review.pictures import PictureError
 from mmwood.ood.summary import read_summary
 
 __all__ = ["Rules", "apply_rules", "duplicates", "image_hash", "near", "rules_table"]
@@ -225,11 +224,9 @@ def image_hash(path: str | os.PathLike) -> np.ndarray:
         PictureError: The image is missing or cannot be read; says why.
     """
     try:
-        with Image.open(path) as image:
-            # A JPEG decoder can leave out what would be averaged away.
-            image.draft("L", (144, 128))
-            grey = np.array(ImageOps.exif_transpose(image).convert("L"))
-    except FAULTS as error:
+        # A JPEG decoder can leave out what would be averaged away.
+        grey = np.array(open_upright(path, draft=(144, 128), mode="L"))
+    except UNREADABLE as error:
         reason = getattr(error, "strerror", None) or "not a whole image"
         raise PictureError(reason) from error
     cells = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
@@ -283,10 +280,7 @@ def _in_distribution(rules: Rules) -> tuple[np.ndarray, dict[str, str]]:
     folder = rules.in_distribution
     if folder is None:
         return np.zeros((0, 8), dtype=np.uint8), {}
-    if not Path(folder).is_dir():
-        raise FileNotFoundError(f"in_distribution: there is no folder {folder}")
-    items = list_folder(folder, ImageLevelDataset.IMAGE_SUFFIXES)
-    paths = [item.source for item in items]
+    paths = [item.source for item in list_folder(folder, "in_distribution")]
     hashes, faults = _hashes(paths, str(folder))
     if len(faults) == len(paths):
         raise ValueError(f"in_distribution: {folder} holds no image that can be read")

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import CheckpointLoader
 
-from mmwood.datasets.image_level import read_class_names
+from mmwood.fileio.lists import read_class_names
 
 __all__ = ["class_names", "use_candidates"]
 

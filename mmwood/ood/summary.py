@@ -11,7 +11,7 @@ from pathlib import Path
 from prettytable import PrettyTable
 
 from mmwood.fileio.candidates import STATES, Candidate, read_manifest, write_manifest
-from mmwood.fileio.files import atomic_write, write_json
+from mmwood.fileio.files import atomic_write, read_json, write_json
 from mmwood.fileio.journal import Journal, LockedError, journal_path
 from mmwood.fileio.mining_results import merged
 
@@ -89,10 +89,7 @@ def read_summary(path: str | os.PathLike) -> dict:
     path = Path(path).with_suffix(".json")
     if not path.is_file():
         return {}
-    try:
-        summary = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: expected JSON: {error}") from error
+    summary = read_json(path)
     if not isinstance(summary, dict) or not isinstance(summary.get("auto", []), list):
         raise ValueError(
             f"{path}: expected the JSON object that mining leaves beside a manifest, "

@@ -1,18 +1,19 @@
 """The seeds of several runs side by side."""
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mmwood.fileio.label_folder import load_score_maps
+from mmwood.fileio.files import files_by_id
+from mmwood.fileio.images import read_picture
+from mmwood.fileio.label_folder import LabelFolder, load_score_maps
 from mmwood.fileio.labels import read_label_png
 from mmwood.visualization.contact_sheet import contact_sheet
-from mmwood.visualization.panels import overlay_heat, overlay_label, read_picture
+from mmwood.visualization.panels import overlay_heat, overlay_label
 
 __all__ = ["one_image_per_class", "seed_comparison"]
 
@@ -53,11 +54,10 @@ def seed_comparison(
     for image_id in image_ids:
         picture = read_picture(Path(image_dir, image_id + suffix))
         labels = [
-            read_label_png(Path(run, "labels", f"{image_id}.png"))
-            for run in runs.values()
+            read_label_png(LabelFolder(run).label(image_id)) for run in runs.values()
         ]
         maps = [
-            load_score_maps(Path(run, "scores", f"{image_id}.npz"), needs=("strided",))
+            load_score_maps(LabelFolder(run).scores(image_id), needs=("strided",))
             for run in runs.values()
         ]
         pictures.append(picture)
@@ -102,26 +102,24 @@ def one_image_per_class(run: str | os.PathLike) -> list[str]:
     """
     wanted = len(_class_names([run]))
     first: dict[int, str] = {}
-    paths = sorted(Path(run, "scores").rglob("*.npz"))
-    for path in tqdm(paths, desc="choose", leave=None, disable=None, delay=1):
+    files = files_by_id(Path(run, "scores"), ".npz")
+    bar = tqdm(files.items(), desc="choose", leave=None, disable=None, delay=1)
+    for name, path in bar:
         classes = load_score_maps(path).classes
         if len(classes) == 1:
-            name = str(path.relative_to(Path(run, "scores")).with_suffix(""))
             first.setdefault(int(classes[0]), name)
             if len(first) == wanted:
                 break
     return [first[number] for number in sorted(first)]
 
 
-def _class_names(runs) -> list[str]:
+def _class_names(runs: Iterable[str | os.PathLike]) -> list[str]:
     names = []
     for run in runs:
-        path = Path(run, "manifest.json")
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{run} holds no manifest.json: it is no folder of mmwood's labels"
-            )
-        names.append(json.loads(path.read_text(encoding="utf-8"))["classes"])
+        manifest = LabelFolder(run).manifest()
+        if not isinstance(manifest.get("classes"), list):
+            raise ValueError(f"{run}: its manifest.json names no classes")
+        names.append(manifest["classes"])
     if any(other != names[0] for other in names):
         raise ValueError(f"the runs have other classes: {names}")
     return names[0]

@@ -1,29 +1,17 @@
 """One row of pictures per image: what the network saw and what became of it."""
 
-import os
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
 
 from mmwood.fileio.labels import VOID, voc_palette
 from mmwood.visualization.contact_sheet import contact_sheet
 
-__all__ = ["overlay_heat", "overlay_label", "read_picture", "seed_panel"]
+__all__ = ["overlay_heat", "overlay_label", "seed_panel"]
 
 #: Width that each picture of a panel has at least, in pixels.
 CELL = 240
-
-
-def read_picture(path: str | os.PathLike) -> np.ndarray:
-    """Read an image upright.
-
-    Returns:
-        Shape (H, W, 3), uint8 RGB.
-    """
-    with Image.open(path) as image:
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def overlay_heat(image: np.ndarray, score: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ def test_each_fault(voc_folder):
     assert len(report.errors) == len(expected)
     for error, start in zip(report.errors, expected):
         assert error.startswith(start)
-    assert "holds [4], expected 0..3 and 255" in report.errors[5]
+    assert "holds [4]; with 3 classes it may hold 0..3 and 255" in report.errors[5]
     assert "errors (7):" in str(report)
 
 

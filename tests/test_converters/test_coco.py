@@ -15,9 +15,9 @@ from pycocotools import mask as masks
 from pycocotools.coco import COCO
 
 from mmwood.converters.check import check_dataset, coco_entries
-from mmwood.converters.coco import convert_coco, instance_mask
+from mmwood.converters.coco import convert_coco
 from mmwood.datasets import ImageLevelDataset
-from mmwood.fileio.coco import encode_mask
+from mmwood.fileio.coco import encode_mask, instance_mask
 from mmwood.fileio.lists import read_csv
 
 REPOSITORY = Path(__file__).parents[2]
@@ -157,7 +157,9 @@ def test_chosen_categories_and_splits(content, write, tmp_path):
     other["annotations"] = other["annotations"][:2]
     with pytest.raises(ValueError, match=r"b\.json: its categories are not those"):
         convert_coco(tmp_path, dict(a=splits["a"], b=write(other, "b")), overwrite=True)
-    with pytest.raises(ValueError, match=r"a/five\.jpg.* has the same name as"):
+    with pytest.raises(
+        ValueError, match=r"image 'a/five\.jpg'.* was listed before, as"
+    ):
         convert_coco(tmp_path, dict(a=splits["a"], again=splits["a"]), images="a")
 
 
@@ -281,7 +283,7 @@ def test_bad_files(content, write, tmp_path):
             convert_coco(tmp_path, dict(a=path), **options)
 
     refuses(ValueError, r"a\.json:2: not JSON", text=b'{\n"images": [')
-    refuses(ValueError, r"a\.json is not UTF-8", text=b'{"a": "\xe4"}')
+    refuses(ValueError, r"a\.json:1: is not utf-8", text=b'{"a": "\xe4"}')
     refuses(ValueError, "and has no images", text=b"[1]")
     refuses(ValueError, "has no categories", lambda c: c.pop("categories"))
     refuses(
@@ -291,35 +293,37 @@ def test_bad_files(content, write, tmp_path):
     )
     refuses(
         ValueError,
-        r"annotations\[0\] lacks id, image_id",
+        r"annotations\[0\] lacks image_id, category_id, id",
         lambda c: c["annotations"].insert(0, 7),
     )
     refuses(
         ValueError,
-        "annotation id 2 has the unknown category_id 8",
+        r"annotations\[1\] \(id 2\) has the unknown category_id 8",
         lambda c: c["annotations"][1].update(category_id=8),
     )
     refuses(
         ValueError,
-        "annotation id 2 has the unknown image_id 77",
+        r"annotations\[1\] \(id 2\) has the unknown image_id 77",
         lambda c: c["annotations"][1].update(image_id=77),
     )
     refuses(
-        ValueError, "images: two have the id 5", lambda c: c["images"][1].update(id=5)
+        ValueError,
+        r"images\[1\] \(id 5\): another one has this id",
+        lambda c: c["images"][1].update(id=5),
     )
     refuses(
         ValueError,
-        "two have the same name",
+        "categories: 'bird' .* or two have it",
         lambda c: c["categories"][0].update(name="bird"),
     )
     refuses(
         ValueError,
-        "image id 9 lacks file_name",
+        r"images\[2\] \(id 9\) lacks file_name",
         lambda c: c["images"][2].pop("file_name"),
     )
     refuses(
         ValueError,
-        r"image id 6: says \(H, W\) = \[50, 40\], .*six\.jpg has \[40, 50\]",
+        r"images\[1\] \(id 6\): says \(H, W\) = \[50, 40\], .*six\.jpg has \[40, 50\]",
         lambda c: c["images"][1].update(height=W, width=H),
     )
     refuses(
@@ -332,7 +336,7 @@ def test_bad_files(content, write, tmp_path):
         "must not hold a semicolon",
         lambda c: c["categories"][0].update(name="a;b"),
     )
-    refuses(FileNotFoundError, r"image id 5: .*other/five\.jpg", images="other")
+    refuses(FileNotFoundError, r"\(id 5\): .*other/five\.jpg", images="other")
     with pytest.raises(FileNotFoundError, match="there is no annotation file"):
         convert_coco(tmp_path, dict(a=tmp_path / "none.json"))
 

@@ -111,7 +111,7 @@ def test_refusals_of_tags(images, save):
         convert_tags(images, source("a.jpg,\n"))
     Image.new("RGB", (8, 6)).save(images / "a.png")
     for other in ("a.png", "jpg/../a.jpg", str(images / "a.jpg")):
-        with pytest.raises(ValueError, match=r"t\.csv:3: .* of 'a\.jpg' at .*:2"):
+        with pytest.raises(ValueError, match=r"t\.csv:3: .*'a\.jpg' at .*:2"):
             convert_tags(images, source(f"a.jpg,cat\n{other},dog\n"))
     convert_tags(images, source("a.jpg,cat\n"))
     before = (images / "tags.csv").stat().st_ino

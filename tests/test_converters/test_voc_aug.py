@@ -155,7 +155,7 @@ def test_refusals(folders):
         convert_voc_aug(voc, sbd)
     (voc / "SegmentationClass/b.png").write_bytes(b"")
     save_mat(mat, "GTcls", label_of("e", 20))
-    with pytest.raises(ValueError, match=r"b\.png cannot be read"):
+    with pytest.raises(ValueError, match=r"b\.png is damaged"):
         convert_voc_aug(voc, sbd)
     (voc / "JPEGImages/f.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"dataset/train\.txt:1: .*f\.jpg"):

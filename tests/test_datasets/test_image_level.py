@@ -147,7 +147,7 @@ def test_coco(voc_folder):
     [
         (lambda c: c["annotations"][0].update(image_id=7), "unknown image_id 7"),
         (lambda c: c["annotations"][0].update(category_id=7), "unknown category_id 7"),
-        (lambda c: c["images"][1].update(id=10), "same id"),
+        (lambda c: c["images"][1].update(id=10), "another one has this id"),
         (lambda c: c.pop("categories"), "lacks.*categories"),
     ],
 )
@@ -243,7 +243,7 @@ def test_masks_that_do_not_fit(voc_folder):
     with pytest.raises(ValueError, match=r"image_2\.png holds \[4\].*0\.\.3 and 255"):
         by_mask(voc_folder)
     Image.fromarray(np.zeros((40, 48, 3), dtype=np.uint8)).save(path)
-    with pytest.raises(ValueError, match=r"image_2\.png is not a mask"):
+    with pytest.raises(ValueError, match=r"image_2\.png is no mask"):
         by_mask(voc_folder)
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"seg_map_path: 1 of 6.*\n.*image_2"):

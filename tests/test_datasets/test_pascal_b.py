@@ -145,8 +145,11 @@ def test_the_table_has_the_classes_of_voc():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("class,source\n", ":1: expected the header class,source,category"),
-        ("class,source,category\ncat,lvis\n", ":2: expected a class, lvis or coco"),
+        (
+            "class,source\n",
+            ":1: the header must name each of the columns 'class', 'source'",
+        ),
+        ("class,source,category\ncat,lvis\n", ":2: expected 3 fields as in the header"),
         ("class,source,category\ncat,voc,cat\n", ":2: expected a class, lvis or coco"),
         ("class,source,category\na,coco,x\nb,coco,x\n", ":3: coco 'x' has a class"),
         ("class,source,category\n", "names 0 classes"),
@@ -200,19 +203,30 @@ def test_polygons_without_three_points_have_no_pixel(tmp_path):
 @pytest.mark.parametrize(
     ("part", "change", "message"),
     [
-        ("images", dict(height=None), "images[1] is faulty: expected id, height"),
+        ("images", dict(height=None), "images[1] (id 2): height and width are (None"),
         ("images", dict(height=0), "height and width are (0, 80)"),
-        ("images", dict(id=1), "another image has the id 1"),
-        ("images", dict(file_name=None, coco_url=None), "images[1] is faulty"),
-        ("annotations", dict(image_id=7), "annotations[1] is faulty"),
-        ("annotations", dict(image_id=7), "image_id 7 is unknown"),
-        ("annotations", dict(category_id=99), "category_id 99 is unknown"),
+        ("images", dict(id=1), "images[1] (id 1): another one has this id"),
+        (
+            "images",
+            dict(file_name=None, coco_url=None),
+            "images[1] (id 2) lacks file_name",
+        ),
+        (
+            "annotations",
+            dict(image_id=7),
+            "annotations[1] (id 2) has the unknown image_id 7",
+        ),
+        (
+            "annotations",
+            dict(category_id=99),
+            "annotations[1] (id 2) has the unknown category_id 99",
+        ),
         ("annotations", dict(segmentation=[[1, 2, 3, 4, 5]]), "an odd number"),
         ("annotations", dict(segmentation=[["x"]]), "neither polygons nor run lengths"),
         ("annotations", dict(segmentation="x"), "neither polygons nor run lengths"),
-        ("annotations", dict(area="large"), "annotations[1] is faulty"),
+        ("annotations", dict(area="large"), "annotations[1] (id 2): area is 'large'"),
         ("categories", dict(name="nothing"), "there are no categories ['airplane']"),
-        ("categories", 3, "categories[1] is faulty: expected id and name"),
+        ("categories", 3, "categories[1] lacks id, name"),
     ],
 )
 def test_faulty_entries_are_named(part, change, message, tmp_path):
@@ -309,12 +323,14 @@ def test_run_lengths_and_what_is_none():
     plain.segmentation = dict(size=[4, 6], counts=counts.decode())
     np.testing.assert_array_equal(draw_scene(small)[0], expected)
     plain.segmentation = dict(size=[6, 4], counts=[24])
-    with pytest.raises(ValueError, match=r"images\[0\] has \(H, W\) = \[4, 6\]"):
+    with pytest.raises(
+        ValueError, match=r"images\[0\]: .*\[6, 4\], the image is \[4, 6\]"
+    ):
         draw_scene(small)
     for counts in ([9, 2], [9, 99], ["x"], None):
         plain.segmentation = dict(size=[4, 6], counts=counts)
         with pytest.raises(
-            ValueError, match=r"images\[0\]: a segmentation of it holds"
+            ValueError, match=r"images\[0\]: its run lengths must be integers"
         ):
             draw_scene(small)
 
@@ -400,7 +416,9 @@ def test_lvis_and_coco_together(tmp_path):
     assert left_out == dict(empty=3, coco_only=0)
 
     parts[1][1].height += 1
-    with pytest.raises(ValueError, match=r"lvis.*images\[0\] has .* the same image"):
+    with pytest.raises(
+        ValueError, match=r"lvis.*images\[0\] \(id 1\) has .* the same image"
+    ):
         find_candidates(*parts, TABLE)
 
 
@@ -552,7 +570,7 @@ def test_another_build_is_not_mixed_in(source, tmp_path):
         (dict(number=9), "number"),
         (dict(size_limits=(5, 6)), "size_limits"),
     ):
-        with pytest.raises(ValueError, match=f"was built with another {name}: name"):
+        with pytest.raises(ValueError, match=f"was made with another {name} "):
             make(tmp_path, "b", source, **fields)
     assert hashes(tmp_path / "b") == first
     make(tmp_path, "b", source, number=9, seed=5, force=True)
@@ -871,7 +889,7 @@ def test_refused_sources(source, tmp_path):
         {1: [("cat", (0, 0, 9, 9))], 2: [("cat", (0, 0, 9, 9))]},
         image_2=dict(file_name="other/000001.png"),
     )
-    with pytest.raises(ValueError, match=r"images\[1\] has the name '000001'"):
+    with pytest.raises(ValueError, match=r"images\[1\] \(id 2\) has the name '000001'"):
         make(tmp_path, "b", clash)
 
 

@@ -277,13 +277,16 @@ def coco_file(path: Path, samples) -> Path:
             annotations.append(
                 dict(
                     image_id=number,
-                    category_id=int(value),
+                    # VOC's label of the half.
+                    category_id=int(value) % 10,
                     segmentation=segmentation,
                     area=int(mask.sum()),
                     iscrowd=0,
                 )
             )
-    content = dict(images=images, annotations=annotations, categories=[])
+    names = enumerate(PascalVOCDataset.METAINFO["classes"])
+    categories = [dict(id=number, name=name) for number, name in names]
+    content = dict(images=images, annotations=annotations, categories=categories)
     path.write_text(json.dumps(content))
     return path
 
@@ -321,15 +324,18 @@ def test_coco_refusals(voc_samples, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"instance_file: .*none\.json"):
         IAIoUMetric(instance_file=str(tmp_path / "none.json"))
     double = dict(content, images=[*content["images"], content["images"][0]])
+    same_name = [*content["images"], dict(content["images"][0], id=99)]
+    same_name = dict(content, images=same_name)
     stranger = dict(content, annotations=[dict(content["annotations"][0], image_id=99)])
     for wrong, message in (
-        ([], "TypeError"),
-        ({}, "KeyError: 'images'"),
-        (double, "two images have one id or one name"),
-        (stranger, "KeyError: 99"),
+        ([], "is no COCO annotation: .* has no images"),
+        ({}, "is no COCO annotation: .* has no images"),
+        (double, r"images\[6\] \(id 0\): another one has this id"),
+        (same_name, r"images\[6\] \(id 99\): .* was listed before"),
+        (stranger, r"annotations\[0\] has the unknown image_id 99"),
     ):
         path.write_text(json.dumps(wrong))
-        expected = rf"instances\.json is no COCO annotation.*{message}"
+        expected = rf"instance_file: .*instances\.json.*{message}"
         with pytest.raises(ValueError, match=expected):
             IAIoUMetric(instance_file=str(path))
     path.write_text(json.dumps(dict(content, images=[], annotations=[])))
@@ -337,7 +343,7 @@ def test_coco_refusals(voc_samples, tmp_path, monkeypatch):
         run_evaluator(voc_samples, instance_file=str(path))
     content["annotations"][0]["segmentation"]["size"] = [48, 40]
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"image_0 with \(H, W\) = \(48, 40\), its"):
+    with pytest.raises(ValueError, match=r"image_0\.jpg: .*\(H, W\) = \[48, 40\], the"):
         run_evaluator(voc_samples, instance_file=str(path))
 
     real_import = builtins.__import__
@@ -348,7 +354,7 @@ def test_coco_refusals(voc_samples, tmp_path, monkeypatch):
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_pycocotools)
-    with pytest.raises(ImportError, match=r"pip install 'mmwood\[coco\]'"):
+    with pytest.raises(ImportError, match=r'pip install "mmwood\[coco\]"'):
         IAIoUMetric(instance_file=str(path))
 
 

@@ -14,7 +14,7 @@ from mmpretrain.structures import DataSample
 from PIL import Image
 from pycocotools.coco import COCO
 
-from mmwood.fileio.label_folder import load_score_maps, save_score_maps, score_path
+from mmwood.fileio.label_folder import LabelFolder, load_score_maps, save_score_maps
 from mmwood.functional.affinity import random_walk
 from mmwood.registry import DATASETS, MODELS
 
@@ -332,7 +332,7 @@ def test_training_then_pseudo_masks(irn_config, run_tool, tmp_path, voc_folder):
     names = (voc_folder / "ImageSets/Segmentation/train.txt").read_text().split()
     for name in names:
         label = np.array(Image.open(folder / f"labels/{name}.png"))
-        maps = load_score_maps(score_path(folder, name), needs=("full",))
+        maps = load_score_maps(LabelFolder(folder).scores(name), needs=("full",))
         full = maps.full.astype(np.float32)
         winner = np.where(full.max(0) > 0.25, maps.classes[full.argmax(0)] + 1, 0)
         winner[abs(full.max(0) - np.float32(0.25)) < 0.05] = 255
@@ -360,13 +360,13 @@ def test_training_then_pseudo_masks(irn_config, run_tool, tmp_path, voc_folder):
 FAULTS = [
     (
         lambda scores: (scores / "manifest.json").unlink(),
-        "there is no .*manifest.json; tools/test.py writes score maps",
+        "there is no .*manifest.json; tools/test.py with .*save_scores.* writes it",
     ),
     (
         lambda scores: edit(scores, classes=["disc", "stripe", "square"]),
-        r"holds maps of the classes \['disc', 'stripe', 'square'\]",
+        r"made with another classes \(\['disc', 'stripe', 'square'\] instead",
     ),
-    (lambda scores: edit(scores, complete=False), "did not finish"),
+    (lambda scores: edit(scores, complete=False), "is not complete"),
     (lambda scores: edit(scores, scores=[]), "labels but no score maps"),
     (
         lambda scores: (scores / "manifest.json").write_text("{"),
@@ -431,7 +431,7 @@ def test_faults_of_the_score_maps(irn_config, score_folder, fault, message):
 def test_maps_of_another_checkpoint(irn_config, tmp_path):
     checkpoint = tmp_path / "other.pth"
     checkpoint.write_bytes(b"weights")
-    with pytest.raises(ValueError, match=r"another checkpoint \(SHA-256 0000"):
+    with pytest.raises(ValueError, match=r"another checkpoint_sha256 \('0000"):
         read_all(irn_config, score_checkpoint=str(checkpoint))
     with pytest.raises(FileNotFoundError, match="score_checkpoint: there is no file"):
         read_all(irn_config, score_checkpoint="missing.pth")
@@ -443,7 +443,7 @@ def test_masks_of_other_maps_are_not_mixed(
     run_tool("test.py", irn_config, untrained)
     edit(score_folder, checkpoint_sha256="1" * 64)
     text = run_tool("test.py", irn_config, untrained, fails=True)
-    assert "holds labels made with another input_scores" in text
+    assert "was made with another input_scores" in text
 
 
 @pytest.mark.parametrize(

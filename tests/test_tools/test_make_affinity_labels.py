@@ -19,7 +19,12 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmwood.fileio.files import write_json
-from mmwood.fileio.label_folder import ScoreMaps, save_score_maps, score_path
+from mmwood.fileio.label_folder import (
+    PSEUDO_LABELS,
+    LabelFolder,
+    ScoreMaps,
+    save_score_maps,
+)
 from mmwood.functional.refine import affinity_label
 from mmwood.registry import DATASETS
 
@@ -59,10 +64,10 @@ def config(voc_folder: Path, tmp_path: Path) -> Path:
             scores=np.full(3, 0.5, dtype=np.float32),
             full=(rng.random((len(shown(number)), *size)) * 0.6).astype(np.float16),
         )
-        save_score_maps(score_path(tmp_path / "maps", f"image_{number}"), maps)
+        save_score_maps(LabelFolder(tmp_path / "maps").scores(f"image_{number}"), maps)
     write_json(
         tmp_path / "maps/manifest.json",
-        dict(classes=CLASSES, scores=["full"], complete=True),
+        dict(format=PSEUDO_LABELS, classes=CLASSES, scores=["full"], complete=True),
     )
     path = tmp_path / "irn.py"
     text = CONFIG.format(classes=CLASSES, root=voc_folder, scores=tmp_path / "maps")
@@ -90,7 +95,7 @@ def test_labels_are_made_kept_made_again_and_read(
     for number, name in enumerate(names):
         with Image.open(voc_folder / f"JPEGImages/{name}.jpg") as image:
             rgb = np.array(image)
-        with np.load(score_path(tmp_path / "maps", name)) as maps:
+        with np.load(LabelFolder(tmp_path / "maps").scores(name)) as maps:
             cam = maps["full"]
         crf = dict(method="crf", iterations=3)
         expected = affinity_label(rgb, cam, shown(number), 0.4, 0.2, crf)
@@ -161,12 +166,12 @@ def test_other_labels_are_refused_or_replaced(config, run_tool, tmp_path):
     other = (*quick, f"{STEP}background=0.1")
     text = run_tool("make_affinity_labels.py", config, *other, fails=True)
     assert "Traceback" not in text
-    assert "labels made with other settings" in text
+    assert "made with another settings.background (0.2 instead of 0.1)" in text
     assert "--overwrite" in text
     manifest = json.loads((tmp_path / "maps/manifest.json").read_text())
     write_json(tmp_path / "maps/manifest.json", dict(manifest, threshold=0.2))
     text = run_tool("make_affinity_labels.py", config, *quick, fails=True)
-    assert "labels made with other scores_sha256" in text
+    assert "made with another scores_sha256" in text
     assert hashes(folder) == first
 
     # Overwriting leaves nothing of the old labels, also where it makes fewer.

@@ -26,9 +26,9 @@ from PIL import Image
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-from mmwood.datasets.image_level import check_there, read_class_names
 from mmwood.fileio.files import write_json
-from mmwood.fileio.lists import Tagged, read_id_list
+from mmwood.fileio.images import check_there
+from mmwood.fileio.lists import TaggedImage, read_class_names, read_id_list
 from mmwood.functional.instance_iou import Instances, score_instances, split_instances
 from mmwood.visualization.charts import png_path
 from mmwood.visualization.ia_iou_cases import (
@@ -225,7 +225,7 @@ def find_source(args: argparse.Namespace) -> Source:
             raise FileNotFoundError(f"--{name}: there is no folder {folder}")
     if args.list is None:
         found = sorted(args.masks.glob("*.png"))
-        items = [Tagged(path.stem, None, str(path)) for path in found]
+        items = [TaggedImage(path.stem, None, str(path)) for path in found]
     elif args.list.is_file():
         items = read_id_list(args.list)
     else:

@@ -23,9 +23,8 @@ from PIL import Image
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-from mmwood.datasets.image_level import read_class_names
 from mmwood.fileio.files import write_json
-from mmwood.fileio.lists import read_id_list
+from mmwood.fileio.lists import read_class_names, read_id_list
 from mmwood.functional.instance_iou import split_instances
 from mmwood.visualization.charts import png_path
 from mmwood.visualization.size_charts import (

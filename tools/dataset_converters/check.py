@@ -21,7 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mmwood.converters.check import check_dataset, list_entries, tag_entries
-from mmwood.datasets.image_level import read_class_names
+from mmwood.fileio.lists import read_class_names
 
 
 def parse_args() -> argparse.Namespace:

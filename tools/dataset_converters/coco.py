@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from mmwood.converters.check import check_dataset, coco_entries
 from mmwood.converters.coco import convert_coco
-from mmwood.datasets.image_level import bullets, read_class_names
+from mmwood.fileio.lists import bullets, read_class_names
 
 
 def parse_args() -> argparse.Namespace:

@@ -24,7 +24,7 @@ from mmwood.converters.label_studio import read_label_studio
 from mmwood.converters.source import TagSource
 from mmwood.converters.table import read_table
 from mmwood.converters.tags import convert_tags
-from mmwood.datasets.image_level import read_class_names
+from mmwood.fileio.lists import read_class_names
 
 
 def parse_args() -> argparse.Namespace:

@@ -3,15 +3,19 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mmcv.transforms import BaseTransform
-from PIL import Image
 
-from mmwood.fileio.label_folder import MAPS, load_score_maps
+from mmwood.fileio.label_folder import (
+    AFFINITY_LABELS,
+    MAPS,
+    LabelFolder,
+    load_score_maps,
+)
+from mmwood.fileio.labels import read_label_png
 from mmwood.functional.cam import strided_size
 from mmwood.functional.refine import (
     affinity_label,
@@ -20,10 +24,8 @@ from mmwood.functional.refine import (
 )
 from mmwood.registry import TRANSFORMS
 
-__all__ = ["LABEL_FORMAT", "AffinityLabel", "label_path", "read_label"]
+__all__ = ["AffinityLabel", "read_affinity_label"]
 
-#: What the manifest of a folder of these labels says it is.
-LABEL_FORMAT = "mmwood affinity labels 1"
 TOOL = "tools/make_affinity_labels.py"
 CRF = dict(method="crf")
 
@@ -107,7 +109,9 @@ class AffinityLabel(BaseTransform):
             self.refine if folder is None else None,
         )
         if folder is not None:
-            self._check_folder()
+            labels = LabelFolder(folder, "mmwood.AffinityLabel: folder")
+            description = dict(format=AFFINITY_LABELS, settings=self.settings)
+            labels.require(description, f"{TOOL} with this config", "--overwrite")
 
     @property
     def settings(self) -> dict:
@@ -177,8 +181,8 @@ class AffinityLabel(BaseTransform):
         return affinity_label(*data, self.foreground, self.background, refine)
 
     def _read(self, results: dict) -> np.ndarray:
-        path = label_path(self.folder, results["img_id"])
-        label = read_label(path)
+        path = LabelFolder(self.folder).label(results["img_id"])
+        label = read_affinity_label(path)
         size = results["img"].shape[:2]
         if label.shape != size:
             raise ValueError(
@@ -188,45 +192,12 @@ class AffinityLabel(BaseTransform):
             )
         return label
 
-    def _check_folder(self) -> None:
-        field = "mmwood.AffinityLabel: folder"
-        path = Path(self.folder, "manifest.json")
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{field}: there is no {path}: make the labels first, with {TOOL} and "
-                "this config"
-            )
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
-        if manifest.get("format") != LABEL_FORMAT:
-            raise ValueError(f"{field}: {path} is none of {LABEL_FORMAT!r}")
-        for key, value in self.settings.items():
-            found = manifest["settings"].get(key)
-            if found != value:
-                raise ValueError(
-                    f"{field}: the labels of {self.folder} were made with {key}="
-                    f"{found!r}, here it is {value!r}: name another folder, or make "
-                    f"them anew with {TOOL} --overwrite and this config"
-                )
-        if not manifest["complete"]:
-            raise ValueError(
-                f"{field}: the labels of {self.folder} are not complete: run {TOOL} "
-                "with this config again, it goes on"
-            )
-
     def __repr__(self) -> str:
         fields = ", ".join(f"{key}={value!r}" for key, value in self.settings.items())
         return f"{type(self).__name__}({fields}, folder={self.folder!r})"
 
 
-def label_path(folder: str | os.PathLike, name: str) -> Path:
-    """Where the label of the image with the id ``name`` lies in a folder of labels."""
-    return Path(folder, "labels", f"{name}.png")
-
-
-def read_label(path: str | os.PathLike) -> np.ndarray:
+def read_affinity_label(path: str | os.PathLike) -> np.ndarray:
     """Read a label that tools/make_affinity_labels.py wrote.
 
     Shape:
@@ -236,18 +207,9 @@ def read_label(path: str | os.PathLike) -> np.ndarray:
         FileNotFoundError: There is no such file.
         ValueError: It is damaged, or no label map.
     """
-    remedy = f"make it with {TOOL}, which keeps all others"
     try:
-        with Image.open(path) as image:
-            label = np.array(image)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no label {path}: {remedy}") from error
-    except (OSError, SyntaxError) as error:
-        # Pillow reports broken PNG chunks as SyntaxError.
-        raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
-    if label.ndim != 2 or label.dtype != np.uint8:
-        raise ValueError(
-            f"{path} is no label map: it has shape {label.shape} instead of (H, W): "
-            f"{remedy}"
-        )
-    return label
+        return read_label_png(path, "affinity label")
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(
+            f"{error}: make it with {TOOL}, which keeps all others"
+        ) from (error)

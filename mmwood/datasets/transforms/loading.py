@@ -1,12 +1,16 @@
 """Loading that names the file when it fails."""
 
+import io
+
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform, LoadImageFromFile
+from mmengine import fileio
 from mmengine.structures import PixelData
-from PIL import Image
 
+from mmwood.fileio.images import UNREADABLE, read_rgb, why_unreadable
 from mmwood.fileio.label_folder import load_score_maps
+from mmwood.fileio.labels import read_label_png
 from mmwood.functional.cam import strided_size
 from mmwood.registry import TRANSFORMS
 
@@ -18,13 +22,14 @@ class LoadImage(LoadImageFromFile):
     """mmcv's ``LoadImageFromFile`` that refuses a damaged image and names it.
 
     OpenCV decodes a truncated JPEG without a word and fills the missing part with
-    grey; Pillow, used here, raises an error.
+    grey; Pillow, used here, raises an error. Images of 16 bits become ones of 8
+    (:func:`mmwood.fileio.images.read_rgb`).
 
     Args:
         **kwargs: As in ``LoadImageFromFile``.
 
     Raises:
-        ValueError: The image cannot be decoded whole.
+        ValueError: The image cannot be decoded whole, or holds floats.
         FileNotFoundError: There is no such file.
     """
 
@@ -33,15 +38,23 @@ class LoadImage(LoadImageFromFile):
 
     def transform(self, results: dict) -> dict | None:
         """Add ``img`` (H, W, 3) uint8 BGR, ``img_shape`` and ``ori_shape``."""
+        path = results["img_path"]
+        plain = self.imdecode_backend, self.color_type, self.file_client_args
         try:
-            return super().transform(results)
-        except FileNotFoundError:
-            raise
-        except (OSError, SyntaxError, AssertionError) as error:
-            # Pillow reports broken PNG chunks as SyntaxError.
-            raise ValueError(
-                f"{results['img_path']} is not a whole image: {error}"
-            ) from error
+            if plain != ("pillow", "color", None):
+                return super().transform(results)
+            image = read_rgb(io.BytesIO(fileio.get(path, self.backend_args)))
+        except (*UNREADABLE, AssertionError) as error:
+            if self.ignore_empty:
+                return None
+            if isinstance(error, FileNotFoundError):
+                raise
+            reason = why_unreadable(error)
+            raise ValueError(f"{path} is not a whole image: {reason}") from error
+        image = np.ascontiguousarray(image[..., ::-1])
+        results["img"] = image.astype(np.float32) if self.to_float32 else image
+        results["img_shape"] = results["ori_shape"] = image.shape[:2]
+        return results
 
 
 @TRANSFORMS.register_module()
@@ -74,12 +87,7 @@ class LoadSemanticMask(BaseTransform):
                 f"{results['img_path']} has no mask to evaluate with: set "
                 "data_prefix.seg_map_path in the data set"
             )
-        with Image.open(path) as image:
-            mask = np.array(image)
-        if mask.ndim != 2:
-            raise ValueError(
-                f"{path} is not a mask: it has shape {mask.shape} instead of (H, W)"
-            )
+        mask = read_label_png(path, "mask")
         if mask.shape != tuple(results["ori_shape"][:2]):
             raise ValueError(
                 f"mask {path} has (H, W) = {mask.shape}, its image "

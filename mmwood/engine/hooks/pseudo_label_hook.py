@@ -1,5 +1,6 @@
 """Write seeds and score maps during a test, each once and whole."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,23 +10,27 @@ import numpy as np
 import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from PIL import Image
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmwood.fileio.coco import encode_mask, merge_instances
-from mmwood.fileio.files import file_sha256, remove_leftovers, text_sha256, write_json
+from mmwood.fileio.files import file_sha256, read_json, text_sha256, write_json
 from mmwood.fileio.label_folder import (
     MAPS,
+    PSEUDO_LABELS,
+    LabelFolder,
     ScoreMaps,
+    image_ids,
     load_score_maps,
     save_score_maps,
-    score_path,
 )
 from mmwood.fileio.labels import save_label_png
 from mmwood.functional.cam import seed_from_cam
 from mmwood.progress import progress
 from mmwood.registry import HOOKS
+from mmwood.utils.config import leaf_dataset, type_name
 
 __all__ = ["PseudoLabelHook"]
 
@@ -42,11 +47,15 @@ class PseudoLabelHook(Hook):
           scores/IMAGE_ID.npz    see mmwood.fileio.label_folder
           instances/IMAGE_ID.json, instances.json    see save_instances
 
-    A run that was ended goes on where it was: batches whose files are all there and
+    A run that was ended continues where it was: batches whose files are all there and
     whole are not computed again, and the result is the same to the byte. Metrics
     then take the finished images' maps from the score files; without 'full' maps
-    there, images are computed again when there are metrics. Files of another
-    checkpoint, config or class list are never mixed in.
+    there, images are computed again when there are metrics. Files of other weights,
+    another config or class list are never mixed in. A test after a training by the
+    same Runner makes all anew: its weights are in no file that could be compared.
+
+    An image's id is what its data set says (``img_id``), or its path without suffix
+    from the folder of the images. Two images that would share a file are refused.
 
     Which classes an image's label map may hold is the model's business: its own
     image-level labels, or the predicted ones with
@@ -68,9 +77,9 @@ class PseudoLabelHook(Hook):
     Raises:
         ImportError: ``save_instances`` needs pycocotools.
         ValueError: The folder holds files of another checkpoint, config or class
-            list, or files without a manifest; a field has no such value; a
-            distributed sampler repeats images (``round_up``); the model finds no
-            instances.
+            list, or files without a manifest; two images would share a file; a field
+            has no such value; a distributed sampler repeats images (``round_up``); the
+            model finds no instances.
 
     Example:
         >>> default_hooks = dict(
@@ -105,25 +114,38 @@ class PseudoLabelHook(Hook):
         self.save_instances = save_instances
         self.save_scores = tuple(name for name in MAPS if name in save_scores)
         self.overwrite = overwrite
+        self._trained = False
+        #: The test's own dataloader, while one of open batches takes its place.
+        self._loader: DataLoader | None = None
+
+    def after_train(self, runner: Runner) -> None:
+        """Remember that the weights are not those of ``load_from`` any more."""
+        self._trained = True
 
     def before_test(self, runner: Runner) -> None:
         """Compare the folder with this run and leave out what is finished."""
-        loader = runner.test_loop.dataloader
+        # A test that was interrupted left its own in place.
+        loader = self._loader or runner.test_loop.dataloader
+        self._loader = loader
         if get_world_size() > 1 and getattr(loader.sampler, "round_up", False):
             raise ValueError(
                 "test_dataloader.sampler.round_up must be False: it gives some images "
                 "to two processes"
             )
-        self._folder = Path(self.out_dir or Path(runner.work_dir, "pseudo_labels"))
-        self._manifest = self._describe(runner)
-        self._compare_manifest()
+        dataset = loader.dataset
+        infos = (dataset.get_data_info(index) for index in range(len(dataset)))
+        self._ids = image_ids(progress(infos, "list images", total=len(dataset)))
+        self._folder = LabelFolder(
+            self.out_dir or Path(runner.work_dir, "pseudo_labels"),
+            "default_hooks.pseudo_label.out_dir",
+        )
+        self._description = self._describe(runner)
+        overwrite = self.overwrite or self._is_of_another_training()
+        remedy = "set overwrite=True to make all anew"
+        self._folder.compare(self._description, remedy, overwrite)
         barrier()
         if is_main_process():
-            if self.overwrite:
-                # Before the new manifest: it must never describe old files.
-                self._remove_files()
-            remove_leftovers(self._folder)
-            write_json(self._folder / "manifest.json", self._manifest)
+            self._folder.begin(self._description, overwrite)
         barrier()
         self._skip_finished(runner, loader)
 
@@ -136,7 +158,7 @@ class PseudoLabelHook(Hook):
     ) -> None:
         """Write the files of a batch."""
         for sample in outputs:
-            name = _image_id(sample)
+            name = self._image_id(sample)
             if name in self._finished:
                 continue
             cam = sample.cam.cpu()
@@ -146,63 +168,68 @@ class PseudoLabelHook(Hook):
                 maps = {key: kept[key].half().numpy() for key in self.save_scores}
                 scores = sample.pred_score.float().cpu().numpy()
                 save_score_maps(
-                    self._score_path(name),
+                    self._folder.scores(name),
                     ScoreMaps(classes=classes.numpy(), scores=scores, **maps),
                 )
             if self.save_instances:
-                write_json(self._instance_path(name), _instance_part(sample))
+                write_json(self._folder.instances(name), _instance_part(sample, name))
             label = seed_from_cam(
                 cam.float(), classes, self.threshold, self.ignore_band
             )
-            save_label_png(label.numpy(), self._label_path(name))
+            save_label_png(label.numpy(), self._folder.label(name))
 
     def after_test(self, runner: Runner) -> None:
         """Say in the manifest that nothing is missing."""
         barrier()
+        dataset = self._loader.dataset
+        runner.test_loop.dataloader, self._loader = self._loader, None
         if is_main_process():
             if self.save_instances:
-                self._merge_instances(runner.test_loop.dataloader.dataset)
-            images = len(runner.test_loop.dataloader.dataset)
-            self._manifest.update(complete=True, images=images)
-            write_json(self._folder / "manifest.json", self._manifest)
+                self._merge_instances(dataset)
+            self._folder.finish(self._description, len(dataset))
 
-    def _label_path(self, name: str) -> Path:
-        return self._folder / "labels" / f"{name}.png"
-
-    def _score_path(self, name: str) -> Path:
-        return score_path(self._folder, name)
-
-    def _instance_path(self, name: str) -> Path:
-        return self._folder / "instances" / f"{name}.json"
+    def _image_id(self, sample) -> str:
+        """The name of a prediction's files."""
+        name = self._ids.get(str(sample.get("img_path")), sample.get("img_id"))
+        if name is None:
+            raise ValueError(
+                "default_hooks.pseudo_label: predictions do not say of which image "
+                "they are: the meta_keys of the pipeline's PackInputs need img_path"
+            )
+        return str(name)
 
     def _merge_instances(self, dataset: Dataset) -> None:
         """All images' instances in one COCO annotation."""
-        names = (_image_id(dataset.get_data_info(i)) for i in range(len(dataset)))
-        parts = (
-            json.loads(self._instance_path(name).read_text(encoding="utf-8"))
-            for name in progress(names, "join", total=len(dataset), delay=1)
-        )
+        names = progress(self._ids.values(), "join", delay=1)
+        parts = (read_json(self._folder.instances(name)) for name in names)
         write_json(
-            self._folder / "instances.json",
+            self._folder.instance_file,
             merge_instances(parts, dataset.metainfo["classes"]),
         )
+
+    def _is_of_another_training(self) -> bool:
+        """Whether the folder holds what this run's training has outdated."""
+        if not self._trained or not self._folder.manifest_path.is_file():
+            return False
+        found = self._folder.manifest()
+        own = self._description["weights_sha256"]
+        return found.get("weights_sha256") != own
 
     def _describe(self, runner: Runner) -> dict:
         """What determines the bytes of the files, and what a reader needs to know."""
         cfg = runner.cfg.to_dict()
-        dataset = cfg["test_dataloader"]["dataset"]
-        while "dataset" in dataset:
-            dataset = dataset["dataset"]
+        dataset = leaf_dataset(cfg["test_dataloader"]["dataset"])
         pipeline = dataset.get("pipeline", [])
         settings = dict(model=cfg["model"], pipeline=pipeline)
         if (cfg.get("test_cfg") or {}).get("fp16"):
             # Mixed precision (--amp) makes other maps.
             settings.update(fp16=True)
-        checkpoint = cfg.get("load_from")
+        checkpoint = None if self._trained else cfg.get("load_from")
         return dict(
-            format="mmwood pseudo labels 1",
-            classes=list(runner.test_dataloader.dataset.metainfo["classes"]),
+            format=PSEUDO_LABELS,
+            classes=list(self._loader.dataset.metainfo["classes"]),
             checkpoint_sha256=checkpoint and file_sha256(checkpoint),
+            weights_sha256=_weights_sha256(runner.model),
             config_sha256=text_sha256(
                 json.dumps(settings, sort_keys=True, default=str)
             ),
@@ -213,38 +240,7 @@ class PseudoLabelHook(Hook):
             instances=self.save_instances,
             # The maps that a random walk starts from.
             input_scores=_input_scores(dataset),
-            complete=False,
         )
-
-    def _compare_manifest(self) -> None:
-        path = self._folder / "manifest.json"
-        if not path.is_file():
-            found = self._folder.iterdir() if self._folder.is_dir() else ()
-            if any(not item.name.startswith(".") for item in found):
-                raise ValueError(
-                    f"out_dir: {self._folder} holds files but no manifest.json, so "
-                    "they are not this hook's: name another folder"
-                )
-            return
-        if self.overwrite:
-            return
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
-        for key, value in self._manifest.items():
-            if key != "complete" and found.get(key) != value:
-                raise ValueError(
-                    f"out_dir: {self._folder} holds labels made with another {key} "
-                    f"({found.get(key)!r} instead of {value!r}): name another folder, "
-                    "or set overwrite=True to make all anew"
-                )
-
-    def _remove_files(self) -> None:
-        """Remove every label and score file of the folder."""
-        for pattern in ("labels/**/*.png", "scores/**/*.npz", "instances/**/*.json"):
-            for path in self._folder.glob(pattern):
-                path.unlink()
 
     def _skip_finished(self, runner: Runner, loader: DataLoader) -> None:
         """Take finished batches out of the test and into its metrics.
@@ -255,12 +251,16 @@ class PseudoLabelHook(Hook):
         dataset = loader.dataset
         batches = list(loader.batch_sampler)
         names = {
-            index: _image_id(dataset.get_data_info(index))
+            index: self._image_id(dataset.get_data_info(index))
             for batch in batches
             for index in batch
         }
         found = progress(names.values(), "find finished", delay=1)
-        self._finished = {name for name in found if self._is_whole(name)}
+        self._finished = {
+            name
+            for name in found
+            if self._folder.is_whole(name, self.save_scores, self.save_instances)
+        }
         metrics = runner.test_loop.evaluator.metrics
         if metrics and "full" not in self.save_scores:
             if self._finished:
@@ -293,35 +293,18 @@ class PseudoLabelHook(Hook):
                 sample = self._restore(dataset[index]["data_samples"], names[index])
                 runner.test_loop.evaluator.process(data_samples=[sample])
 
-    def _is_whole(self, name: str) -> bool:
-        try:
-            with Image.open(self._label_path(name)) as image:
-                image.load()
-            if self.save_scores:
-                load_score_maps(self._score_path(name), needs=self.save_scores)
-            if self.save_instances:
-                json.loads(self._instance_path(name).read_text(encoding="utf-8"))
-        except (OSError, SyntaxError, ValueError):
-            return False
-        return True
-
     def _restore(self, sample, name: str):
         """The prediction of a finished image, from its files."""
         # TestTimeAug gives one sample per scale and flip.
         sample = sample[0] if isinstance(sample, list) else sample
-        maps = load_score_maps(self._score_path(name), needs=("full",))
+        maps = load_score_maps(self._folder.scores(name), needs=("full",))
         sample.set_pred_score(torch.from_numpy(maps.scores))
         sample.cam = torch.from_numpy(maps.full)
         sample.cam_classes = torch.from_numpy(maps.classes)
         return sample
 
 
-def _image_id(info) -> str:
-    """The name of an image's files: its id, or its file name without the suffix."""
-    return info.get("img_id") or Path(info.get("img_path")).stem
-
-
-def _instance_part(sample) -> dict:
+def _instance_part(sample, name: str) -> dict:
     """What :func:`mmwood.fileio.coco.merge_instances` needs to know of an image."""
     if "instances" not in sample:
         raise ValueError(
@@ -329,8 +312,8 @@ def _instance_part(sample) -> dict:
             "set model.test_cfg.instances of a mmwood.IRN"
         )
     height, width = sample.cam.shape[1:]
-    name = _image_id(sample) + Path(sample.img_path).suffix
-    image = dict(file_name=name, width=width, height=height)
+    file_name = name + Path(sample.img_path).suffix
+    image = dict(file_name=file_name, width=width, height=height)
     instances = [
         dict(
             category_id=instance.class_id + 1,
@@ -348,7 +331,7 @@ def _instance_part(sample) -> dict:
 def _input_scores(dataset: dict) -> str | None:
     """SHA-256 of the manifest of the maps that go in, or None without."""
     folder = dataset.get("score_dir")
-    return folder and file_sha256(Path(folder, "manifest.json"))
+    return folder and file_sha256(LabelFolder(folder).manifest_path)
 
 
 def _scales(pipeline: list[dict]) -> list[float]:
@@ -356,9 +339,20 @@ def _scales(pipeline: list[dict]) -> list[float]:
     scales = [
         option["scale_factor"]
         for transform in pipeline
-        if str(transform.get("type", "")).endswith("TestTimeAug")
+        if type_name(transform) == "TestTimeAug"
         for step in transform["transforms"]
         for option in step
         if "scale_factor" in option
     ]
     return scales or [1.0]
+
+
+def _weights_sha256(model: nn.Module) -> str:
+    """Hash of what a model has learned, and of its buffers."""
+    digest = hashlib.sha256()
+    model = model.module if is_model_wrapper(model) else model
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        values = tensor.detach().cpu().contiguous()
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,24 +1,24 @@
 """Why the classifier took a candidate for a class: its CAM laid over the image."""
 
-import json
 import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import nn
 
 from mmwood.fileio.files import file_sha256
+from mmwood.fileio.images import UNREADABLE, read_rgb
 from mmwood.ood.mining import class_names, use_candidates
-from mmwood.ood.review.pictures import FAULTS, PictureError, Pictures, to_jpeg
+from mmwood.ood.review.pictures import PictureError, Pictures, to_jpeg
+from mmwood.ood.summary import read_summary
 from mmwood.registry import LOCATIONS
 from mmwood.visualization.panels import overlay_heat
 
@@ -65,7 +65,7 @@ class Explainer:
         digest = file_sha256(checkpoint)
         summary = Path(manifest).with_suffix(".json")
         if summary.is_file():
-            expected = json.loads(summary.read_text("utf-8")).get("checkpoint_sha256")
+            expected = read_summary(manifest).get("checkpoint_sha256")
             if expected not in (None, digest):
                 raise ValueError(
                     f"--checkpoint: {checkpoint} is not the one that {manifest} was "
@@ -112,10 +112,9 @@ class Explainer:
         path = self.pictures.images[row]
         label = self.classes.index(class_name)
         try:
-            with Image.open(path) as image:
-                picture = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            picture = read_rgb(path)
             data = self._pipeline(dict(img_path=path, sample_idx=row))
-        except FAULTS as error:
+        except UNREADABLE as error:
             raise PictureError("not a whole image") from error
         data["data_samples"].set_gt_label([label])
         (sample,) = self._model.test_step(pseudo_collate([data]))

@@ -7,16 +7,15 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mmwood.fileio.files import atomic_write, text_sha256
+from mmwood.fileio.images import UNREADABLE, open_upright
 
 __all__ = ["Cache", "PictureError", "Pictures"]
 
 #: Long sides in pixels. A cell of the grid has 160 to 220, on fine screens twice that.
 SMALL, LARGE = 360, 1600
-#: What Pillow raises at files that are not whole images.
-FAULTS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
 class PictureError(ValueError):
@@ -135,11 +134,8 @@ class Pictures:
 
     def _jpeg(self, row: int, side: int) -> bytes:
         try:
-            with Image.open(self.images[row]) as image:
-                # A JPEG decoder can leave out what would be thrown away.
-                image.draft("RGB", (side, side))
-                picture = ImageOps.exif_transpose(image).convert("RGB")
-        except FAULTS as error:
+            picture = open_upright(self.images[row], draft=(side, side))
+        except UNREADABLE as error:
             reason = getattr(error, "strerror", None) or "not a whole image"
             raise PictureError(reason) from error
         picture.thumbnail((side, side))

@@ -13,14 +13,16 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from mmwood.fileio.label_folder import ScoreMaps, load_score_maps
+from mmwood.fileio.files import files_by_id
+from mmwood.fileio.images import read_picture
+from mmwood.fileio.label_folder import LabelFolder, ScoreMaps, load_score_maps
 from mmwood.fileio.labels import VOID, read_label_png
 from mmwood.progress import progress
 from mmwood.visualization.comparison import one_image_per_class
 from mmwood.visualization.figures import new_figure
-from mmwood.visualization.panels import overlay_heat, overlay_label, read_picture
+from mmwood.visualization.panels import overlay_heat, overlay_label
 from mmwood.visualization.report.numbers import Curve, by_name, image_miou
-from mmwood.visualization.report.spec import Data, Labels, Spec, read_json
+from mmwood.visualization.report.spec import Data, Labels, Spec
 
 __all__ = [
     "BRANCH_COLOURS",
@@ -228,7 +230,7 @@ def network_examples(spec: Spec) -> list[Card]:
         for found in by_name(spec.branches, "labels").values()
         for item in found
         if item is not None and item.label_folder is not None
-        for name in _label_files(item.label_folder)
+        for name in files_by_id(item.label_folder)
     }
     first = _Kind(
         kinds[0].name,
@@ -344,7 +346,7 @@ def _examples(
     """
     for item in mapped:
         if item is not None and item.score_folder is not None:
-            if not (item.folder / "manifest.json").is_file():
+            if not LabelFolder(item.folder).manifest_path.is_file():
                 continue
             names = one_image_per_class(item.folder)
             return {name: int(_maps(item, name).classes[0]) for name in names}
@@ -365,7 +367,7 @@ def _class_map(item: Labels | None, name: str, number: int) -> np.ndarray | None
     """The map of a class, float, on whatever grid; None without."""
     if item is None or item.score_folder is None:
         return None
-    if not (item.score_folder / f"{name}.npz").is_file():
+    if not LabelFolder(item.folder).scores(name).is_file():
         return None
     stored = _maps(item, name)
     maps = stored.strided if stored.full is None else stored.full
@@ -375,15 +377,14 @@ def _class_map(item: Labels | None, name: str, number: int) -> np.ndarray | None
 
 
 def _maps(item: Labels, name: str) -> ScoreMaps:
-    return load_score_maps(item.score_folder / f"{name}.npz")
+    return load_score_maps(LabelFolder(item.folder).scores(name))
 
 
 def _check_classes(item: Labels, classes: Sequence[str]) -> None:
     """Labels that mmwood made say which classes they are of."""
-    if item.folder is None or not (item.folder / "manifest.json").is_file():
+    if item.folder is None or not LabelFolder(item.folder).manifest_path.is_file():
         return
-    manifest = read_json(item.folder / "manifest.json")
-    found = manifest.get("classes") if isinstance(manifest, dict) else None
+    found = LabelFolder(item.folder).manifest().get("classes")
     if found is not None and found != list(classes):
         raise ValueError(
             f"{item.where}.folder: {item.folder} holds labels of the classes {found}, "
@@ -408,16 +409,7 @@ def _networks(spec: Spec) -> list[_Kind]:
 
 
 def _kind(name: str, folders: Sequence[Path | None]) -> _Kind:
-    return _Kind(name, [{} if f is None else _label_files(f) for f in folders])
-
-
-def _label_files(folder: Path) -> dict[str, Path]:
-    """Label PNGs by their path in the folder without suffix."""
-    return {
-        str(path.relative_to(folder).with_suffix("")): path
-        for path in sorted(folder.rglob("*.png"))
-        if not path.name.startswith(".")
-    }
+    return _Kind(name, [{} if f is None else files_by_id(f) for f in folders])
 
 
 def _outlined(picture: np.ndarray, label: np.ndarray) -> np.ndarray:

@@ -1,11 +1,12 @@
 """What a report is made of: a JSON file that names other files, and its checks."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from mmwood.fileio.files import read_json
 
 __all__ = ["Branch", "Data", "Figure", "Labels", "Network", "Spec", "read_spec"]
 
@@ -156,9 +157,7 @@ def read_spec(path: str | os.PathLike) -> Spec:
         ValueError: A field is unknown, missing, or not what is expected.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no spec {path}")
-    top = _Object(read_json(path), str(path))
+    top = _Object(read_json(path, "spec"), str(path))
     spec = Spec(
         title=top.text("title"),
         path=path,
@@ -173,18 +172,6 @@ def read_spec(path: str | os.PathLike) -> Spec:
     top.finish()
     _unique([branch.name for branch in spec.branches], f"{path}: branches")
     return spec
-
-
-def read_json(path: str | os.PathLike) -> Any:
-    """Content of a JSON file.
-
-    Raises:
-        ValueError: It is none.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON file: {error}") from error
 
 
 class _Object:

@@ -12,7 +12,12 @@ from PIL import Image
 
 from mmwood.datasets import AffinityLabel, ImageLevelDataset, LoadImage
 from mmwood.fileio.files import write_json
-from mmwood.fileio.label_folder import ScoreMaps, save_score_maps, score_path
+from mmwood.fileio.label_folder import (
+    PSEUDO_LABELS,
+    LabelFolder,
+    ScoreMaps,
+    save_score_maps,
+)
 from mmwood.fileio.labels import save_label_png
 from mmwood.functional.refine import affinity_label, power_affinity_label
 from mmwood.registry import TRANSFORMS
@@ -35,7 +40,7 @@ def save_maps(folder, name, size, classes, seed=0):
         strided=(rng.random(small) * 0.6).astype(np.float16),
         full=(rng.random((len(classes), *size)) * 0.6).astype(np.float16),
     )
-    save_score_maps(score_path(folder, name), maps)
+    save_score_maps(LabelFolder(folder).scores(name), maps)
     return maps
 
 
@@ -46,7 +51,7 @@ def sample(voc_folder, tmp_path):
     results = dict(
         img_path=str(voc_folder / "JPEGImages/image_1.jpg"),
         img_id="image_1",
-        score_path=str(score_path(tmp_path / "maps", "image_1")),
+        score_path=str(LabelFolder(tmp_path / "maps").scores("image_1")),
     )
     with Image.open(results["img_path"]) as image:
         rgb = np.array(image)
@@ -134,7 +139,12 @@ def test_from_a_data_set_in_a_config_of_another_scope(voc_folder, tmp_path):
         save_maps(tmp_path / "maps", f"image_{number}", size, [number % 3], number)
     write_json(
         tmp_path / "maps/manifest.json",
-        dict(classes=CLASSES, scores=["strided", "full"], complete=True),
+        dict(
+            format=PSEUDO_LABELS,
+            classes=CLASSES,
+            scores=["strided", "full"],
+            complete=True,
+        ),
     )
     init_default_scope("mmengine")
     dataset = ImageLevelDataset(
@@ -208,7 +218,7 @@ def test_what_does_not_fit_is_refused_by_name(sample, tmp_path):
     save_maps(folder, "image_1", (33, 47), [1, 254])
     with pytest.raises(ValueError, match=r"image_1\.npz: .*0\.\.253"):
         transform(dict(results))
-    path = score_path(folder, "image_1")
+    path = LabelFolder(folder).scores("image_1")
     os.truncate(path, 500)
     with pytest.raises(ValueError, match=r"image_1\.npz does not hold score maps"):
         transform(dict(results))
@@ -240,7 +250,9 @@ def test_label_is_read_from_the_folder(sample, tmp_path):
 
 def test_labels_of_other_settings_are_refused(tmp_path):
     folder = tmp_path / "labels"
-    with pytest.raises(FileNotFoundError, match=r"make the labels.*make_affinity"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no .*manifest\.json; tools/make_affinity"
+    ):
         AffinityLabel(folder=str(folder))
     finished_labels(folder, AffinityLabel())
     AffinityLabel(refine=dict(iterations=10), folder=str(folder))
@@ -253,12 +265,14 @@ def test_labels_of_other_settings_are_refused(tmp_path):
         dict(powers=(4, 24)),
     ):
         (name,) = changed
-        message = rf"made with {name}=.*make_affinity_labels\.py --overwrite"
+        message = rf"another settings\.{name}.*make_affinity_labels\.py .*--overwrite"
         with pytest.raises(ValueError, match=message):
             AffinityLabel(**changed, folder=str(folder))
     finished_labels(folder, AffinityLabel(powers=(4, 24)))
     AffinityLabel(powers=[4, 24], folder=str(folder))
-    with pytest.raises(ValueError, match="made with foreground=None"):
+    with pytest.raises(
+        ValueError, match=r"another settings\.foreground \(None instead of 0\.3\)"
+    ):
         AffinityLabel(folder=str(folder))
     finished_labels(folder, AffinityLabel(), complete=False)
     with pytest.raises(ValueError, match="not complete: run tools/make_affinity"):
@@ -276,14 +290,16 @@ def test_labels_that_are_not_whole_are_refused(sample, tmp_path):
     transform = AffinityLabel(refine=None, folder=folder)
     path = tmp_path / "labels/labels/image_1.png"
     tool = r"tools/make_affinity_labels\.py"
-    with pytest.raises(FileNotFoundError, match=rf"no label .*image_1\.png.*{tool}"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"no affinity label .*image_1\.png.*{tool}"
+    ):
         transform(dict(sample[0]))
     save_label_png(np.zeros((47, 33), np.uint8), path)
     message = rf"image_1\.png has \(H, W\) = \(47, 33\).*\(33, 47\).*{tool}"
     with pytest.raises(ValueError, match=message):
         transform(dict(sample[0]))
     Image.fromarray(np.zeros((33, 47, 3), np.uint8)).save(path)
-    with pytest.raises(ValueError, match=r"image_1\.png is no label map"):
+    with pytest.raises(ValueError, match=r"image_1\.png is no affinity label"):
         transform(dict(sample[0]))
     save_label_png(sample[1][..., 0], path)
     for size in (path.stat().st_size // 2, 20, 0):

@@ -1,0 +1,253 @@
+"""Images of photographs: which there are, how they are opened, and what cannot be."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mmwood.fileio.lists import TaggedImage, bullets
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "UNREADABLE",
+    "check_readable",
+    "check_there",
+    "image_paths",
+    "image_size",
+    "list_folder",
+    "open_upright",
+    "read_picture",
+    "read_rgb",
+    "why_unreadable",
+]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+#: What Pillow raises at files that are not whole images.
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+#: EXIF's orientation; 5 to 8 swap the sides.
+_ORIENTATION = 0x0112
+#: Behind a grey image with transparent parts, as mmcv has it.
+_CANVAS = (124, 117, 104)
+_Wrapper = Callable[[Sequence], Iterable]
+
+
+def image_paths(folder: str | os.PathLike) -> Iterator[Path]:
+    """The image files below a folder, one folder after the other, each sorted.
+
+    Links are followed, to folders too, but not in circles. What macOS writes beside
+    images on foreign disks (``._NAME``) is no image.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+    """
+    yield from _image_paths(Path(folder), ())
+
+
+def _image_paths(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    place = os.path.realpath(folder)
+    if place in above:
+        return
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir():
+            yield from _image_paths(Path(entry.path), (*above, place))
+        elif Path(
+            entry.name
+        ).suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith("._"):
+            yield Path(entry.path)
+
+
+def list_folder(folder: str | os.PathLike, field: str) -> list[TaggedImage]:
+    """All images below a folder, named from it, in sorted order.
+
+    Args:
+        folder: The folder.
+        field: What names it, for the error.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: It holds no image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{field}: there is no folder {folder}")
+    items = [
+        TaggedImage(path.relative_to(folder).as_posix(), None, str(path))
+        for path in sorted(image_paths(folder))
+    ]
+    if not items:
+        kinds = ", ".join(IMAGE_SUFFIXES)
+        raise ValueError(f"{field}: {folder} holds no image ({kinds})")
+    return items
+
+
+def check_there(
+    items: Sequence[TaggedImage],
+    paths: Sequence[str | os.PathLike],
+    field: str,
+    progress: _Wrapper = iter,
+) -> None:
+    """Refuse files that do not exist, with the lines that name them.
+
+    Args:
+        items: The images.
+        paths: The file of each.
+        field: What names them, for the error.
+        progress: Wraps the list of paths while it is gone through.
+
+    Raises:
+        FileNotFoundError: One is missing.
+    """
+    faults = [
+        f"{item.source}: {path}"
+        for item, path in zip(items, progress(paths))
+        if not os.path.isfile(path)
+    ]
+    if faults:
+        raise FileNotFoundError(
+            f"{field}: {len(faults)} of {len(items)} files do not exist:"
+            + bullets(faults)
+        )
+
+
+def check_readable(
+    items: Sequence[TaggedImage],
+    paths: Sequence[str | os.PathLike],
+    decode: bool,
+    progress: _Wrapper = iter,
+) -> list[tuple[int, int]]:
+    """The images' sizes (W, H), from their headers or from decoding them whole.
+
+    Args:
+        items: The images.
+        paths: The file of each.
+        decode: Whether to decode.
+        progress: Wraps the list of paths while it is gone through.
+
+    Raises:
+        ValueError: One is not an image, has values that are no levels of grey or
+            colour, or is, with ``decode``, damaged.
+    """
+    sizes, faults = [], []
+    for item, path in zip(items, progress(paths)):
+        try:
+            sizes.append(image_size(path, decode))
+        except UNREADABLE as error:
+            faults.append(f"{item.source}: {path}: {why_unreadable(error)}")
+    if faults:
+        raise ValueError(
+            f"{len(faults)} of {len(items)} images cannot be read:" + bullets(faults)
+        )
+    return sizes
+
+
+def image_size(path: str | os.PathLike, decode: bool = False) -> tuple[int, int]:
+    """(W, H) as seen after the camera's orientation is applied.
+
+    Args:
+        path: The image.
+        decode: Whether to decode it whole.
+
+    Raises:
+        One of :data:`UNREADABLE`: It cannot be read.
+    """
+    with Image.open(path) as image:
+        _refuse_depth(image)
+        if decode:
+            _to_rgb(image)
+        turned = image.getexif().get(_ORIENTATION, 1) >= 5
+        return image.size[::-1] if turned else image.size
+
+
+def read_rgb(file: str | os.PathLike | BinaryIO) -> np.ndarray:
+    """Read an image upright.
+
+    Images of 16 bits are divided by 256, as OpenCV does, hence MMSegmentation's
+    loader.
+
+    Returns:
+        Shape (H, W, 3), uint8 RGB.
+
+    Raises:
+        One of :data:`UNREADABLE`: It cannot be read, or its values are floats or
+            integers of 32 bits, of which nobody knows what is white.
+    """
+    return np.array(open_upright(file))
+
+
+def read_picture(path: str | os.PathLike) -> np.ndarray:
+    """As :func:`read_rgb`, with errors that name the file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read.
+    """
+    try:
+        return read_rgb(path)
+    except FileNotFoundError:
+        raise
+    except UNREADABLE as error:
+        reason = why_unreadable(error)
+        raise ValueError(f"the image {path} cannot be read: {reason}") from error
+
+
+def open_upright(
+    file: str | os.PathLike | BinaryIO,
+    draft: tuple[int, int] | None = None,
+    mode: str = "RGB",
+) -> Image.Image:
+    """As :func:`read_rgb`, but Pillow's image.
+
+    Args:
+        file: The image.
+        draft: (W, H) that is enough: a JPEG's decoder leaves out what would be thrown
+            away.
+        mode: 'RGB', or 'L' for shades of grey.
+    """
+    with Image.open(file) as image:
+        if draft is not None:
+            image.draft(mode, draft)
+        return _to_rgb(image).convert(mode)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    _refuse_depth(image)
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode == "I" or upright.mode.startswith("I;16"):
+        values = np.asarray(upright)
+        # Twelve bits in a file of sixteen, for instance.
+        if 0 < values.max() < 4096:
+            raise ValueError(
+                f"has 16 bits, but no value above {values.max()}: divided by 256 it "
+                "would be black. Stretch its values to 0..65535, or save it with 8 bits"
+            )
+        upright = Image.fromarray((values >> 8).astype(np.uint8))
+    if upright.mode == "LA":
+        coloured = upright.convert("RGBA")
+        upright = Image.new("RGB", coloured.size, _CANVAS)
+        upright.paste(coloured, mask=coloured.getchannel("A"))
+    return upright.convert("RGB")
+
+
+def _refuse_depth(image: Image.Image) -> None:
+    # Pillow opens PNGs and PPMs of 16 bits as 32 bits, too.
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        kind = "floats" if image.mode == "F" else "integers of 32 bits"
+        raise ValueError(
+            f"holds {kind}, of which nobody knows what is white: save it with 8 or 16 "
+            "bits"
+        )
+
+
+def why_unreadable(error: BaseException) -> str:
+    """Why an image cannot be read, in one line, and the same text every time."""
+    error = error.__cause__ or error
+    if isinstance(error, UnidentifiedImageError):
+        # Pillow's own text holds an address in memory.
+        return "not an image"
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(text.split()) or type(error).__name__
