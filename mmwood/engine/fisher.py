@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmwood.functional.ewc import squared_gradient_sums
 from mmwood.progress import progress
+from mmwood.utils.activations import without_checkpointing
 
 __all__ = ["measure_fisher", "set_size_balanced", "size_balanced_losses"]
 
@@ -69,7 +70,7 @@ def measure_fisher(
         collate_fn=collate_fn,
     )
     # The loader draws a random number too.
-    with _as_measured(model), _seeded(seeds[0]):
+    with _as_measured(model), without_checkpointing(model), _seeded(seeds[0]):
         sums, _ = squared_gradient_sums(_image_losses(model, loader), params)
     fisher = {}
     for name, total in sums.items():
@@ -139,8 +140,6 @@ def _as_measured(model: nn.Module) -> Iterator[None]:
     # By name, since a network may put another tensor in a buffer's place.
     own = {name: buffer.clone() for name, buffer in model.named_buffers()}
     balanced = [(m, m.size_balanced) for m in size_balanced_losses(model)]
-    # torch's checkpointing of activations cannot give gradients without .grad.
-    checkpointing = [m for m in model.modules() if getattr(m, "with_cp", False)]
     # Some networks compute their loss in training mode only (K-Net, PIDNet, DDRNet): it
     # is their layers, as batch norm and dropout, that are in evaluation mode. timm's
     # batch norm has its activation inside.
@@ -150,8 +149,6 @@ def _as_measured(model: nn.Module) -> Iterator[None]:
         if isinstance(module, layers) or _is_leaf(module):
             module.eval()
     set_size_balanced(model, False)
-    for module in checkpointing:
-        module.with_cp = False
     # Statistics of batch norm differ between processes; the main one's are saved.
     if get_world_size() > 1:
         for buffer in model.buffers():
@@ -165,8 +162,6 @@ def _as_measured(model: nn.Module) -> Iterator[None]:
             module.training = value
         for module, value in balanced:
             module.size_balanced = value
-        for module in checkpointing:
-            module.with_cp = True
         for name, buffer in model.named_buffers():
             buffer.copy_(own[name])
 

@@ -21,6 +21,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import Runner
+from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
@@ -273,9 +274,13 @@ def test_random_pipelines_workers_and_checkpointing(config, tmp_path):
         block.with_cp = True
     checkpointed = measure(seed=5, num_workers=0)
     assert all(block.with_cp for block in model.backbone.layer1)
+    # The Runner's field.
+    turn_on_activation_checkpointing(model, ["backbone", "decode_head"])
+    by_runner = measure(seed=5, num_workers=0)
     for name, values in first.items():
         close(again[name], values)
         close(checkpointed[name], values)
+        close(by_runner[name], values)
     assert not torch.allclose(
         first["decode_head.conv_seg.bias"],
         other["decode_head.conv_seg.bias"],
@@ -285,6 +290,128 @@ def test_random_pipelines_workers_and_checkpointing(config, tmp_path):
         params["decode_head.conv_seg.bias"].fill_(float("nan"))
     with pytest.raises(ValueError, match=r"backbone\.stem\.0\.weight is not"):
         measure(num_workers=0)
+
+
+EMA = {
+    "averaged": dict(),
+    "with buffers": dict(update_buffers=True),
+    "from the second iteration": dict(begin_iter=2, update_buffers=True),
+    "annealed": dict(ema_type="MomentumAnnealingEMA", update_buffers=True),
+    "at a priority": dict(priority=49),
+}
+
+
+def ema(**fields) -> dict:
+    averaging = dict(type="mmengine.EMAHook", strict_load=True, **fields)
+    if "ema_type" not in fields:
+        averaging.update(momentum=0.3)
+    return averaging
+
+
+@pytest.mark.parametrize("stop", [False, True], ids=["whole", "stopped early"])
+@pytest.mark.parametrize("fields", EMA.values(), ids=EMA)
+def test_task_a_with_ema_is_that_of_its_checkpoint(fixed, tmp_path, fields, stop):
+    # Before and after the hook: its place in the list must not matter.
+    hooks = [*hook(mode="consolidate"), ema(**fields)]
+    if stop:
+        hooks = [*hooks[::-1], dict(type=StopAt, at=3)]
+    runner = train(
+        fixed, tmp_path, custom_hooks=hooks, train_cfg__max_iters=4 if stop else 3
+    )
+    state, trained = weights(tmp_path / "iter_3.pth"), runner.model.state_dict()
+    task = load_task(tmp_path / "ewc.safetensors")
+    assert task.about["iteration"] == 3
+    assert not all(torch.equal(state[name], trained[name]) for name in task.anchor)
+    for name, values in task.anchor.items():
+        assert torch.equal(values, state[name]), name
+    # The Fisher information too, with the checkpoint's statistics of batch norm.
+    model, loader = build(fixed, tmp_path / "iter_3.pth"), runner.train_dataloader
+    params, collate = dict(model.named_parameters()), loader.collate_fn
+    options = dict(seed=3, num_workers=0, collate_fn=collate)
+    expected, _ = measure_fisher(model, loader.dataset, params, **options)
+    for name, values in task.fisher.items():
+        close(values, expected[name], atol=1e-6 * float(expected[name].max()))
+
+
+@pytest.mark.parametrize("later", [[], ["EMAHook"], ["mmpretrain.EMAHook"]], ids=str)
+def test_task_b_takes_the_checkpoint_of_task_a_with_ema(fixed, tmp_path, later):
+    a, b = tmp_path / "a", tmp_path / "b"
+    train(fixed, a, custom_hooks=[*hook(mode="consolidate"), ema()])
+    penalty = hook(mode="penalise", weight=1e-6, file=str(a / "ewc.safetensors"))
+    hooks = [*penalty, *(dict(type=name, momentum=0.3) for name in later)]
+    train(fixed, b, load_from=str(a / "iter_2.pth"), custom_hooks=hooks)
+    assert "weights are not those" not in next(b.glob("*/*.log")).read_text()
+    assert logged(b, "loss_ewc")[1] == 0
+
+
+@pytest.mark.parametrize("buffers", [False, True])
+def test_a_switch_with_ema_goes_on_from_its_anchor(fixed, tmp_path, buffers):
+    """The anchor is where the optimizer is, so that the penalty starts at 0."""
+    hooks = [
+        ema(update_buffers=buffers),
+        *hook(mode="switch", weight=1e-6, switch_at=2),
+    ]
+    train(fixed, tmp_path, custom_hooks=hooks, train_cfg__max_iters=4)
+    anchor = load_task(tmp_path / "ewc.safetensors").anchor
+    path = tmp_path / "iter_2.pth"
+    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    # mmengine keeps what is trained there, and the average in its place.
+    for name, values in anchor.items():
+        assert torch.equal(values, checkpoint["ema_state_dict"][f"module.{name}"])
+    penalties = logged(tmp_path, "loss_ewc")
+    assert penalties[3] == 0
+    assert penalties[4] > 0
+    expected = weights(tmp_path / "iter_4.pth")
+    # Resumed after the switch, it is the same training.
+    (tmp_path / "last_checkpoint").write_text(str(tmp_path / "iter_3.pth"))
+    train(fixed, tmp_path, custom_hooks=hooks, train_cfg__max_iters=4, resume=True)
+    for name, values in weights(tmp_path / "iter_4.pth").items():
+        torch.testing.assert_close(values, expected[name], rtol=1e-4, atol=1e-6)
+
+
+class StopAt(Hook):
+    """Ends a training as EarlyStoppingHook does."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        runner.train_loop.stop_training |= runner.iter + 1 == self.at
+
+
+def test_a_switch_that_never_comes_is_said(fixed, tmp_path):
+    hooks = [
+        *hook(mode="switch", weight=0.1, switch_at=2),
+        dict(type=StopAt, at=1),
+    ]
+    train(fixed, tmp_path, custom_hooks=hooks, train_cfg__max_iters=4)
+    log = next(tmp_path.glob("*/*.log")).read_text()
+    assert "stopped after 1 iterations, before switch_at=2" in log
+
+
+def test_a_second_training_of_a_process_has_one_penalty(fixed, tmp_path):
+    train(fixed, tmp_path / "a")
+    file = str(tmp_path / "a/ewc.safetensors")
+    hooks = hook(mode="penalise", weight=0.1, file=file)
+    fixed.load_from = str(tmp_path / "a/iter_2.pth")
+    fixed.custom_hooks = [*hooks, dict(type=FailAt, at=1)]
+    fixed.work_dir = str(tmp_path / "b")
+    fixed.experiment_name = "a_second_training"
+    runner = Runner.from_cfg(fixed)
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    runner.train()
+    assert not runner.model._forward_hooks
+
+
+class FailAt(Hook):
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        if runner.iter == self.at:
+            self.at = -1
+            raise KeyboardInterrupt
 
 
 class NormAct(nn.BatchNorm1d):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +229,18 @@ def test_instances_add_up_to_the_map():
     covered = sum(instance.mask.astype(int) for instance in found.instances)
     assert covered.max() == 1
     assert {instance.class_id for instance in found.instances} <= {0, 2}
+
+
+def test_instances_without_a_measured_mean_are_warned_of():
+    model = build(test_cfg=dict(cam_dtype="float32", instances=dict(background=0.1)))
+    image = torch.randint(0, 255, (3, 61, 50), dtype=torch.uint8)
+    data = dict(inputs=[image], data_samples=[sample(61, 50, (0, 2))])
+    with pytest.warns(UserWarning, match="displacement of this mmwood.IRN was never"):
+        model.test_step(data)
+    model.displacement_mean.zero_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.test_step(data)
 
 
 #: Centres (y, x) and radii, in pixels.

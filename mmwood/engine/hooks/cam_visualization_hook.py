@@ -16,6 +16,9 @@ from mmwood.visualization.panels import seed_panel
 
 __all__ = ["CAMVisualizationHook"]
 
+#: Matplotlib's back-ends without windows.
+FILE_BACKENDS = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")
+
 
 @HOOKS.register_module()
 class CAMVisualizationHook(Hook):
@@ -25,17 +28,26 @@ class CAMVisualizationHook(Hook):
     after the random walk | mask | ground truth.
 
     Args:
-        enable: Whether to draw. ``tools/test.py --show-dir`` sets it.
+        enable: Whether to draw. ``tools/test.py --show-dir`` sets it, and so does
+            MMPretrain's.
         interval: Draw every ``interval``-th image of each process.
+        show: Show each picture in a window. Without a display this is left out, with a
+            warning.
+        wait_time: Seconds that a window stays; 0 is until the space key is pressed.
         out_dir: Folder for one PNG an image. None hands the pictures to the
             visualizer's back-ends.
         threshold: Background threshold of the seed that is drawn.
+
+    Raises:
+        ValueError: ``interval`` is below 1.
     """
 
     def __init__(
         self,
         enable: bool = False,
         interval: int = 1,
+        show: bool = False,
+        wait_time: float = 0.0,
         out_dir: str | None = None,
         threshold: float = 0.15,
     ) -> None:
@@ -43,9 +55,20 @@ class CAMVisualizationHook(Hook):
             raise ValueError(f"interval must be at least 1, got {interval}")
         self.enable = enable
         self.interval = interval
+        self.show = show
+        self.wait_time = wait_time
         self.out_dir = out_dir
         self.threshold = threshold
+
+    def before_test(self, runner: Runner) -> None:
+        """Count from the first image, and look for a display."""
         self._seen = 0
+        self._shows = self.enable and self.show and _has_display()
+        if self.enable and self.show and not self._shows:
+            runner.logger.warning(
+                "mmwood.CAMVisualizationHook.show: there is no display, so pictures "
+                "are not shown (Matplotlib's back-end opens no windows)"
+            )
 
     def after_test_iter(
         self,
@@ -93,8 +116,20 @@ class CAMVisualizationHook(Hook):
                 **shared,
             )
         name = sample.get("img_id", Path(sample.img_path).stem)
+        if self._shows:
+            runner.visualizer.show(panel, win_name=name, wait_time=self.wait_time)
         if self.out_dir is None:
             runner.visualizer.add_image(name.replace("/", "_"), panel, self._seen)
             return
-        with atomic_write(Path(self.out_dir, f"{name}.png")) as temporary:
+        path = Path(self.out_dir, f"{name}.png")
+        with atomic_write(path) as temporary:
             Image.fromarray(panel).save(temporary)
+
+
+def _has_display() -> bool:
+    """Whether Matplotlib, which the visualizer shows with, can open a window."""
+    # It takes a second to import, and only this needs it.
+    from matplotlib import pyplot
+
+    # The others draw into files: a window of theirs is waited for without end.
+    return pyplot.get_backend().lower() not in FILE_BACKENDS

@@ -2,14 +2,14 @@
 
 import torch
 from mmengine.dataset import Compose, DefaultSampler, pseudo_collate
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner, save_checkpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from mmwood.engine.features import with_pipeline
+from mmwood.engine.weights import averaged_models, checkpoint_weights, unwrap
 from mmwood.functional.grouping import group_by_shape
 from mmwood.progress import progress
 from mmwood.registry import HOOKS
@@ -22,9 +22,14 @@ class DisplacementMeanHook(Hook):
     """Measure ``displacement_mean`` of a :class:`mmwood.IRN` when it is trained.
 
     Displacements are learned from differences, so what is common to all of them is
-    free; IRN subtracts their mean over the training images. It is computed before the
-    last checkpoint is written, which holds it: over every pixel of every image, as
-    tests see it, each once however many processes share the work.
+    free; IRN subtracts their mean over the training images, of the weights that the
+    checkpoint holds (with mmengine's EMAHook, the averaged ones): over every pixel of
+    every image, as tests see it, each once however many processes share the work.
+
+    It is measured after the last iteration, before the last checkpoint is written. A
+    training that is stopped early is measured then, and the checkpoint of its last
+    iteration is written anew. Checkpoints from the midst of a training have none (NaN):
+    a validation or test that makes instances, which need it, measures it first.
 
     Args:
         pipeline: Transforms of the images in place of the training pipeline, which is
@@ -35,12 +40,17 @@ class DisplacementMeanHook(Hook):
         max_images: Measure on this many images, evenly chosen, instead of all.
 
     Raises:
-        ValueError: The model has no displacement; ``max_images`` is below 1.
+        ValueError: The model has no displacement; ``max_images`` is below 1; a test
+            needs the mean, but neither the checkpoint has it nor the config training
+            images.
 
     Example:
         >>> default_hooks = dict(
         ...     displacement_mean=dict(type='mmwood.DisplacementMeanHook'))
     """
+
+    # After EMAHook has averaged the last iteration, before a checkpoint is written.
+    priority = "LOW"
 
     PIPELINE = (dict(type="mmwood.LoadImage"), dict(type="mmpretrain.PackInputs"))
 
@@ -57,14 +67,23 @@ class DisplacementMeanHook(Hook):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.max_images = max_images
+        self._is_measured = True
 
     def before_train(self, runner: Runner) -> None:
         """Refuse another model before it is trained."""
-        if not hasattr(_unwrapped(runner), "displacement_mean"):
+        if not hasattr(unwrap(runner), "displacement_mean"):
             raise ValueError(
                 "mmwood.DisplacementMeanHook measures a mmwood.IRN, the model is a "
-                f"{type(_unwrapped(runner)).__name__}"
+                f"{type(unwrap(runner)).__name__}"
             )
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Forget the mean: it is that of weights that change now."""
+        if self._is_measured:
+            self._set_mean(runner, torch.full((2,), torch.nan))
+            self._is_measured = False
 
     def after_train_iter(
         self,
@@ -74,26 +93,74 @@ class DisplacementMeanHook(Hook):
         outputs: dict | None = None,
     ) -> None:
         """Measure after the last iteration, before any hook writes a checkpoint."""
-        if not self.is_last_train_iter(runner):
+        if self.is_last_train_iter(runner):
+            self._measure(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Measure where training was stopped early, for its last checkpoint too."""
+        if runner.iter >= runner.max_iters:
             return
-        model = _unwrapped(runner)
+        if not self._is_measured:
+            self._measure(runner)
+        if is_main_process():
+            self._add_to_checkpoint(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        """Measure where instances are asked for and the checkpoint has no mean."""
+        model = unwrap(runner)
+        mean = getattr(model, "displacement_mean", None)
+        if mean is None or not mean.isnan().any():
+            return
+        if model.test_cfg["instances"] is None:
+            return
+        if runner.train_loop is None:
+            raise ValueError(
+                "model.test_cfg.instances needs the mean displacement, which the "
+                f"checkpoint {runner.cfg.get('load_from')} has not: take the last one "
+                "of a training, or set train_dataloader and train_cfg, whose images "
+                "it is measured on"
+            )
+        self._measure(runner)
+
+    before_test = before_val
+
+    def _measure(self, runner: Runner) -> None:
         dataset = with_pipeline(runner.train_dataloader.dataset, Compose(self.pipeline))
         if self.max_images is not None and self.max_images < len(dataset):
             step = len(dataset) / self.max_images
             dataset = Subset(dataset, [int(i * step) for i in range(self.max_images)])
-        model.displacement_mean.zero_()
-        total = _total_displacement(model, dataset, self.batch_size, self.num_workers)
+        with checkpoint_weights(runner) as model:
+            model.displacement_mean.zero_()
+            total = _total_displacement(
+                model, dataset, self.batch_size, self.num_workers
+            )
         all_reduce(total)
-        model.displacement_mean.copy_(total[:2] / total[2])
+        self._set_mean(runner, total[:2] / total[2])
+        self._is_measured = True
         runner.logger.info(
             f"mean displacement over {len(dataset)} images: "
-            f"{[round(value, 4) for value in model.displacement_mean.tolist()]}"
+            f"{[round(value, 4) for value in (total[:2] / total[2]).tolist()]}"
         )
 
+    def _set_mean(self, runner: Runner, mean: Tensor) -> None:
+        # In place, since averaging of buffers is of the tensors it began with.
+        for model in (unwrap(runner), *averaged_models(runner)):
+            model.displacement_mean.copy_(mean)
 
-def _unwrapped(runner: Runner) -> nn.Module:
-    model = runner.model
-    return model.module if is_model_wrapper(model) else model
+    def _add_to_checkpoint(self, runner: Runner) -> None:
+        """Write the checkpoint of this iteration anew, with the mean."""
+        mean = unwrap(runner).displacement_mean.cpu()
+        for hook in runner.hooks:
+            path = getattr(hook, "last_ckpt", None)
+            if path is None:
+                continue
+            checkpoint = CheckpointLoader.load_checkpoint(path, map_location="cpu")
+            if checkpoint["meta"]["iter"] != runner.iter:
+                continue
+            checkpoint["state_dict"]["displacement_mean"] = mean
+            if "ema_state_dict" in checkpoint:
+                checkpoint["ema_state_dict"]["module.displacement_mean"] = mean
+            save_checkpoint(checkpoint, path, backend_args=hook.backend_args)
 
 
 @torch.no_grad()
@@ -108,16 +175,19 @@ def _total_displacement(
         sampler=DefaultSampler(dataset, shuffle=False, round_up=False),
         num_workers=num_workers,
         collate_fn=pseudo_collate,
+        # A loader draws a random number, which a training that goes on would miss.
+        generator=torch.Generator(),
     )
     was_training = model.training
     model.eval()
-    total = torch.zeros(3, dtype=torch.float64, device=model.displacement_mean.device)
+    # On the CPU: Apple's GPUs have no double precision.
+    total = torch.zeros(3, dtype=torch.float64)
     for batch in progress(loader, "mean displacement"):
         for indices in group_by_shape(batch["inputs"]):
             data = dict(inputs=[batch["inputs"][i] for i in indices])
             inputs = model.data_preprocessor(data, False)["inputs"]
             _, displacement = model.relations(inputs, flip=False)
-            displacement = displacement.double()
+            displacement = displacement.cpu().double()
             total[:2] += displacement.sum(dim=(0, 2, 3))
             total[2] += displacement[:, 0].numel()
     model.train(was_training)

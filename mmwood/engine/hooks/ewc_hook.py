@@ -11,7 +11,6 @@ from mmengine.dataset import Compose, RepeatDataset
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from mmwood.engine.fisher import (
     set_size_balanced,
     size_balanced_losses,
 )
+from mmwood.engine.weights import checkpoint_weights, unwrap
 from mmwood.functional.ewc import ewc_penalty
 from mmwood.registry import HOOKS
 
@@ -69,6 +69,12 @@ class EWCHook(Hook):
     the name, so that parts of names work, as in ``paramwise_cfg.custom_keys``. A
     layer of B that A lacks, or has in another shape, must be excluded.
 
+    **Which weights.** Those that B starts from. To 'consolidate' it is those that the
+    checkpoint holds: with mmengine's EMAHook the averaged ones, also where the training
+    is stopped early. A 'switch' hands no checkpoint on: B goes on with the weights that
+    the optimizer trains, and they are the ones that F and anchor are of, so that the
+    penalty starts at 0 as it does in a run of its own; EMAHook goes on averaging.
+
     Args:
         mode: 'consolidate', 'penalise' or 'switch'.
         weight: lambda. Needed to penalise and to switch.
@@ -103,6 +109,9 @@ class EWCHook(Hook):
     """
 
     MODES = ("consolidate", "penalise", "switch")
+
+    # After EMAHook has averaged the last iteration, before a checkpoint is written.
+    priority = "LOW"
 
     def __init__(
         self,
@@ -152,7 +161,10 @@ class EWCHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Refuse what does not fit, and add the penalty where task B begins or is."""
-        model = _unwrapped(runner)
+        # A training that ended by an error has left its own.
+        self._remove_penalty()
+        self._consolidated = False
+        model = unwrap(runner)
         self._check_patterns(model)
         if self.mode == "penalise":
             task = self._load(runner, model)
@@ -177,22 +189,29 @@ class EWCHook(Hook):
     ) -> None:
         """Consolidate after task A's last iteration, before any checkpoint."""
         if self.mode == "switch" and runner.iter + 1 == self.switch_at:
-            model = _unwrapped(runner)
+            model = unwrap(runner)
             task = self._consolidate(runner, model, runner.iter + 1)
             self.penalise(model, task)
             set_size_balanced(model, True)
             if overshoot := self._overshoot(runner, task):
                 print_log(overshoot, logger="current", level=logging.WARNING)
         elif self.mode == "consolidate" and self.is_last_train_iter(runner):
-            self._consolidate(runner, _unwrapped(runner), runner.iter + 1)
+            with checkpoint_weights(runner) as model:
+                self._consolidate(runner, model, runner.iter + 1)
 
     def after_train(self, runner: Runner) -> None:
         """Consolidate where training was stopped early; leave the model as it was."""
         if self.mode == "consolidate" and not self._consolidated:
-            self._consolidate(runner, _unwrapped(runner), runner.iter)
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+            with checkpoint_weights(runner) as model:
+                self._consolidate(runner, model, runner.iter)
+        if self.mode == "switch" and runner.iter < self.switch_at:
+            print_log(
+                f"mmwood.EWCHook: the training was stopped after {runner.iter} "
+                f"iterations, before switch_at={self.switch_at}: this is task A alone",
+                logger="current",
+                level=logging.WARNING,
+            )
+        self._remove_penalty()
 
     def penalise(self, model: nn.Module, task: ConsolidatedTask) -> None:
         """Add ``loss_ewc`` to the losses of a model that is not wrapped.
@@ -208,6 +227,11 @@ class EWCHook(Hook):
         self._fisher = {n: _flat(t).to(device) for n, t in self._grouped(task.fisher)}
         self._anchor = {n: _flat(t).to(device) for n, t in self._grouped(task.anchor)}
         self._handle = model.register_forward_hook(self._add_penalty, with_kwargs=True)
+
+    def _remove_penalty(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
 
     def _path(self, runner: Runner) -> Path:
         return Path(self.file or Path(runner.work_dir, "ewc.safetensors"))
@@ -407,8 +431,3 @@ def _patterns(field: str, patterns: Sequence[str]) -> list[re.Pattern]:
             f"{field} must be a list of regular expressions, got {list(patterns)}: "
             f"{error}"
         ) from error
-
-
-def _unwrapped(runner: Runner) -> nn.Module:
-    model = runner.model
-    return model.module if is_model_wrapper(model) else model

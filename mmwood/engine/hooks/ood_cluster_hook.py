@@ -9,14 +9,16 @@ import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import BaseModel, is_model_wrapper
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.model import BaseModel
+from mmengine.runner import IterBasedTrainLoop, Runner, load_checkpoint
 from torch import Tensor
 
 from mmwood.engine.features import Features, extract_features
+from mmwood.engine.weights import averaged_models, unwrap
 from mmwood.fileio.files import atomic_write, file_sha256, write_json
 from mmwood.functional.ood_distance import in_distribution_centers, ood_centers
 from mmwood.registry import HOOKS
+from mmwood.utils.config import leaf_dataset
 
 __all__ = ["OoDClusterHook"]
 
@@ -43,8 +45,10 @@ class OoDClusterHook(Hook):
         clusters: K of K-means.
         checkpoint: Weights to compute z with. None: those that the training starts
             from (``load_from``).
-        interval: Make the centres anew after every so many epochs, with the weights of
-            that time; 0: never.
+        interval: Make the centres anew after every so many epochs, with the weights
+            that are trained, of that time; 0: never. A training that counts iterations
+            needs ``by_epoch=False``.
+        by_epoch: Whether ``interval`` counts epochs or iterations.
         pipeline: Transforms of one image, without augmentation. None: those of
             ``test_dataloader`` in the config.
         batch_size, num_workers: Of the loading; see
@@ -55,8 +59,9 @@ class OoDClusterHook(Hook):
     Raises:
         ValueError: The head is no :class:`mmwood.WOoDHead`, or the training data set no
             :class:`mmwood.OoDMixDataset`; fewer OoD images than clusters; a class that
-            no image shows; batches of another size than the sampler makes; a field has
-            no such value.
+            no image shows; batches of another size than the sampler makes; an
+            ``interval`` in epochs of a training that has none; a field has no such
+            value.
 
     Example:
         >>> default_hooks = dict(
@@ -65,12 +70,16 @@ class OoDClusterHook(Hook):
 
     METHODS = ("kmeans", "predicted")
 
+    # After a hook such as MMPretrain's EMAHook has chosen the weights to start from.
+    priority = "LOW"
+
     def __init__(
         self,
         method: str = "kmeans",
         clusters: int = 50,
         checkpoint: str | None = None,
         interval: int = 0,
+        by_epoch: bool = True,
         pipeline: list | None = None,
         batch_size: int = 16,
         num_workers: int = 2,
@@ -87,6 +96,7 @@ class OoDClusterHook(Hook):
         self.clusters = clusters
         self.checkpoint = checkpoint
         self.interval = interval
+        self.by_epoch = by_epoch
         self.pipeline = pipeline
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -95,7 +105,7 @@ class OoDClusterHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Make the centres, unless a resumed run has them."""
-        model = _unwrapped(runner)
+        model = unwrap(runner)
         dataset = runner.train_dataloader.dataset
         if not hasattr(model.head, "set_centers"):
             raise ValueError(
@@ -113,6 +123,16 @@ class OoDClusterHook(Hook):
             raise ValueError(
                 f"train_dataloader.batch_size is {loader.batch_size}, but its sampler "
                 f"makes batches of {wanted} images (in_per_batch + ood_per_batch)"
+            )
+        if (
+            self.interval
+            and self.by_epoch
+            and isinstance(runner.train_loop, IterBasedTrainLoop)
+        ):
+            raise ValueError(
+                f"mmwood.OoDClusterHook.interval is {self.interval} epochs, but "
+                "train_cfg counts iterations: set by_epoch=False, and interval to "
+                "iterations"
             )
         if runner.iter > 0 and len(model.head.ood_centers):
             return
@@ -136,14 +156,26 @@ class OoDClusterHook(Hook):
         trained = {key: value.clone() for key, value in model.state_dict().items()}
         load_checkpoint(model, self.checkpoint, map_location="cpu")
         self._make_centers(runner, model, self.checkpoint)
-        centers = model.head.in_centers, model.head.ood_centers
+        head = model.head
+        centers = head.in_centers.clone(), head.ood_centers.clone()
         model.load_state_dict(trained)
         self._set_centers(runner, model, *centers)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Make the centres anew where it is asked for."""
-        if self.interval and self.every_n_epochs(runner, self.interval):
-            self._make_centers(runner, _unwrapped(runner), None)
+        """Make the centres anew after every so many epochs."""
+        if self.by_epoch and self.every_n_epochs(runner, self.interval):
+            self._make_centers(runner, unwrap(runner), None)
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Make the centres anew after every so many iterations."""
+        if not self.by_epoch and self.every_n_train_iters(runner, self.interval):
+            self._make_centers(runner, unwrap(runner), None)
 
     def _make_centers(
         self, runner: Runner, model: BaseModel, checkpoint: str | None
@@ -186,7 +218,7 @@ class OoDClusterHook(Hook):
     def _pipeline(self, runner: Runner) -> list:
         if self.pipeline is not None:
             return self.pipeline
-        dataset = (runner.cfg.get("test_dataloader") or {}).get("dataset", {})
+        dataset = leaf_dataset((runner.cfg.get("test_dataloader") or {}).get("dataset"))
         if "pipeline" not in dataset:
             raise ValueError(
                 "mmwood.OoDClusterHook needs transforms without augmentation: the "
@@ -217,10 +249,10 @@ class OoDClusterHook(Hook):
         self, runner: Runner, model: BaseModel, in_centers: Tensor, centers: Tensor
     ) -> None:
         model.head.set_centers(in_centers, centers)
-        # EMAHook made its copy of the model when there were no centres.
-        for hook in runner.hooks:
-            if hasattr(hook, "ema_model"):
-                hook.ema_model.module.head.set_centers(in_centers, centers)
+        # EMAHook made its copy of the model when there were no centres. Where it
+        # averages buffers too, it averages equal ones.
+        for averaged in averaged_models(runner):
+            averaged.head.set_centers(in_centers, centers)
 
     def _write(
         self,
@@ -266,11 +298,6 @@ class OoDClusterHook(Hook):
             f"of {min(sizes)}, the largest of {max(sizes)} (see {folder})",
             logger="current",
         )
-
-
-def _unwrapped(runner: Runner) -> BaseModel:
-    model = runner.model
-    return model.module if is_model_wrapper(model) else model
 
 
 def _nearest(z: Tensor, centers: Tensor) -> Tensor:

@@ -12,11 +12,11 @@ from mmengine.dist import (
     get_world_size,
 )
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
 
 from mmwood.datasets.candidates import CandidateDataset
+from mmwood.engine.batches import all_batches, take_batches
+from mmwood.engine.weights import unwrap, weights_sha256
 from mmwood.fileio.files import file_sha256, text_sha256
 from mmwood.fileio.mining_results import Finding, Part, finished_images, next_run
 from mmwood.registry import HOOKS
@@ -63,7 +63,7 @@ class OoDMiningHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         """Compare the folder with this run and leave out what is finished."""
-        loader = runner.test_loop.dataloader
+        loader = all_batches(runner)
         dataset = loader.dataset
         if not isinstance(dataset, CandidateDataset):
             raise ValueError(
@@ -84,20 +84,12 @@ class OoDMiningHook(Hook):
             runner.logger.info(
                 f"{finished.sum()} of {len(dataset)} candidates are finished"
             )
-        runner.test_loop.dataloader = DataLoader(
-            dataset,
-            batch_sampler=_OpenBatches(
-                finished, loader.batch_size, get_rank(), get_world_size()
-            ),
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
-            pin_memory=loader.pin_memory,
-            worker_init_fn=loader.worker_init_fn,
+        world = get_world_size()
+        take_batches(
+            runner, _OpenBatches(finished, loader.batch_size, get_rank(), world)
         )
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
         # mmwood.CAMClassifier: its activations() take images of any sizes.
-        self._pads = not hasattr(model, "activations")
+        self._pads = not hasattr(unwrap(runner), "activations")
 
     def before_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
@@ -106,8 +98,9 @@ class OoDMiningHook(Hook):
         if self._pads and len({image.shape for image in data_batch["inputs"]}) > 1:
             names = [sample.img_path for sample in data_batch["data_samples"]]
             raise ValueError(
-                f"a {runner.cfg.model.type} pads images of different sizes in a batch, "
-                f"that of {names[0]}, which changes their scores: use --batch-size 1"
+                f"a {type(unwrap(runner)).__name__} pads images of different sizes in "
+                f"a batch, that of {names[0]}, which changes their scores: use "
+                "--batch-size 1"
             )
 
     def after_test_iter(
@@ -121,8 +114,9 @@ class OoDMiningHook(Hook):
         self._part.add([self._finding(sample) for sample in outputs])
 
     def after_test(self, runner: Runner) -> None:
-        """Close the file and wait for the other processes."""
+        """Close the file, wait for the other processes and restore the test."""
         self._part.close()
+        all_batches(runner)
         barrier()
 
     def _finding(self, sample) -> Finding:
@@ -135,7 +129,7 @@ class OoDMiningHook(Hook):
                 "multi-label classifier of mmpretrain's interface"
             )
         # Double precision: 0.7 as float32 lies below 0.7.
-        score = sample.pred_score.double().cpu().numpy()
+        score = sample.pred_score.cpu().double().numpy()
         if score.shape != (len(self._classes),):
             raise ValueError(
                 f"the classifier's scores have the shape {score.shape}, but "
@@ -164,6 +158,8 @@ class OoDMiningHook(Hook):
         return dict(
             format="mmwood mining 1",
             checkpoint_sha256=checkpoint and file_sha256(checkpoint),
+            # A test after a training, or of a resumed one, is not that of load_from.
+            weights_sha256=weights_sha256(runner),
             config_sha256=text_sha256(
                 json.dumps(settings, sort_keys=True, default=str)
             ),

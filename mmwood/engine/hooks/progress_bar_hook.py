@@ -32,6 +32,10 @@ class ProgressBarHook(Hook):
         self._bars: dict[str, tqdm] = {}
         self._open: dict[str, ExitStack] = {}
 
+    def before_train(self, runner: Runner) -> None:
+        """Forget the bar of a training that ended by an error."""
+        self._close("train")
+
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Start the bar where the training starts or goes on."""
         # Not before_train, where other hooks have bars of their own.
@@ -71,6 +75,7 @@ class ProgressBarHook(Hook):
         self._close("test")
 
     def _start(self, runner: Runner, kind: str, total: int, initial: int = 0) -> None:
+        self._close(kind)
         stack = self._open[kind] = ExitStack()
         label = f"{self.label} {kind}".lstrip() if kind == "val" else self.label or kind
         bar = progress(None, label, total=total, initial=initial)

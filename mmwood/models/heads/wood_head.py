@@ -129,8 +129,8 @@ class WOoDMixin:
                 f"(K, {self.in_channels}), got {tuple(in_centers.shape)} and "
                 f"{tuple(ood_centers.shape)}"
             )
-        self.in_centers = in_centers.to(self.in_centers).detach()
-        self.ood_centers = ood_centers.to(self.ood_centers).detach()
+        for name, centers in (("in_centers", in_centers), ("ood_centers", ood_centers)):
+            getattr(self, name).resize_(centers.shape).copy_(centers.detach())
 
     def loss(
         self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs
@@ -245,8 +245,15 @@ class WOoDMixin:
         for name in ("in_centers", "ood_centers"):
             stored = state_dict.get(prefix + name)
             if stored is not None:
-                setattr(self, name, getattr(self, name).new_empty(stored.shape))
+                getattr(self, name).resize_(stored.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, *args) -> None:
+        super()._save_to_state_dict(destination, prefix, *args)
+        # The buffers themselves, which grow in place: mmengine's
+        # EMAHook(update_buffers=True) keeps the state_dict of a head without centres.
+        for name in ("in_centers", "ood_centers"):
+            destination[prefix + name] = getattr(self, name)
 
 
 @MODELS.register_module()

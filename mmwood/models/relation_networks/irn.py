@@ -1,5 +1,6 @@
 """IRN: a network that knows where objects end, over a frozen backbone."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -148,7 +149,8 @@ class IRN(BaseModel):
             nn.ReLU(),
             nn.Conv2d(256, 2, 1, bias=False),
         )
-        self.register_buffer("displacement_mean", torch.zeros(2))
+        # NaN: never measured, see mmwood.DisplacementMeanHook.
+        self.register_buffer("displacement_mean", torch.full((2,), torch.nan))
 
     def train(self, mode: bool = True) -> "IRN":
         """Set the mode; the backbone stays in evaluation mode."""
@@ -295,7 +297,7 @@ class IRN(BaseModel):
         if flip:
             edge, flipped = edge.chunk(2)
             edge = (edge + flipped.flip(-1)) / 2
-        mean = self.displacement_mean.view(1, 2, 1, 1)
+        mean = self.displacement_mean.nan_to_num().view(1, 2, 1, 1)
         return edge.sigmoid(), displacement - mean
 
     def _groups(self, displacement: Tensor) -> Tensor:
@@ -303,6 +305,13 @@ class IRN(BaseModel):
         options = self.test_cfg["instances"]
         if options is None:
             return displacement.new_ones(1, *displacement.shape[1:])
+        if self.displacement_mean.isnan().any():
+            warnings.warn(
+                "the mean displacement of this mmwood.IRN was never measured, so it is "
+                "taken to be 0, which makes other instances: set default_hooks."
+                "displacement_mean.type=mmwood.DisplacementMeanHook",
+                stacklevel=2,
+            )
         centroids = find_centroids(displacement, options["steps"])
         groups = group_centroids(centroids, displacement, options["threshold"])
         numbers = torch.arange(int(groups.max()) + 1, device=groups.device)

@@ -1,0 +1,88 @@
+"""The weights that a run trains, and those that it keeps and tests."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.model import BaseModel, is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+__all__ = [
+    "averaged_models",
+    "checkpoint_state",
+    "checkpoint_weights",
+    "unwrap",
+    "weights_sha256",
+]
+
+
+def unwrap(runner: Runner) -> BaseModel:
+    """The run's model without the wrapper of a distributed job."""
+    model = runner.model
+    return model.module if is_model_wrapper(model) else model
+
+
+def averaged_models(runner: Runner) -> list[BaseModel]:
+    """The copies of the model that mmengine's EMAHook, or one like it, averages."""
+    return [hook.ema_model.module for hook in _averaging(runner)]
+
+
+def checkpoint_state(runner: Runner) -> dict[str, Tensor]:
+    """The ``state_dict`` that a checkpoint written now would hold.
+
+    That is the model's own or, with mmengine's EMAHook, the averaged one. The tensors
+    share memory with either.
+    """
+    checkpoint = dict(state_dict=unwrap(runner).state_dict())
+    for hook in _averaging(runner):
+        hook.before_save_checkpoint(runner, checkpoint)
+    return checkpoint["state_dict"]
+
+
+@contextmanager
+def checkpoint_weights(runner: Runner) -> Iterator[BaseModel]:
+    """The model, not wrapped, with the weights that a checkpoint would hold now.
+
+    Afterwards it has those that are trained, and buffers, as before.
+    """
+    model = unwrap(runner)
+    if not _averaging(runner):
+        yield model
+        return
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    _copy(checkpoint_state(runner), model)
+    try:
+        yield model
+    finally:
+        _copy(own, model)
+
+
+def weights_sha256(runner: Runner) -> str:
+    """SHA-256 of names and values of the main process's :func:`checkpoint_state`.
+
+    Unlike a file's it knows of weights that were trained in this process or resumed.
+    Every process of a distributed job must call it.
+    """
+    digest = hashlib.sha256()
+    if is_main_process():
+        for name, tensor in sorted(checkpoint_state(runner).items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            # As bytes: NumPy has no bfloat16.
+            values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+            digest.update(values.numpy())
+    found = [digest.hexdigest()]
+    broadcast_object_list(found)
+    return found[0]
+
+
+def _averaging(runner: Runner) -> list:
+    return [hook for hook in runner.hooks if hasattr(hook, "ema_model")]
+
+
+@torch.no_grad()
+def _copy(state: dict[str, Tensor], model: BaseModel) -> None:
+    for name, tensor in model.state_dict().items():
+        tensor.copy_(state[name])

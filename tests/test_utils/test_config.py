@@ -1,0 +1,61 @@
+import pytest
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import pseudo_collate
+from mmengine.hooks import EMAHook
+
+from mmwood.models import CAMHead
+from mmwood.utils.config import leaf_dataset, type_name
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (dict(type="CAMHead"), "CAMHead"),
+        (dict(type="mmwood.CAMHead"), "CAMHead"),
+        (ConfigDict(type="mmwood.models.heads.CAMHead"), "CAMHead"),
+        (dict(type=CAMHead), "CAMHead"),
+        (ConfigDict(type=CAMHead), "CAMHead"),
+        (dict(type=pseudo_collate), "pseudo_collate"),
+        (EMAHook(), "EMAHook"),
+        (dict(interval=1), ""),
+        (dict(type=None), ""),
+        (None, ""),
+    ],
+)
+def test_name_of_a_type(config, expected):
+    assert type_name(config) == expected
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from mmwood.models import CAMHead\nhead = dict(type=CAMHead)",
+        "import mmwood.models\nhead = dict(type=mmwood.models.CAMHead)",
+    ],
+)
+def test_name_of_a_lazy_config_s_type(tmp_path, source):
+    (tmp_path / "lazy.py").write_text(source)
+    config = Config.fromfile(tmp_path / "lazy.py", lazy_import=True)
+    assert type_name(config.head) == "CAMHead"
+    assert type_name(config.to_dict()["head"]) == "CAMHead"
+
+
+VOC = dict(type="PascalVOCDataset", pipeline=[])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        VOC,
+        dict(type="RepeatDataset", times=2, dataset=VOC),
+        dict(type="ConcatDataset", datasets=[VOC, dict(type="Other")]),
+        dict(type="ConcatDataset", datasets=[dict(type="RepeatDataset", dataset=VOC)]),
+    ],
+)
+def test_leaf_dataset_is_part_of_the_config(config):
+    assert leaf_dataset(config) is VOC
+
+
+@pytest.mark.parametrize("config", [None, {}, dict(datasets=[]), object()])
+def test_no_leaf_dataset(config):
+    assert not leaf_dataset(config).get("pipeline")
