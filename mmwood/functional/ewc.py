@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
+from .gradients import gradients
+
 __all__ = ["ewc_penalty", "fisher_diagonal", "squared_gradient_sums"]
 
 #: Tensors by name, as a mapping or as ``Module.named_parameters()`` gives them.
@@ -78,10 +80,9 @@ def squared_gradient_sums(
     }
     count = 0
     for loss in losses:
-        gradients = torch.autograd.grad(
-            loss() if callable(loss) else loss, list(params.values()), allow_unused=True
-        )
-        for total, gradient in zip(sums.values(), gradients):
+        value = loss() if callable(loss) else loss
+        found = gradients(value, list(params.values()))
+        for total, gradient in zip(sums.values(), found):
             if gradient is not None:
                 total += gradient.to(total.dtype).square_()
         count += 1
