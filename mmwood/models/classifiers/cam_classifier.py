@@ -28,8 +28,9 @@ class CAMClassifier(ImageClassifier):
     """mmpretrain's ``ImageClassifier`` with class activation maps in its predictions.
 
     Any backbone of mmpretrain, mmseg or timm serves that gives a spatial feature
-    map, with the channels before or behind the rows and columns. Images of different sizes may share a test batch: they are grouped by size
-    instead of being padded, because padding changes scores and maps.
+    map, with the channels before or behind the rows and columns. Images of different
+    sizes may share a test batch: they are grouped by size instead of being padded,
+    because padding changes scores and maps.
 
     On a CPU a test folds batch normalisation into the convolutions before it and keeps
     tensors in channels-last order; results change by rounding only.

@@ -285,6 +285,13 @@ class WOoDHead(WOoDMixin, CAMHead):
         >>> head = dict(type='mmwood.WOoDHead', num_classes=20, in_channels=2048)
     """
 
+    def loss(
+        self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs
+    ) -> dict[str, Tensor]:
+        """The terms of the loss by name; their sum is the loss."""
+        self.check_axes(feats, data_samples)
+        return super().loss(feats, data_samples, **kwargs)
+
 
 def refuse_batch_augments(data_preprocessor: nn.Module) -> None:
     """Refuse Mixup, CutMix and the like, where there may be OoD images in a batch.
