@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .gradients import gradients
+from .precision import widest_dtype
 
 __all__ = ["ewc_penalty", "fisher_diagonal", "squared_gradient_sums"]
 
@@ -75,7 +76,9 @@ def squared_gradient_sums(
     if not params:
         raise ValueError("params has no parameter that requires a gradient")
     sums = {
-        name: torch.zeros_like(param, dtype=_sum_dtype(param), requires_grad=False)
+        name: torch.zeros_like(
+            param, dtype=widest_dtype(param.device), requires_grad=False
+        )
         for name, param in params.items()
     }
     count = 0
@@ -131,8 +134,3 @@ def ewc_penalty(params: Named, anchor: Named, fisher: Named, weight: float) -> T
         difference = params[name].to(dtype) - anchor[name].to(dtype)
         terms.append((importance.to(dtype) * difference.square()).sum())
     return weight / 2 * torch.stack(terms).sum()
-
-
-def _sum_dtype(param: Tensor) -> torch.dtype:
-    # Apple's GPUs have no float64.
-    return torch.float32 if param.device.type == "mps" else torch.float64

@@ -222,7 +222,7 @@ class WideResNet38(BaseModule):
         """The layers, the last normalisation before all others.
 
         mmcv's ``fuse_conv_bn`` takes a normalisation for that of the convolution before
-        it in this order, which would be the stem. No normalisation here can be fused.
+        it in this order, which would be the stem. It fuses none in this network.
         """
         children = dict(super().named_children())
         yield "norm", children.pop("norm")
