@@ -52,8 +52,8 @@ def channels_first(
 
 
 def _fits(grid: Sequence[int], size: Sequence[int]) -> bool:
-    """Whether one stride leads from the image to the grid on both axes."""
-    low = max(side / (cells + SLACK) for side, cells in zip(size, grid))
+    """Whether one stride, at least 1, leads from the image to the grid on both axes."""
+    low = max(1.0, *(side / (cells + SLACK) for side, cells in zip(size, grid)))
     return all(
         cells <= SLACK or low <= side / (cells - SLACK)
         for side, cells in zip(size, grid)

@@ -94,8 +94,8 @@ class SizeBalancedCELoss(nn.Module):
         super().__init__()
         if others:
             raise ValueError(
-                f"mmwood.SizeBalancedCELoss has no field {sorted(others)}. In the place "
-                "of a base config's loss it needs loss_decode=dict(_delete_=True, "
+                f"mmwood.SizeBalancedCELoss has no field {sorted(others)}. In place of "
+                "a base config's loss write loss_decode=dict(_delete_=True, "
                 "type='mmwood.SizeBalancedCELoss', ...): without _delete_=True the "
                 "other loss's fields stay. Its softmax is over all classes, so there "
                 "is no use_sigmoid and no use_mask"
