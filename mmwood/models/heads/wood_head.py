@@ -251,7 +251,6 @@ class WOoDMixin:
                 "model.head.adversarial_step needs model.type='mmwood.CAMClassifier', "
                 "which can compute the gradient of an image"
             )
-        self._is_perturbed = False
 
     def _check_unmixed(self, data_samples: list[DataSample], ood: list[bool]) -> None:
         if "gt_score" not in data_samples[0]:

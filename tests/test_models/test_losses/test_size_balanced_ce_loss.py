@@ -401,3 +401,61 @@ def test_without_mmpretrain_and_torchvision():
     )
     assert result.returncode == 0, result.stderr
     assert "size_balanced_ce_loss" in result.stdout
+
+
+#: Fields that losses of mmseg have in base configs, and that stay without _delete_.
+LEFT_BEHIND = {
+    "CrossEntropyLoss": dict(use_sigmoid=False),
+    "binary": dict(use_sigmoid=True),
+    "mask": dict(use_mask=True),
+    "DiceLoss": dict(eps=1e-3),
+    "FocalLoss": dict(gamma=2.0, alpha=0.5),
+    "LovaszLoss": dict(loss_type="multi_class", per_image=True),
+    "OhemCrossEntropy": dict(thres=0.9, min_kept=131072),
+}
+
+
+@pytest.mark.parametrize("loss", LEFT_BEHIND)
+def test_fields_of_a_base_config_s_loss(loss):
+    fields = dict(LEFT_BEHIND[loss], loss_weight=1.0, avg_non_ignore=True)
+    names = ", ".join(repr(name) for name in sorted(LEFT_BEHIND[loss]))
+    message = rf"no field \[{names}\].*_delete_=True, type='mmwood.SizeBalancedCELoss'"
+    with pytest.raises(ValueError, match=message):
+        ROOT_MODELS.build(dict(type="mmwood.SizeBalancedCELoss", **fields))
+
+
+def test_compiled_training_has_the_same_numbers():
+    """In a decode head, more steps than dynamo would compile anew for."""
+
+    def losses(compiled):
+        torch.manual_seed(0)
+        head = MMSEG_MODELS.build(
+            dict(
+                type="mmseg.FCNHead", in_channels=3, channels=4, num_convs=1,
+                num_classes=C, dropout_ratio=0, align_corners=False,
+                loss_decode=dict(
+                    type="mmwood.SizeBalancedCELoss", class_weight=[1.0, 2.0, 1.0, 3.0]
+                ),
+            )
+        )  # fmt: skip
+        run = head.loss
+        if compiled:
+            # Tracing alone, without a C++ compiler.
+            run = torch.compile(run, backend="eager")
+        optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+        found = []
+        for seed in range(10):
+            _, label = batch(seed)
+            samples = []
+            for single in label:
+                samples.append(SegDataSample(gt_sem_seg=PixelData(data=single[None])))
+            generator = torch.Generator().manual_seed(seed)
+            images = torch.randn(2, 3, 9, 11, generator=generator)
+            loss = run((images,), samples, {})["loss_sbce"]
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        return found
+
+    assert losses(compiled=True) == losses(compiled=False)
