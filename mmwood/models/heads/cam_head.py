@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mmwood.functional.axes import is_channels_last
 from mmwood.functional.cam import class_activation_maps
+from mmwood.models.utils import refuse_left_behind
 from mmwood.registry import MODELS
 
 __all__ = ["CAMHead"]
@@ -38,6 +39,10 @@ class CAMHead(MultiLabelClsHead):
         topk: Predict this many classes instead. See ``MultiLabelClsHead``.
         init_cfg: As in every OpenMMLab module.
 
+    Raises:
+        ValueError: There is no such field, or ``topk`` is no number; in training and
+            tests: the features are no map (B, D, h, w).
+
     Shape:
         - features: tuple of which the last is (B, D, h, w); scores: (B, C)
 
@@ -57,7 +62,12 @@ class CAMHead(MultiLabelClsHead):
         thr: float | None = None,
         topk: int | None = None,
         init_cfg: dict | None = None,
+        **others,
     ) -> None:
+        if topk is not None and not isinstance(topk, int):
+            # mmpretrain's heads for one label an image have numbers to score at.
+            others["topk"] = topk
+        refuse_left_behind(type(self).__name__, "model.head", others)
         if loss is None:
             loss = dict(
                 type="mmpretrain.CrossEntropyLoss",

@@ -14,6 +14,7 @@ from mmwood.functional.components import (
     label_counts,
     size_weights,
 )
+from mmwood.models.utils import refuse_left_behind
 from mmwood.registry import MODELS
 
 _REDUCTIONS = ("none", "mean", "sum")
@@ -92,14 +93,12 @@ class SizeBalancedCELoss(nn.Module):
         **others,
     ) -> None:
         super().__init__()
-        if others:
-            raise ValueError(
-                f"mmwood.SizeBalancedCELoss has no field {sorted(others)}. In place of "
-                "a base config's loss write loss_decode=dict(_delete_=True, "
-                "type='mmwood.SizeBalancedCELoss', ...): without _delete_=True the "
-                "other loss's fields stay. Its softmax is over all classes, so there "
-                "is no use_sigmoid and no use_mask"
-            )
+        refuse_left_behind(
+            "SizeBalancedCELoss",
+            "loss_decode",
+            others,
+            "Its softmax is over all classes: there is no use_sigmoid and no use_mask",
+        )
         check_size_weight_fields(limit, connectivity, reference)
         _check_reduction("reduction", reduction)
         if "loss" not in loss_name:
