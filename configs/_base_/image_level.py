@@ -26,7 +26,7 @@ tta_pipeline = [
         type="TestTimeAug",
         transforms=[
             [dict(**resize, scale_factor=scale) for scale in (0.5, 1.0, 1.5, 2.0)],
-            [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)],
+            [dict(type="mmwood.RandomFlip", prob=p) for p in (0.0, 1.0)],
             [pack],
         ],
     ),

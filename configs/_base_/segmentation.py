@@ -16,7 +16,7 @@ tta_pipeline = [
                 dict(type="Resize", scale_factor=scale, keep_ratio=True)
                 for scale in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
             ],
-            [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)],
+            [dict(type="mmwood.RandomFlip", prob=p) for p in (0.0, 1.0)],
             [dict(type="LoadAnnotations")],
             [dict(type="PackSegInputs")],
         ],

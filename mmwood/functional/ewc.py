@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
+from .gradients import gradients
+from .precision import widest_dtype
+
 __all__ = ["ewc_penalty", "fisher_diagonal", "squared_gradient_sums"]
 
 #: Tensors by name, as a mapping or as ``Module.named_parameters()`` gives them.
@@ -73,15 +76,16 @@ def squared_gradient_sums(
     if not params:
         raise ValueError("params has no parameter that requires a gradient")
     sums = {
-        name: torch.zeros_like(param, dtype=_sum_dtype(param), requires_grad=False)
+        name: torch.zeros_like(
+            param, dtype=widest_dtype(param.device), requires_grad=False
+        )
         for name, param in params.items()
     }
     count = 0
     for loss in losses:
-        gradients = torch.autograd.grad(
-            loss() if callable(loss) else loss, list(params.values()), allow_unused=True
-        )
-        for total, gradient in zip(sums.values(), gradients):
+        value = loss() if callable(loss) else loss
+        found = gradients(value, list(params.values()))
+        for total, gradient in zip(sums.values(), found):
             if gradient is not None:
                 total += gradient.to(total.dtype).square_()
         count += 1
@@ -130,8 +134,3 @@ def ewc_penalty(params: Named, anchor: Named, fisher: Named, weight: float) -> T
         difference = params[name].to(dtype) - anchor[name].to(dtype)
         terms.append((importance.to(dtype) * difference.square()).sum())
     return weight / 2 * torch.stack(terms).sum()
-
-
-def _sum_dtype(param: Tensor) -> torch.dtype:
-    # Apple's GPUs have no float64.
-    return torch.float32 if param.device.type == "mps" else torch.float64

@@ -5,7 +5,10 @@ from functools import partial
 
 from torch import Tensor, nn
 
-__all__ = ["NamedLevels"]
+from mmwood.functional.axes import channels_first
+from mmwood.models.utils.axes import declared_axes
+
+__all__ = ["NamedLevels", "check_levels"]
 
 
 class NamedLevels:
@@ -22,6 +25,7 @@ class NamedLevels:
 
     def __init__(self, network: nn.Module, names: Sequence[str], field: str) -> None:
         self._kept: dict[int, Tensor] = {}
+        self._size: list[int] = []
         modules = dict(network.named_modules())
         for number, name in enumerate(names):
             if name not in modules:
@@ -32,13 +36,55 @@ class NamedLevels:
                 )
             # A closure would make copies of the model write to the original.
             modules[name].register_forward_hook(partial(_keep, self._kept, number))
+        network.register_forward_pre_hook(partial(_note_size, self._size))
+        self._axes = [declared_axes(network, name) for name in names]
 
     def take(self) -> list[Tensor]:
-        """The outputs in the order of the names, once."""
-        return [self._kept.pop(number) for number in sorted(self._kept)]
+        """The outputs in the order of the names, once, as (B, D, h, w)."""
+        levels = [self._kept.pop(number) for number in sorted(self._kept)]
+        return [
+            channels_first(level, self._size, declared) if _is_map(level) else level
+            for level, declared in zip(levels, self._axes)
+        ]
+
+
+def check_levels(
+    levels: Sequence[Tensor], channels: Sequence[int], field: str, advice: str
+) -> None:
+    """Refuse levels that are no feature maps (B, D, h, w) of these channels.
+
+    Args:
+        levels: What a backbone or :class:`NamedLevels` gave.
+        channels: D of each level.
+        field: The config's field that states them.
+        advice: How others are chosen, for the error's message.
+
+    Raises:
+        ValueError: They differ; names the field.
+    """
+    found = [level.shape[1] if _is_map(level) else None for level in levels]
+    if None in found:
+        wrong = levels[found.index(None)]
+        raise ValueError(
+            f"{field}: a level must be a feature map (B, D, h, w), but one is "
+            f"{getattr(wrong, 'shape', type(wrong).__name__)}; {advice}"
+        )
+    if found != list(channels):
+        raise ValueError(
+            f"{field} is {channels}, but the backbone's levels have "
+            f"{type(channels)(found)} channels; {advice}"
+        )
+
+
+def _is_map(level: Tensor) -> bool:
+    return isinstance(level, Tensor) and level.ndim == 4
 
 
 def _keep(
     kept: dict[int, Tensor], number: int, _: nn.Module, args: tuple, output: Tensor
 ) -> None:
     kept[number] = output
+
+
+def _note_size(size: list[int], _: nn.Module, args: tuple) -> None:
+    size[:] = args[0].shape[2:]

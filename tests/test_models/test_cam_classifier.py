@@ -7,6 +7,7 @@ pytest.importorskip("mmpretrain")
 
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
+from mmpretrain.models.heads import MultiLabelClsHead
 from mmpretrain.structures import DataSample
 from PIL import Image
 
@@ -305,3 +306,77 @@ def test_norm_eval_keeps_the_statistics_of_any_backbone():
 def test_wrong_test_cfg_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         build(test_cfg=options)
+
+
+HEADS_WITHOUT_MAPS = [
+    dict(type="MultiLabelLinearClsHead", num_classes=3, in_channels=64),
+    dict(type="LinearClsHead", num_classes=3, in_channels=64),
+    dict(type="CSRAClsHead", num_classes=3, in_channels=64, num_heads=1, lam=0.1),
+    dict(type="ArcFaceClsHead", num_classes=3, in_channels=64),
+    dict(type="VisionTransformerClsHead", num_classes=3, in_channels=64),
+    dict(type="MultiLabelClsHead"),
+    None,
+]
+
+
+@pytest.mark.parametrize("neck", [None, dict(type="GlobalAveragePooling")])
+@pytest.mark.parametrize("head", HEADS_WITHOUT_MAPS, ids=str)
+def test_a_head_without_maps_is_refused_when_built(head, neck):
+    backbone = BACKBONES["resnet"][0]
+    for kind in (dict(type="mmwood.CAMClassifier"), SEAM):
+        with pytest.raises(
+            ValueError, match=r"model\.head: .* no class activation maps"
+        ):
+            MODELS.build(dict(kind, backbone=backbone, head=head, neck=neck))
+
+
+SEAM = dict(
+    type="mmwood.SEAM", pcm_in_channels=[16], pcm_channels=[8], levels=["layer2"]
+)
+
+
+class HeadMadeLikeIt(MultiLabelClsHead):
+    """Not ours, and it gives maps."""
+
+    num_classes = 3
+
+    def __init__(self):
+        super().__init__(loss=dict(type="CrossEntropyLoss", use_sigmoid=True))
+        self.weight = torch.nn.Parameter(torch.randn(3, 64))
+
+    def forward(self, feats):
+        return feats[-1].mean(dim=(2, 3)) @ self.weight.T
+
+    def predict(self, feats, data_samples=None):
+        samples = super().predict(feats, data_samples)
+        maps = torch.einsum("bdhw,cd->bchw", feats[-1], self.weight).relu()
+        for sample, activation in zip(samples, maps):
+            sample.set_field(activation, "activation", dtype=torch.Tensor)
+        return samples
+
+
+@pytest.mark.parametrize("kind", ["mmwood.CAMClassifier", "mmwood.SEAM"])
+def test_a_head_of_one_s_own_that_gives_maps(kind):
+    fields = SEAM if kind == "mmwood.SEAM" else dict(type=kind)
+    backbone = BACKBONES["resnet"][0]
+    model = MODELS.build(dict(fields, backbone=backbone, head=HeadMadeLikeIt()))
+    data = model.data_preprocessor(image_batch((64, 64), (64, 64)), True)
+    sum(model(**data, mode="loss").values()).backward()
+    assert model.head.weight.grad.abs().sum() > 0
+    tta = MODELS.build(dict(type="mmwood.AdvCAM", module=model, steps=2)).eval()
+    data = image_batch((64, 64))
+    data["data_samples"][0].set_metainfo(dict(img_shape=(64, 64)))
+    views = {key: [value] for key, value in data.items()}
+    with torch.no_grad():
+        assert tta.test_step(views)[0].cam.shape == (2, 64, 64)
+
+
+@pytest.mark.parametrize("tta", ["mmwood.MultiScaleCAM", "mmwood.AdvCAM"])
+def test_no_other_classifier_has_its_maps_merged(tta):
+    classifier = dict(
+        type="ImageClassifier",
+        backbone=BACKBONES["resnet"][0],
+        head=dict(type="mmwood.CAMHead", num_classes=3, in_channels=64),
+    )
+    with pytest.raises(ValueError, match=r"model\.type is ImageClassifier"):
+        MODELS.build(dict(type=tta, module=classifier))

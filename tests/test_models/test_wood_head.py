@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("mmpretrain")
 
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 
 from mmwood.models import CAMClassifier, CAMHead, WOoDHead
@@ -248,3 +249,91 @@ def test_adversarial_step_in_training_and_without_the_classifier():
     harder["loss_cls_ood"].backward()
     with pytest.raises(ValueError, match=r"needs model\.type='mmwood\.CAMClassifier'"):
         make_head(adversarial_step=0.07).loss(*make_batch())
+
+
+AUGMENTS = {
+    "Mixup": dict(type="Mixup", alpha=1.0),
+    "CutMix": dict(type="CutMix", alpha=1.0),
+    "ResizeMix": dict(type="ResizeMix", alpha=1.0),
+}
+HOSTS = {
+    "CAMClassifier": dict(type="mmwood.CAMClassifier"),
+    "SEAM": dict(
+        type="mmwood.SEAM", pcm_in_channels=[16], pcm_channels=[8], levels=["layer2"]
+    ),
+    "ImageClassifier": dict(type="mmpretrain.ImageClassifier"),
+}
+
+
+def augmented(host: str, field: str, augment: str, head="mmwood.WOoDHead"):
+    init_default_scope("mmpretrain")
+    augments = dict(augments=AUGMENTS[augment])
+    preprocessor = dict(mean=[0] * 3, std=[1] * 3, num_classes=CLASSES)
+    fields = dict(train_cfg=augments)
+    if field == "batch_augments":
+        preprocessor["batch_augments"] = augments
+        fields = {}
+    head = dict(type=head, num_classes=CLASSES, in_channels=64)
+    if head["type"] == "mmwood.WOoDHead":
+        head["distance_weight"] = 0
+    return MODELS.build(
+        dict(
+            **HOSTS[host],
+            data_preprocessor=preprocessor,
+            backbone=dict(type="ResNet", depth=18, stem_channels=8, base_channels=8),
+            head=head,
+            **fields,
+        )
+    )
+
+
+def step(model, ood=(4, 5)):
+    """Losses of a batch, and whether its images were mixed."""
+    samples = []
+    for number in range(6):
+        labels = [] if number in ood else [number % CLASSES]
+        sample = DataSample().set_gt_label(torch.tensor(labels, dtype=torch.long))
+        sample.set_field(number in ood, "is_ood")
+        samples.append(sample)
+    images = torch.arange(6).view(6, 1, 1, 1).expand(6, 3, 32, 32)
+    data = dict(inputs=images.to(torch.uint8), data_samples=samples)
+    data = model.data_preprocessor(data, True)
+    return model(**data, mode="loss"), not torch.equal(data["inputs"], images)
+
+
+@pytest.mark.parametrize("augment", AUGMENTS)
+@pytest.mark.parametrize("field", ["train_cfg", "batch_augments"])
+@pytest.mark.parametrize("host", HOSTS)
+def test_ood_images_are_not_mixed_with_others(host, field, augment):
+    if host == "ImageClassifier":
+        model = augmented(host, field, augment)
+        torch.manual_seed(0)
+        np.random.seed(0)
+        with pytest.raises(ValueError, match=r"train_cfg\.augments"):
+            step(model)
+    else:
+        with pytest.raises(ValueError, match=r"train_cfg\.augments .*batch_augments"):
+            augmented(host, field, augment)
+    # Without OoD images they are as welcome as ever.
+    losses, mixed = step(augmented(host, field, augment, head="mmwood.CAMHead"), ood=())
+    assert mixed
+    assert torch.isfinite(sum(losses.values()))
+
+
+def test_one_hot_scores_alone_are_no_mixture():
+    init_default_scope("mmpretrain")
+    model = MODELS.build(
+        dict(
+            type="mmpretrain.ImageClassifier",
+            data_preprocessor=dict(num_classes=CLASSES, to_onehot=True),
+            backbone=dict(type="ResNet", depth=18, stem_channels=8, base_channels=8),
+            head=dict(
+                type="mmwood.WOoDHead",
+                num_classes=CLASSES,
+                in_channels=64,
+                distance_weight=0,
+            ),
+        )
+    )
+    losses, _ = step(model)
+    assert set(losses) == {"loss_cls", "loss_cls_ood"}

@@ -1,4 +1,5 @@
 from .affinity_label import AffinityLabel
+from .flipping import RandomFlip
 from .loading import LoadImage, LoadScoreMaps, LoadSemanticMask
 from .softening import RandomSoften
 
@@ -7,5 +8,6 @@ __all__ = [
     "LoadImage",
     "LoadScoreMaps",
     "LoadSemanticMask",
+    "RandomFlip",
     "RandomSoften",
 ]

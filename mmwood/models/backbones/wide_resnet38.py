@@ -5,7 +5,7 @@ ImageNet weights circulate as an MXNet file of the authors and as PyTorch files 
 and SEAM: tools/model_converters/wide_resnet38.py reads both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -217,6 +217,16 @@ class WideResNet38(BaseModule):
                     x = block(x, activated)
         outs.append(self.relu(self.norm(x)))
         return tuple(outs)
+
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """The layers, the last normalisation before all others.
+
+        mmcv's ``fuse_conv_bn`` takes a normalisation for that of the convolution before
+        it in this order, which would be the stem. It fuses none in this network.
+        """
+        children = dict(super().named_children())
+        yield "norm", children.pop("norm")
+        yield from children.items()
 
     def train(self, mode: bool = True) -> "WideResNet38":
         """Set the mode; what is frozen stays in evaluation mode."""

@@ -1,8 +1,7 @@
 """Maps of images that climb towards their classes, at test time."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,6 +9,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mmwood.functional.adv_cam import climbed_activation_maps
+from mmwood.models.utils import weights_fixed
 from mmwood.registry import MODELS
 
 from .cam_classifier import CPU_PIXELS, is_mirrored
@@ -122,7 +122,7 @@ class AdvCAM(MultiScaleCAM):
                     )
         maps = {}
         shape = inputs[0][0].shape
-        with self._weights_fixed(), self.module.fast_convolutions(shape) as order:
+        with weights_fixed(self.module), self.module.fast_convolutions(shape) as order:
             for (shape, *how), examples in together.items():
                 size = max(self._limit() // (shape[0] * shape[2] * shape[3]), 1)
                 for start in range(0, len(examples), size):
@@ -195,18 +195,6 @@ class AdvCAM(MultiScaleCAM):
         if self.max_pixels is not None:
             return self.max_pixels
         return CPU_PIXELS if self.module.on_cpu else DEVICE_PIXELS
-
-    @contextmanager
-    def _weights_fixed(self) -> Iterator[None]:
-        """Gradients of images need none of the weights."""
-        learned = [p for p in self.module.parameters() if p.requires_grad]
-        for parameter in learned:
-            parameter.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for parameter in learned:
-                parameter.requires_grad_(True)
 
 
 def _group_scales(views: Sequence[DataSample]) -> list[list[int]]:

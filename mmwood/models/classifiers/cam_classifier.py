@@ -12,6 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmwood.functional.cam import merge_scales, strided_size
 from mmwood.functional.grouping import group_by_shape
 from mmwood.models.classifiers.folding import Pair, find_pairs, folded
+from mmwood.models.heads.wood_head import WOoDMixin, refuse_batch_augments
+from mmwood.models.utils import keep_channels_first, weights_fixed
 from mmwood.registry import MODELS
 
 __all__ = ["CAMClassifier", "is_mirrored"]
@@ -26,8 +28,9 @@ class CAMClassifier(ImageClassifier):
     """mmpretrain's ``ImageClassifier`` with class activation maps in its predictions.
 
     Any backbone of mmpretrain, mmseg or timm serves that gives a spatial feature
-    map. Images of different sizes may share a test batch: they are grouped by size
-    instead of being padded, because padding changes scores and maps.
+    map, with the channels before or behind the rows and columns. Images of different
+    sizes may share a test batch: they are grouped by size instead of being padded,
+    because padding changes scores and maps.
 
     On a CPU a test folds batch normalisation into the convolutions before it and keeps
     tensors in channels-last order; results change by rounding only.
@@ -43,8 +46,10 @@ class CAMClassifier(ImageClassifier):
     and seeds made later from the files are then the same to the bit.
 
     Args:
-        backbone, neck, head, **kwargs: As in ``ImageClassifier``; the head is a
-            ``mmwood.CAMHead`` or made like it.
+        backbone, neck, head, **kwargs: As in ``ImageClassifier``. The head is a
+            ``mmwood.CAMHead`` or made like it: it has ``weight`` (C, D), ``thr`` and
+            ``topk``, and its predictions have ``pred_score`` and ``activation``. With
+            a ``mmwood.WOoDHead`` no batch augments.
         norm_eval: Keep the statistics of batch normalisation as they were
             pretrained, in any backbone.
         test_cfg: How maps are made.
@@ -58,8 +63,9 @@ class CAMClassifier(ImageClassifier):
               :func:`mmwood.functional.cam.merge_scales`.
 
     Raises:
-        ValueError: A field of ``test_cfg`` is unknown or has no such value; an image
-            has no labels where given ones are needed.
+        ValueError: The head gives no maps, or images would be mixed with OoD images; a
+            field of ``test_cfg`` is unknown or has no such value; an image has no
+            labels where given ones are needed.
 
     Example:
         >>> model = dict(
@@ -78,6 +84,8 @@ class CAMClassifier(ImageClassifier):
         **kwargs,
     ) -> None:
         super().__init__(backbone=backbone, neck=neck, head=head, **kwargs)
+        self._check_head()
+        keep_channels_first(self.backbone)
         options = dict(cam_labels="given", cam_dtype="float16", round_up_to=None)
         unknown = set(test_cfg or ()) - set(options)
         if unknown:
@@ -111,9 +119,14 @@ class CAMClassifier(ImageClassifier):
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """The head's losses; a head with ``perturb`` may change the images first."""
-        if hasattr(self.head, "perturb"):
-            inputs = self.head.perturb(inputs, data_samples, self.extract_feat)
-        return super().loss(inputs, data_samples)
+        return super().loss(self.perturbed(inputs, data_samples), data_samples)
+
+    def perturbed(self, inputs: Tensor, data_samples: list[DataSample]) -> Tensor:
+        """A batch as the head's ``perturb`` changes it, where it has one."""
+        if not hasattr(self.head, "perturb"):
+            return inputs
+        with weights_fixed(self):
+            return self.head.perturb(inputs, data_samples, self.extract_feat)
 
     def val_step(self, data: dict) -> list[DataSample]:
         """As :meth:`test_step`."""
@@ -173,6 +186,18 @@ class CAMClassifier(ImageClassifier):
         pairs = self._foldable(shape)
         with folded(pairs):
             yield torch.channels_last if pairs else torch.contiguous_format
+
+    def _check_head(self) -> None:
+        weight = getattr(self.head, "weight", None)
+        if not isinstance(weight, Tensor) or weight.ndim != 2:
+            raise ValueError(
+                f"model.head: {type(self.head).__name__} gives no class activation "
+                "maps. Use mmwood.CAMHead or mmwood.WOoDHead with model.neck=None, or "
+                "give the head what they have: weight (C, D), and activation in its "
+                "predictions. A classifier without maps is mmpretrain.ImageClassifier"
+            )
+        if isinstance(self.head, WOoDMixin):
+            refuse_batch_augments(self.data_preprocessor)
 
     def _foldable(self, shape: torch.Size) -> list[Pair]:
         if self.training or torch.is_grad_enabled() or not self.on_cpu:

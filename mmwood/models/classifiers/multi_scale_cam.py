@@ -4,9 +4,11 @@ from itertools import islice
 
 from mmengine.model import BaseTTAModel
 from mmpretrain.structures import DataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmwood.registry import MODELS
+
+from .cam_classifier import CAMClassifier
 
 __all__ = ["MultiScaleCAM"]
 
@@ -26,6 +28,9 @@ class MultiScaleCAM(BaseTTAModel):
             in.
         data_preprocessor: As in ``BaseTTAModel``.
 
+    Raises:
+        ValueError: The classifier is another.
+
     Example:
         >>> tta_model = dict(type='mmwood.MultiScaleCAM')
         >>> tta_pipeline = [
@@ -37,6 +42,19 @@ class MultiScaleCAM(BaseTTAModel):
         ...         [dict(type='RandomFlip', prob=p) for p in (0.0, 1.0)],
         ...         [dict(type='PackInputs')]])]
     """
+
+    def __init__(
+        self,
+        module: dict | nn.Module,
+        data_preprocessor: dict | nn.Module | None = None,
+    ) -> None:
+        super().__init__(module, data_preprocessor)
+        if not isinstance(self.module, CAMClassifier):
+            raise ValueError(
+                f"tta_model.type=mmwood.{type(self).__name__} merges the maps of a "
+                "mmwood.CAMClassifier, but model.type is "
+                f"{type(self.module).__name__}"
+            )
 
     def test_step(self, data: dict) -> list[DataSample]:
         """Merged predictions of a batch from ``TestTimeAug`` and ``pseudo_collate``."""

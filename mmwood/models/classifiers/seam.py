@@ -15,7 +15,7 @@ from mmwood.functional.seam import (
     strongest_only,
     with_background,
 )
-from mmwood.models.levels import NamedLevels
+from mmwood.models.levels import NamedLevels, check_levels
 from mmwood.registry import MODELS
 
 from .cam_classifier import CAMClassifier
@@ -112,8 +112,7 @@ class SEAM(CAMClassifier):
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """The head's losses and SEAM's by name; their sum is the loss."""
-        if hasattr(self.head, "perturb"):
-            inputs = self.head.perturb(inputs, data_samples, self.extract_feat)
+        inputs = self.perturbed(inputs, data_samples)
         small = F.interpolate(
             inputs, scale_factor=self.view_scale, mode="bilinear", align_corners=True
         )
@@ -123,7 +122,7 @@ class SEAM(CAMClassifier):
         inside = [not sample.get("is_ood", False) for sample in data_samples]
         views = maps[inside], refined[inside], small_maps[inside], small_refined[inside]
         labels = [
-            label_to_onehot(sample.gt_label, self.head.num_classes)
+            label_to_onehot(sample.gt_label, len(self.head.weight))
             for sample, kept in zip(data_samples, inside)
             if kept
         ]
@@ -142,7 +141,7 @@ class SEAM(CAMClassifier):
         levels, last = self._features(images)
         last = self.dropout(last)
         losses = self.head.loss((last,), data_samples)
-        maps = self.head.classifier(last)
+        maps = self._maps(last)
         refined = self.refine(images, levels, maps)
         size = dict(size=images.shape[2:], mode="bilinear", align_corners=True)
         return (
@@ -150,6 +149,10 @@ class SEAM(CAMClassifier):
             F.interpolate(maps.float(), **size),
             F.interpolate(refined.float(), **size),
         )
+
+    def _maps(self, last: Tensor) -> Tensor:
+        """The head's class scores in space. Shape: (B, D, h, w) -> (B, C, h, w)."""
+        return F.conv2d(last, self.head.weight[:, :, None, None])
 
     def _features(self, images: Tensor) -> tuple[Sequence[Tensor], Tensor]:
         """What PCM looks at, and the head's features."""
@@ -200,14 +203,13 @@ class SEAM(CAMClassifier):
         Raises:
             ValueError: The levels are not those of ``pcm_in_channels``.
         """
-        channels = [level.shape[1] for level in levels]
-        expected = [module.in_channels for module in self.pcm_levels]
-        if channels != expected:
-            raise ValueError(
-                f"model.pcm_in_channels is {expected}, but before its last map the "
-                f"backbone gives levels of {channels} channels: set its out_indices, "
-                "or name modules in model.levels"
-            )
+        check_levels(
+            levels,
+            [module.in_channels for module in self.pcm_levels],
+            "model.pcm_in_channels",
+            "they come before its last map: set its out_indices, or name modules in "
+            "model.levels",
+        )
         size = dict(size=maps.shape[2:], mode="bilinear", align_corners=True)
         seen = [
             F.interpolate(module(level.detach()).relu(), **size)
@@ -226,7 +228,7 @@ class SEAM(CAMClassifier):
         """As the head's, with the refined maps of the classes as ``activation``."""
         levels, last = self._features(inputs)
         samples = self.head.predict((last,), data_samples, **kwargs)
-        refined = self.refine(inputs, levels, self.head.classifier(last))[:, 1:]
+        refined = self.refine(inputs, levels, self._maps(last))[:, 1:]
         for sample, activation in zip(samples, refined):
             sample.set_field(activation.float(), "activation", dtype=Tensor)
         return samples

@@ -2,10 +2,12 @@
 Deep Convolutional Nets, Atrous Convolution, and Fully Connected CRFs", PAMI 2018."""
 
 from collections.abc import Sequence
+from inspect import signature
 
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
+from mmwood.models.utils import refuse_left_behind
 from mmwood.registry import MODELS
 
 __all__ = ["DeepLabV2Head"]
@@ -49,8 +51,8 @@ class DeepLabV2Head(BaseDecodeHead):
         **kwargs: The other fields of mmseg's ``BaseDecodeHead``.
 
     Raises:
-        ValueError: ``dilations`` is empty or has a rate below 1, or
-            ``input_transform`` is 'multiple_select', which gives several maps.
+        ValueError: There is no such field, ``dilations`` is empty or has a rate below
+            1, or ``input_transform`` is 'multiple_select', which gives several maps.
 
     Shape:
         - inputs: tuple of which ``in_index`` is (B, D, h, w); output: (B, C, h, w)
@@ -74,6 +76,8 @@ class DeepLabV2Head(BaseDecodeHead):
         init_cfg: dict | list[dict] | None = None,
         **kwargs,
     ) -> None:
+        known = signature(BaseDecodeHead.__init__).parameters
+        refuse_left_behind("DeepLabV2Head", "decode_head", set(kwargs) - set(known))
         if not dilations or any(rate < 1 for rate in dilations):
             raise ValueError(
                 "decode_head.dilations must be rates of at least 1, but is "

@@ -4,7 +4,9 @@ from mmpretrain.models.heads import MultiLabelClsHead
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from mmwood.functional.axes import is_channels_last
 from mmwood.functional.cam import class_activation_maps
+from mmwood.models.utils import refuse_left_behind
 from mmwood.registry import MODELS
 
 __all__ = ["CAMHead"]
@@ -37,6 +39,10 @@ class CAMHead(MultiLabelClsHead):
         topk: Predict this many classes instead. See ``MultiLabelClsHead``.
         init_cfg: As in every OpenMMLab module.
 
+    Raises:
+        ValueError: There is no such field, or ``topk`` is no number; in training and
+            tests: the features are no map (B, D, h, w).
+
     Shape:
         - features: tuple of which the last is (B, D, h, w); scores: (B, C)
 
@@ -56,7 +62,12 @@ class CAMHead(MultiLabelClsHead):
         thr: float | None = None,
         topk: int | None = None,
         init_cfg: dict | None = None,
+        **others,
     ) -> None:
+        if topk is not None and not isinstance(topk, int):
+            # mmpretrain's heads for one label an image have numbers to score at.
+            others["topk"] = topk
+        refuse_left_behind(type(self).__name__, "model.head", others)
         if loss is None:
             loss = dict(
                 type="mmpretrain.CrossEntropyLoss",
@@ -81,6 +92,13 @@ class CAMHead(MultiLabelClsHead):
         """The scores s, before the sigmoid. Shape: (B, C)."""
         return self.pre_logits(feats) @ self.weight.T
 
+    def loss(
+        self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs
+    ) -> dict[str, Tensor]:
+        """As in ``MultiLabelClsHead``: ``loss``."""
+        self.check_axes(feats, data_samples)
+        return super().loss(feats, data_samples, **kwargs)
+
     def predict(
         self,
         feats: tuple[Tensor, ...],
@@ -93,11 +111,32 @@ class CAMHead(MultiLabelClsHead):
             ``pred_label`` (n,) and ``activation`` (C, h, w), the class activation
             maps on the grid of the features, not normalised.
         """
+        self.check_axes(feats, data_samples)
         samples = super().predict(feats, data_samples)
         activations = class_activation_maps(self._last_map(feats), self.weight)
         for sample, activation in zip(samples, activations):
             sample.set_field(activation, "activation", dtype=Tensor)
         return samples
+
+    def check_axes(
+        self, feats: tuple[Tensor, ...], data_samples: list[DataSample] | None
+    ) -> None:
+        """Refuse a last map (B, h, w, D), as far as the image's size tells.
+
+        :class:`mmwood.CAMClassifier` turns such maps, mmpretrain's ``ImageClassifier``
+        does not.
+
+        Raises:
+            ValueError: The channels are behind the rows and columns.
+        """
+        size = data_samples[0].get("img_shape") if data_samples else None
+        shape = getattr(feats[-1], "shape", ())
+        if size is not None and len(shape) == 4 and is_channels_last(shape, size[:2]):
+            raise ValueError(
+                "the order of the axes of the backbone's last feature map is (B, h, w, "
+                f"D): it is {tuple(shape)} for an image of {tuple(size[:2])}. With "
+                "model.type='mmwood.CAMClassifier' either order serves"
+            )
 
     def _last_map(self, feats: tuple[Tensor, ...]) -> Tensor:
         features = feats[-1]
@@ -111,6 +150,8 @@ class CAMHead(MultiLabelClsHead):
         if features.shape[1] != self.in_channels:
             raise ValueError(
                 f"model.head.in_channels is {self.in_channels}, but the backbone's "
-                f"last feature map has {features.shape[1]} channels"
+                f"last feature map has {features.shape[1]} channels: it is "
+                f"{tuple(features.shape)}, and the order of the axes must be "
+                "(B, D, h, w)"
             )
         return features

@@ -4,14 +4,23 @@ from collections.abc import Callable, Sequence
 
 import torch
 from mmpretrain.structures import DataSample, label_to_onehot
-from torch import Tensor
+from torch import Tensor, nn
 
+from mmwood.functional.gradients import gradients
 from mmwood.functional.ood_distance import ood_distance_loss
 from mmwood.registry import MODELS
 
 from .cam_head import CAMHead
 
-__all__ = ["WOoDHead", "WOoDMixin"]
+__all__ = ["WOoDHead", "WOoDMixin", "refuse_batch_augments"]
+
+
+#: Why images of a batch must not be mixed.
+BATCH_AUGMENTS = (
+    "model.train_cfg.augments (or model.data_preprocessor.batch_augments) mixes images "
+    "of a batch, and with a mmwood.WOoDHead labelled images with out-of-distribution "
+    "ones, of which neither then is either: take it out of the config"
+)
 
 
 class WOoDMixin:
@@ -54,8 +63,9 @@ class WOoDMixin:
             released program leaves out VOC's bottle, 4.
 
     Raises:
-        ValueError: A field has no such value; at the first step: no centres, or a batch
-            without in-distribution or OoD images where they are needed.
+        ValueError: A field has no such value; at the first step: no centres, a batch
+            without in-distribution or OoD images where they are needed, or images that
+            batch augments have mixed.
 
     Shape:
         - in-distribution and OoD images in any order; in_centers: (C, D); ood_centers:
@@ -138,6 +148,7 @@ class WOoDMixin:
         """The terms of the loss by name; their sum is the loss."""
         ood = _which_are_ood(data_samples)
         self._check_batch(ood)
+        self._check_unmixed(data_samples, ood)
         z, scores = self.pre_logits(feats), self(feats)
         is_ood = torch.tensor(ood, device=z.device)
         samples = [s for s, out in zip(data_samples, ood) if not out]
@@ -163,7 +174,9 @@ class WOoDMixin:
         Args:
             images: The normalised batch.
             data_samples: Its data samples.
-            extract_feat: From images to what this head takes.
+            extract_feat: From images to what this head takes. Its weights and this
+                head's should require no gradient meanwhile: see
+                :func:`mmwood.functional.gradients.gradients`.
 
         Returns:
             The batch, its OoD images moved and cut to the range that they had.
@@ -177,7 +190,7 @@ class WOoDMixin:
         is_ood = torch.tensor(ood, device=images.device)
         climbing = images[is_ood].detach().requires_grad_()
         top = self(extract_feat(climbing)).max(dim=1).values.sum()
-        (gradient,) = torch.autograd.grad(top, climbing)
+        (gradient,) = gradients(top, [climbing])
         gradient = gradient / gradient.abs().amax().clamp(min=1e-12)
         moved = climbing.detach() + self.adversarial_step * gradient
         images = images.clone()
@@ -238,7 +251,17 @@ class WOoDMixin:
                 "model.head.adversarial_step needs model.type='mmwood.CAMClassifier', "
                 "which can compute the gradient of an image"
             )
-        self._is_perturbed = False
+
+    def _check_unmixed(self, data_samples: list[DataSample], ood: list[bool]) -> None:
+        if "gt_score" not in data_samples[0]:
+            return
+        scores = torch.stack([sample.gt_score for sample in data_samples])
+        expected = torch.zeros_like(scores)
+        for row, sample, out in zip(expected, data_samples, ood):
+            if not out:
+                row[:] = label_to_onehot(sample.gt_label, self.num_classes)
+        if not torch.equal(scores, expected):
+            raise ValueError(f"gt_score is not that of the labels. {BATCH_AUGMENTS}")
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         # How many clusters there are, and whether any, the checkpoint knows.
@@ -267,6 +290,23 @@ class WOoDHead(WOoDMixin, CAMHead):
     Example:
         >>> head = dict(type='mmwood.WOoDHead', num_classes=20, in_channels=2048)
     """
+
+    def loss(
+        self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs
+    ) -> dict[str, Tensor]:
+        """The terms of the loss by name; their sum is the loss."""
+        self.check_axes(feats, data_samples)
+        return super().loss(feats, data_samples, **kwargs)
+
+
+def refuse_batch_augments(data_preprocessor: nn.Module) -> None:
+    """Refuse Mixup, CutMix and the like, where there may be OoD images in a batch.
+
+    Raises:
+        ValueError: The data preprocessor has such; names the field.
+    """
+    if getattr(data_preprocessor, "batch_augments", None) is not None:
+        raise ValueError(BATCH_AUGMENTS)
 
 
 def _which_are_ood(data_samples: list[DataSample]) -> list[bool]:

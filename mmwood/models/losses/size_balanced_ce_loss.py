@@ -14,6 +14,7 @@ from mmwood.functional.components import (
     label_counts,
     size_weights,
 )
+from mmwood.models.utils import refuse_left_behind
 from mmwood.registry import MODELS
 
 _REDUCTIONS = ("none", "mean", "sum")
@@ -68,12 +69,13 @@ class SizeBalancedCELoss(nn.Module):
             at first, and no part of a checkpoint.
 
     Raises:
-        ValueError: If a field has a value that it cannot have; names the field.
+        ValueError: If there is no such field, or it has a value that it cannot have;
+            names the field.
 
     Example:
-        >>> # in a config of mmseg
-        >>> decode_head = dict(
-        ...     loss_decode=dict(type='mmwood.SizeBalancedCELoss', limit=5.0))
+        >>> # in a config of mmseg, over a _base_ whose own loss leaves no field behind
+        >>> decode_head = dict(loss_decode=dict(
+        ...     _delete_=True, type='mmwood.SizeBalancedCELoss', limit=5.0))
     """
 
     def __init__(
@@ -88,8 +90,15 @@ class SizeBalancedCELoss(nn.Module):
         reduction: str = "mean",
         loss_weight: float = 1.0,
         loss_name: str = "loss_sbce",
+        **others,
     ) -> None:
         super().__init__()
+        refuse_left_behind(
+            "SizeBalancedCELoss",
+            "loss_decode",
+            others,
+            "Its softmax is over all classes: there is no use_sigmoid and no use_mask",
+        )
         check_size_weight_fields(limit, connectivity, reference)
         _check_reduction("reduction", reduction)
         if "loss" not in loss_name:
@@ -113,6 +122,8 @@ class SizeBalancedCELoss(nn.Module):
         """Name of the loss in the log."""
         return self._loss_name
 
+    # Components are found outside of torch: torch.compile runs this as it is.
+    @torch.compiler.disable
     def forward(
         self,
         cls_score: Tensor,

@@ -19,7 +19,8 @@ from mmwood.functional.instances import (
     group_centroids,
 )
 from mmwood.functional.relation_loss import RelationTerms, relation_terms, total_loss
-from mmwood.models.levels import NamedLevels
+from mmwood.models.levels import NamedLevels, check_levels
+from mmwood.models.utils import keep_channels_first
 from mmwood.registry import MODELS
 
 __all__ = ["IRN"]
@@ -129,6 +130,7 @@ class IRN(BaseModel):
         self.radius = radius
         self.backbone = MODELS.build(backbone)
         self.backbone.requires_grad_(False)
+        keep_channels_first(self.backbone)
         self._levels: NamedLevels | None = None
         if levels is not None:
             self._check_levels("levels", levels)
@@ -342,13 +344,12 @@ class IRN(BaseModel):
         outputs = self.backbone(inputs)
         if self._levels is not None:
             outputs = self._levels.take()
-        channels = tuple(level.shape[1] for level in outputs)
-        if channels != self.in_channels:
-            raise ValueError(
-                f"model.in_channels is {self.in_channels}, but the backbone's levels "
-                f"have {channels} channels; model.levels names the modules that are "
-                "taken"
-            )
+        check_levels(
+            outputs,
+            self.in_channels,
+            "model.in_channels",
+            "model.levels names the modules that are taken",
+        )
         return list(outputs)
 
     @staticmethod

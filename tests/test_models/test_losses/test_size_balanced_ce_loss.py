@@ -401,3 +401,53 @@ def test_without_mmpretrain_and_torchvision():
     )
     assert result.returncode == 0, result.stderr
     assert "size_balanced_ce_loss" in result.stdout
+
+
+#: Fields that losses of mmseg have in base configs, and that stay without _delete_.
+LEFT_BEHIND = {
+    "CrossEntropyLoss": dict(use_sigmoid=False),
+    "binary": dict(use_sigmoid=True),
+    "mask": dict(use_mask=True),
+    "DiceLoss": dict(eps=1e-3),
+    "FocalLoss": dict(gamma=2.0, alpha=0.5),
+    "LovaszLoss": dict(loss_type="multi_class", per_image=True),
+    "OhemCrossEntropy": dict(thres=0.9, min_kept=131072),
+}
+
+
+@pytest.mark.parametrize("loss", LEFT_BEHIND)
+def test_fields_of_a_base_config_s_loss(loss):
+    fields = dict(LEFT_BEHIND[loss], loss_weight=1.0, avg_non_ignore=True)
+    names = ", ".join(repr(name) for name in sorted(LEFT_BEHIND[loss]))
+    message = rf"no field \[{names}\].*_delete_=True, type='mmwood.SizeBalancedCELoss'"
+    with pytest.raises(ValueError, match=message):
+        ROOT_MODELS.build(dict(type="mmwood.SizeBalancedCELoss", **fields))
+
+
+def test_compiled_training_has_the_same_numbers():
+    """More steps than dynamo would compile anew for."""
+
+    def losses(compiled):
+        torch.manual_seed(0)
+        head = torch.nn.Conv2d(3, C, 1)
+        loss = SizeBalancedCELoss(class_weight=[1.0, 2.0, 1.0, 3.0])
+
+        def run(images, label):
+            return loss(head(images), label, ignore_index=255)
+
+        if compiled:
+            # Tracing alone, without a C++ compiler.
+            run = torch.compile(run, backend="eager")
+        optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+        found = []
+        for seed in range(10):
+            generator = torch.Generator().manual_seed(seed)
+            images = torch.randn(2, 3, 9, 11, generator=generator)
+            value = run(images, batch(seed)[1])
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            found.append(value.item())
+        return found
+
+    assert losses(compiled=True) == losses(compiled=False)
