@@ -299,7 +299,6 @@ test_evaluator = dict(_delete_=True, type="mmwood.SeedMetric", threshold=0.25)
 optim_wrapper = dict(paramwise_cfg=dict(
     _delete_=True, custom_keys=dict(displacement=dict(lr_mult=10.0))))
 default_hooks = dict(
-    checkpoint_guard=dict(weight="edge_head.weight", per_class=False),
     displacement_mean=dict(
         type="mmwood.DisplacementMeanHook", batch_size=2, num_workers=0),
     pseudo_label=dict(threshold=0.25))

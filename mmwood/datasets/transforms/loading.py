@@ -18,7 +18,8 @@ class LoadImage(LoadImageFromFile):
     """mmcv's ``LoadImageFromFile`` that refuses a damaged image and names it.
 
     OpenCV decodes a truncated JPEG without a word and fills the missing part with
-    grey; Pillow, used here, raises an error.
+    grey; Pillow, used here, raises an error. An image that is there already, as
+    inferencers hand it over, stays as it is.
 
     Args:
         **kwargs: As in ``LoadImageFromFile``.
@@ -33,6 +34,8 @@ class LoadImage(LoadImageFromFile):
 
     def transform(self, results: dict) -> dict | None:
         """Add ``img`` (H, W, 3) uint8 BGR, ``img_shape`` and ``ori_shape``."""
+        if "img" in results and "img_path" not in results:
+            return results
         try:
             return super().transform(results)
         except FileNotFoundError:
