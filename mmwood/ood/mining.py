@@ -14,7 +14,12 @@ from mmwood.datasets.image_level import read_class_names
 __all__ = ["class_names", "use_candidates"]
 
 #: Hooks that a config keeps; others write what nobody wants of candidates.
-KEPT_HOOKS = ("CheckpointGuardHook", "LoggerHook", "ProgressBarHook")
+KEPT_HOOKS = (
+    "CheckpointGuardHook",
+    "LoggerHook",
+    "ProgressBarHook",
+    "StartCheckHook",
+)
 
 
 def use_candidates(
@@ -73,7 +78,8 @@ def use_candidates(
     hooks = {
         name: hook
         for name, hook in (cfg.get("default_hooks") or {}).items()
-        if hook and _kind(hook) in KEPT_HOOKS
+        # None switches one off.
+        if hook is None or _kind(hook) in KEPT_HOOKS
     }
     hooks["ood_mining"] = dict(
         type="mmwood.OoDMiningHook",

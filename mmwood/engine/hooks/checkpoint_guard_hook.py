@@ -174,8 +174,9 @@ class CheckpointGuardHook(Hook):
                 f"{name} holds no {', '.join(named)}, ... with these shapes, only "
                 f"{counts}. It has {weights.first_names()}{advice}"
             )
-        if parts[0] in ("", "backbone"):
-            start = f"{parts[0]}." if parts[0] else ""
+        # Other parts may hold more than this model needs, as a head of W-OoD does.
+        for part in {"", "backbone"}.intersection(parts):
+            start = f"{part}." if part else ""
             children = {child for child, _ in module.named_children()}
             theirs = {
                 key: content
