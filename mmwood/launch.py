@@ -3,6 +3,7 @@
 import argparse
 import os
 import zipfile
+from collections.abc import Iterator
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,7 @@ from mmengine.runner import Runner
 
 from mmwood.processes import end_children_with_this, end_with_parent
 from mmwood.registry import LOCATIONS
+from mmwood.utils.config import type_name
 
 __all__ = [
     "add_common_arguments",
@@ -28,6 +30,19 @@ __all__ = [
 
 #: Seconds that a process waits for the others.
 TIMEOUT = 3600
+
+#: Hooks that every Runner gets, by their names in ``default_hooks``.
+CHECKS = dict(start_check="StartCheckHook", checkpoint_guard="CheckpointGuardHook")
+
+#: Hooks that mmengine adds itself, unless ``default_hooks`` names them as None.
+STOCK_HOOKS = (
+    "runtime_info",
+    "timer",
+    "sampler_seed",
+    "logger",
+    "param_scheduler",
+    "checkpoint",
+)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,15 +108,27 @@ def use_tta(cfg: Config) -> None:
     if missing:
         raise ValueError(f"--tta: the config has no {' and no '.join(missing)}")
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    dataset = cfg.test_dataloader.dataset
-    # Wrappers (ConcatDataset with one, RepeatDataset, ...) hold the real data set.
-    while "dataset" in dataset:
-        dataset = dataset.dataset
-    dataset.pipeline = cfg.tta_pipeline
+    for dataset in _leaf_datasets(cfg.test_dataloader.dataset):
+        dataset.pipeline = cfg.tta_pipeline
+
+
+def _leaf_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
+    """The data sets that wrappers (ConcatDataset, RepeatDataset, ...) hold."""
+    if "datasets" in dataset:
+        for part in dataset.datasets:
+            yield from _leaf_datasets(part)
+    elif "dataset" in dataset:
+        yield from _leaf_datasets(dataset.dataset)
+    else:
+        yield dataset
 
 
 def build_runner(cfg: Config) -> Runner:
     """Build the Runner of a config; processes on CPUs work too.
+
+    Any config gets the checks of ours, :class:`mmwood.StartCheckHook` and
+    :class:`mmwood.CheckpointGuardHook`. A hook that ``default_hooks`` names as None is
+    left out.
 
     Raises:
         ValueError: A launcher other than 'none' and 'pytorch' without CUDA; a file of
@@ -111,6 +138,7 @@ def build_runner(cfg: Config) -> Runner:
     for location in LOCATIONS:
         import_module(location)
     _refuse_damaged_weights(cfg)
+    _add_checks(cfg)
     if cfg.launcher != "none":
         _limit_waiting(cfg)
         if not torch.cuda.is_available():
@@ -118,6 +146,26 @@ def build_runner(cfg: Config) -> Runner:
     if "runner_type" in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)
+
+
+def _add_checks(cfg: Config) -> None:
+    """Add our checks where a config lacks them, and leave out hooks that are None."""
+    hooks = cfg.get("default_hooks") or ConfigDict()
+    every = (*hooks.values(), *(cfg.get("custom_hooks") or ()))
+    present = {type_name(hook) for hook in every}
+    for name, kind in CHECKS.items():
+        if kind not in present:
+            hooks.setdefault(name, dict(type=f"mmwood.{kind}"))
+    # Of hooks that are not its own, mmengine takes no None.
+    cfg.default_hooks = {
+        name: hook
+        for name, hook in hooks.items()
+        if hook is not None or name in STOCK_HOOKS
+    }
+    loop = cfg.get("train_cfg") or {}
+    if loop.get("by_epoch") or type_name(loop) == "EpochBasedTrainLoop":
+        loop.pop("by_epoch", None)
+        loop.type = "mmwood.EpochTrainLoop"
 
 
 def _refuse_damaged_weights(cfg: Config) -> None:
@@ -202,7 +250,7 @@ def show_results(cfg: Config, folder: str, interval: int) -> None:
     if hook is None:
         raise ValueError("--show-dir: the config has no default_hooks.visualization")
     hook.interval = interval
-    if str(hook.type).endswith("SegVisualizationHook"):
+    if type_name(hook) == "SegVisualizationHook":
         hook.draw = True
         cfg.visualizer.save_dir = folder
     else:
@@ -220,7 +268,7 @@ def save_results(cfg: Config) -> None:
     cfg.custom_hooks = [*hooks, ConfigDict(type="mmwood.TestScoresHook")]
     evaluator = cfg.get("test_evaluator") or []
     for metric in [evaluator] if isinstance(evaluator, dict) else evaluator:
-        if str(metric.type).endswith("SeedMetric"):
+        if type_name(metric) == "SeedMetric":
             metric.setdefault("out_dir", cfg.work_dir)
-        elif str(metric.type).endswith("IAIoUMetric"):
+        elif type_name(metric) == "IAIoUMetric":
             metric.setdefault("out", str(Path(cfg.work_dir, "ia_iou.json")))

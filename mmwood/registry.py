@@ -11,6 +11,7 @@ from importlib import import_module
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
@@ -21,6 +22,7 @@ __all__ = [
     "DATA_SAMPLERS",
     "HOOKS",
     "LOCATIONS",
+    "LOOPS",
     "METRICS",
     "MODELS",
     "TRANSFORMS",
@@ -58,4 +60,5 @@ DATASETS = _child("dataset", MMENGINE_DATASETS, "mmwood.datasets")
 DATA_SAMPLERS = _child("data sampler", MMENGINE_DATA_SAMPLERS, "mmwood.datasets")
 TRANSFORMS = _child("transform", MMENGINE_TRANSFORMS, "mmwood.datasets")
 HOOKS = _child("hook", MMENGINE_HOOKS, "mmwood.engine")
+LOOPS = _child("loop", MMENGINE_LOOPS, "mmwood.engine")
 METRICS = _child("metric", MMENGINE_METRICS, "mmwood.evaluation")

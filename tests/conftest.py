@@ -299,7 +299,6 @@ test_evaluator = dict(_delete_=True, type="mmwood.SeedMetric", threshold=0.25)
 optim_wrapper = dict(paramwise_cfg=dict(
     _delete_=True, custom_keys=dict(displacement=dict(lr_mult=10.0))))
 default_hooks = dict(
-    checkpoint_guard=dict(weight="edge_head.weight", per_class=False),
     displacement_mean=dict(
         type="mmwood.DisplacementMeanHook", batch_size=2, num_workers=0),
     pseudo_label=dict(threshold=0.25))
@@ -311,4 +310,43 @@ def irn_config(small_config: Path, score_folder: Path, tmp_path: Path) -> Path:
     """An IRN over :func:`small_config`'s backbone and :func:`score_folder`'s maps."""
     path = tmp_path / "irn_config.py"
     path.write_text(IRN.format(small_config=small_config, scores=score_folder))
+    return path
+
+
+SEGMENTOR = """
+_base_ = "{repository}/configs/_base_/segmentation.py"
+data = dict(
+    type="BaseSegDataset", data_root="{root}",
+    metainfo=dict(classes=["background", "disc", "square", "stripe"]),
+    ann_file="ImageSets/Segmentation/train.txt",
+    data_prefix=dict(img_path="JPEGImages", seg_map_path="SegmentationClass"))
+fields = dict(in_channels=64, channels=8, num_classes=4)
+model = dict(
+    type="EncoderDecoder",
+    data_preprocessor=dict(type="SegDataPreProcessor", size=(32, 32)),
+    backbone=dict(type="mmpretrain.ResNet", depth=18, stem_channels=8,
+                  base_channels=8),
+    decode_head=dict(type="FCNHead", in_index=0, **fields),
+    auxiliary_head=[dict(type="FCNHead", in_index=0, **fields)],
+    train_cfg=dict(), test_cfg=dict(mode="whole"))
+train_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=False,
+    dataset=dict(**data, pipeline=[
+        dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"),
+        dict(type="Resize", scale=(32, 32)), dict(type="PackSegInputs")]))
+test_dataloader = dict(num_workers=0, dataset=data)
+val_dataloader = None
+val_evaluator = None
+test_evaluator = [dict(type="IoUMetric"), dict(type="mmwood.IAIoUMetric")]
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=1)
+test_cfg = dict(type="TestLoop")
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01))
+"""
+
+
+@pytest.fixture
+def segmentor_config(voc_folder: Path, tmp_path: Path) -> Path:
+    """A segmentation network of two heads on :func:`voc_folder`'s masks."""
+    path = tmp_path / "segmentor.py"
+    path.write_text(SEGMENTOR.format(repository=REPOSITORY, root=voc_folder))
     return path

@@ -58,6 +58,7 @@ def main() -> None:
         show_results,
         use_tta,
     )
+    from mmwood.utils.config import type_name
 
     if not Path(args.checkpoint).is_file():
         sys.exit(f"checkpoint: there is no file {args.checkpoint}")
@@ -69,7 +70,7 @@ def main() -> None:
         show_results(cfg, args.show_dir, args.interval)
     if args.tta:
         use_tta(cfg)
-    elif (cfg.get("tta_model") or {}).get("type") == "mmwood.AdvCAM":
+    elif type_name(cfg.get("tta_model")) == "AdvCAM":
         print("AdvCAM needs --tta: without it these are plain maps", file=sys.stderr)
     save_results(cfg)
     metrics = build_runner(cfg).test()

@@ -16,6 +16,7 @@ default_hooks = dict(
     visualization=dict(type="mmwood.CAMVisualizationHook"),
     # By name, so that a config or --cfg-options can change one field of one hook:
     # default_hooks.pseudo_label.threshold=0.2
+    start_check=dict(type="mmwood.StartCheckHook"),
     checkpoint_guard=dict(type="mmwood.CheckpointGuardHook"),
     progress_bar=dict(type="mmwood.ProgressBarHook"),
     pseudo_label=dict(

@@ -8,7 +8,7 @@ param_scheduler = [
         power=0.9,
         eta_min=0.0,
         begin=0,
-        end=5,
+        # To the end of the training, however long it is.
         by_epoch=True,
         convert_to_iter_based=True,
     )

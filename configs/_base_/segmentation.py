@@ -37,7 +37,8 @@ val_dataloader = dict(
     batch_size=1,
     num_workers=4,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=dict(type="pseudo_collate"),
+    # Collated by mmengine's default, pseudo_collate: MMSegInferencer takes no config of
+    # a function here.
     dataset=dict(pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
@@ -61,6 +62,8 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="SegVisualizationHook"),
+    start_check=dict(type="mmwood.StartCheckHook"),
+    checkpoint_guard=dict(type="mmwood.CheckpointGuardHook"),
     progress_bar=dict(type="mmwood.ProgressBarHook"),
 )
 env_cfg = dict(

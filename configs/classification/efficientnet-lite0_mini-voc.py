@@ -14,8 +14,8 @@ model = dict(
     backbone=dict(
         type="TIMMBackbone",
         model_name="tf_efficientnet_lite0",
-        checkpoint_path="weights/efficientnet-lite0.pth",
         output_stride=16,
+        init_cfg=dict(type="Pretrained", checkpoint="weights/efficientnet-lite0.pth"),
     ),
     norm_eval=True,
     head=dict(type="mmwood.CAMHead", num_classes=20, in_channels=1280),

@@ -22,17 +22,6 @@ model = dict(
     head=dict(type="mmwood.CAMHead", num_classes=6, in_channels=128),
 )
 train_cfg = dict(max_epochs=epochs, val_interval=epochs)
-param_scheduler = [
-    dict(
-        type="PolyLR",
-        power=0.9,
-        eta_min=0.0,
-        begin=0,
-        end=epochs,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    )
-]
 # Nothing is pretrained, so every layer learns at one rate.
 optim_wrapper = dict(
     _delete_=True, optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05)

@@ -74,7 +74,6 @@ optim_wrapper = dict(
 )
 default_hooks = dict(
     channels_last=dict(type="mmwood.ChannelsLastHook"),
-    checkpoint_guard=dict(weight="edge_head.weight", per_class=False),
     displacement_mean=dict(
         type="mmwood.DisplacementMeanHook",
         pipeline=[

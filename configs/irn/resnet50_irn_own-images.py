@@ -26,7 +26,6 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 test_dataloader = dict(dataset=dict(pipeline={{_base_.irn_pipeline}}))
 tta_model = None
 default_hooks = dict(
-    checkpoint_guard=dict(weight="edge_head.weight", per_class=False),
     displacement_mean=dict(type="mmwood.DisplacementMeanHook"),
     pseudo_label=dict(threshold=0.25),
     visualization=dict(threshold=0.25),

@@ -62,7 +62,6 @@ tta_model = None
 # The classifier's: lr 0.1 at momentum 1e-4, which the released program runs with.
 optim_wrapper = dict(optimizer=dict(lr=0.1, momentum=1e-4))
 default_hooks = dict(
-    checkpoint_guard=dict(weight="edge_head.weight", per_class=False),
     displacement_mean=dict(type="mmwood.DisplacementMeanHook"),
     pseudo_label=dict(threshold=0.25),
     visualization=dict(threshold=0.25),

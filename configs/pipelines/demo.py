@@ -18,12 +18,8 @@ inputs = dict(
 )
 _step = "train_dataloader.dataset.pipeline.1"
 # Trainings are shorter than the configs', whose numbers are in configs/*/README.md.
-_classifier = {
-    "train_cfg.max_epochs": 30,
-    "train_cfg.val_interval": 30,
-    "param_scheduler.0.end": 30,
-}
-_go_on = {"train_cfg.max_epochs": 8, "param_scheduler.0.end": 8}
+_classifier = {"train_cfg.max_epochs": 30, "train_cfg.val_interval": 30}
+_go_on = {"train_cfg.max_epochs": 8}
 stages = dict(
     draw=dict(
         title="draw images of objects, seven in ten on their own context, and "

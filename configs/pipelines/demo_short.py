@@ -3,12 +3,8 @@
 _base_ = "./demo.py"
 
 work_dir = "work_dirs/demo_short"
-_classifier = {
-    "train_cfg.max_epochs": 2,
-    "train_cfg.val_interval": 2,
-    "param_scheduler.0.end": 2,
-}
-_one_epoch = {"train_cfg.max_epochs": 1, "param_scheduler.0.end": 1}
+_classifier = {"train_cfg.max_epochs": 2, "train_cfg.val_interval": 2}
+_one_epoch = {"train_cfg.max_epochs": 1}
 stages = dict(
     draw=dict(
         args=["data/context_shapes", "--correlation", "0.7"]

@@ -6,7 +6,6 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-epochs = 8
 train_pipeline = [
     dict(type="mmwood.LoadImage"),
     # The long side becomes 448 to 768.
@@ -29,18 +28,7 @@ train_pipeline = [
     dict(type="PackInputs"),
 ]
 train_dataloader = dict(batch_size=8, dataset=dict(pipeline=train_pipeline))
-train_cfg = dict(max_epochs=epochs)
-param_scheduler = [
-    dict(
-        type="PolyLR",
-        power=0.9,
-        eta_min=0.0,
-        begin=0,
-        end=epochs,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    )
-]
+train_cfg = dict(max_epochs=8)
 # The released program passes the weight decay as the momentum here too.
 optim_wrapper = dict(
     optimizer=dict(lr=0.01, momentum=5e-4, weight_decay=5e-4),

@@ -19,8 +19,8 @@ model = dict(
     backbone=dict(
         type="mmpretrain.TIMMBackbone",
         model_name="tf_efficientnet_lite0",
-        checkpoint_path="weights/efficientnet-lite0.pth",
         output_stride=16,
+        init_cfg=dict(type="Pretrained", checkpoint="weights/efficientnet-lite0.pth"),
     ),
     decode_head=dict(
         type="mmwood.DeepLabV2Head",

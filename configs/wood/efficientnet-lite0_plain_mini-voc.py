@@ -18,15 +18,4 @@ train_pipeline = [
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(optimizer=dict(lr=0.003))
 train_cfg = dict(max_epochs=1)
-param_scheduler = [
-    dict(
-        type="PolyLR",
-        power=0.9,
-        eta_min=0.0,
-        begin=0,
-        end=1,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    )
-]
 load_from = "work_dirs/efficientnet-lite0_mini-voc/epoch_5.pth"

@@ -1,2 +1,3 @@
 from .checkpoint_backend import *  # noqa: F403
 from .hooks import *  # noqa: F403
+from .train_loop import *  # noqa: F403

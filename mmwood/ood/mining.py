@@ -15,7 +15,12 @@ from mmwood.utils.config import leaf_dataset, type_name
 __all__ = ["class_names", "use_candidates"]
 
 #: Hooks that a config keeps; others write what nobody wants of candidates.
-KEPT_HOOKS = ("CheckpointGuardHook", "LoggerHook", "ProgressBarHook")
+KEPT_HOOKS = (
+    "CheckpointGuardHook",
+    "LoggerHook",
+    "ProgressBarHook",
+    "StartCheckHook",
+)
 
 
 def use_candidates(
@@ -74,7 +79,8 @@ def use_candidates(
     hooks = {
         name: hook
         for name, hook in (cfg.get("default_hooks") or {}).items()
-        if type_name(hook) in KEPT_HOOKS
+        # None switches one off.
+        if hook is None or type_name(hook) in KEPT_HOOKS
     }
     hooks["ood_mining"] = dict(
         type="mmwood.OoDMiningHook",

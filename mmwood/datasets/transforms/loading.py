@@ -23,7 +23,8 @@ class LoadImage(LoadImageFromFile):
 
     OpenCV decodes a truncated JPEG without a word and fills the missing part with
     grey; Pillow, used here, raises an error. Images of 16 bits become ones of 8
-    (:func:`mmwood.fileio.images.read_rgb`).
+    (:func:`mmwood.fileio.images.read_rgb`). An image that is there already, as
+    inferencers hand it over, stays as it is.
 
     Args:
         **kwargs: As in ``LoadImageFromFile``.
@@ -38,6 +39,8 @@ class LoadImage(LoadImageFromFile):
 
     def transform(self, results: dict) -> dict | None:
         """Add ``img`` (H, W, 3) uint8 BGR, ``img_shape`` and ``ori_shape``."""
+        if "img" in results and "img_path" not in results:
+            return results
         path = results["img_path"]
         plain = self.imdecode_backend, self.color_type, self.file_client_args
         try:

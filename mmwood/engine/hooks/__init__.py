@@ -7,6 +7,7 @@ from .ood_cluster_hook import OoDClusterHook
 from .ood_mining_hook import OoDMiningHook
 from .progress_bar_hook import ProgressBarHook
 from .pseudo_label_hook import PseudoLabelHook
+from .start_check_hook import StartCheckHook
 from .test_scores_hook import TestScoresHook
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "OoDMiningHook",
     "ProgressBarHook",
     "PseudoLabelHook",
+    "StartCheckHook",
     "TestScoresHook",
 ]

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from mmwood.engine.batches import all_batches, take_batches
+from mmwood.engine.weights import unwrap
 from mmwood.fileio.coco import encode_mask, merge_instances
 from mmwood.fileio.files import file_sha256, read_json, text_sha256, write_json
 from mmwood.fileio.label_folder import (
@@ -115,8 +116,6 @@ class PseudoLabelHook(Hook):
         self.save_scores = tuple(name for name in MAPS if name in save_scores)
         self.overwrite = overwrite
         self._trained = False
-        #: The test's own dataloader, while one of open batches takes its place.
-        self._loader: DataLoader | None = None
 
     def after_train(self, runner: Runner) -> None:
         """Remember that the weights are not those of ``load_from`` any more."""
@@ -124,9 +123,7 @@ class PseudoLabelHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         """Compare the folder with this run and leave out what is finished."""
-        # A test that was interrupted left its own in place.
-        loader = self._loader or runner.test_loop.dataloader
-        self._loader = loader
+        loader = all_batches(runner)
         if get_world_size() > 1 and getattr(loader.sampler, "round_up", False):
             raise ValueError(
                 "test_dataloader.sampler.round_up must be False: it gives some images "
@@ -181,8 +178,7 @@ class PseudoLabelHook(Hook):
     def after_test(self, runner: Runner) -> None:
         """Say in the manifest that nothing is missing."""
         barrier()
-        dataset = self._loader.dataset
-        runner.test_loop.dataloader, self._loader = self._loader, None
+        dataset = all_batches(runner).dataset
         if is_main_process():
             if self.save_instances:
                 self._merge_instances(dataset)
@@ -227,9 +223,9 @@ class PseudoLabelHook(Hook):
         checkpoint = None if self._trained else cfg.get("load_from")
         return dict(
             format=PSEUDO_LABELS,
-            classes=list(self._loader.dataset.metainfo["classes"]),
+            classes=list(runner.test_loop.dataloader.dataset.metainfo["classes"]),
             checkpoint_sha256=checkpoint and file_sha256(checkpoint),
-            weights_sha256=_weights_sha256(runner.model),
+            weights_sha256=_weights_sha256(unwrap(runner)),
             config_sha256=text_sha256(
                 json.dumps(settings, sort_keys=True, default=str)
             ),
@@ -280,14 +276,7 @@ class PseudoLabelHook(Hook):
             f"{sum(map(len, finished))} of {len(names)} images are finished"
         )
         kept = {index for batch in finished for index in batch}
-        runner.test_loop.dataloader = DataLoader(
-            dataset,
-            batch_sampler=[batch for batch in batches if batch[0] not in kept],
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
-            pin_memory=loader.pin_memory,
-            worker_init_fn=loader.worker_init_fn,
-        )
+        take_batches(runner, [batch for batch in batches if batch[0] not in kept])
         if metrics:
             for index in progress(sorted(kept), "score finished", delay=1):
                 sample = self._restore(dataset[index]["data_samples"], names[index])
@@ -350,7 +339,6 @@ def _scales(pipeline: list[dict]) -> list[float]:
 def _weights_sha256(model: nn.Module) -> str:
     """Hash of what a model has learned, and of its buffers."""
     digest = hashlib.sha256()
-    model = model.module if is_model_wrapper(model) else model
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         values = tensor.detach().cpu().contiguous()

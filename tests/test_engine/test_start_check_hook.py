@@ -1,0 +1,302 @@
+"""What is refused before the first step, and what is left out with a word."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+pytest.importorskip("mmpretrain")
+pytest.importorskip("mmseg")
+
+from mmwood.launch import build_runner
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def load(small_config, tmp_path):
+    """A config that :func:`small_config` is the base of, with some fields changed."""
+
+    def load_with(path: Path = small_config, **options) -> Config:
+        cfg = Config.fromfile(path)
+        cfg.merge_from_dict({key.replace("__", "."): v for key, v in options.items()})
+        cfg.work_dir = str(tmp_path / "work")
+        cfg.launcher, cfg.log_level = "none", "WARNING"
+        # Visualizers are kept by name for as long as the process lives.
+        cfg.experiment_name = f"{tmp_path.name}_{load_with.count}"
+        cfg.visualizer.name = cfg.experiment_name
+        load_with.count += 1
+        return cfg
+
+    load_with.count = 0
+    return load_with
+
+
+def run(cfg: Config, mode: str, build=build_runner):
+    return getattr(build(cfg), mode)()
+
+
+# The number of classes
+
+
+@pytest.mark.parametrize("mode", ["train", "test"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        dict(type="mmwood.CAMHead"),
+        dict(type="mmwood.WOoDHead"),
+        dict(type="MultiLabelLinearClsHead"),
+    ],
+    ids=lambda head: head["type"],
+)
+@pytest.mark.parametrize("number", [2, 4])
+def test_classifiers_of_other_classes(load, head, number, mode):
+    cfg = load(
+        model__head=dict(_delete_=True, num_classes=number, in_channels=64, **head)
+    )
+    cfg.model.type = "mmwood.CAMClassifier"
+    if head["type"] == "MultiLabelLinearClsHead":
+        cfg.model.type = "ImageClassifier"
+        cfg.model.neck = dict(type="GlobalAveragePooling")
+    message = rf"model\.head\.num_classes is {number}, but {mode}_dataloader\.dataset"
+    with pytest.raises(ValueError, match=f"{message} has 3 classes"):
+        run(cfg, mode)
+
+
+def test_seam_and_test_time_augmentation_of_other_classes(load):
+    cfg = load(model__head__num_classes=5)
+    cfg.model.type = "mmwood.SEAM"
+    cfg.model.backbone.out_indices = (1, 2, 3)
+    cfg.model.update(pcm_in_channels=[16, 32], pcm_channels=[8, 8])
+    with pytest.raises(ValueError, match=r"model\.head\.num_classes is 5"):
+        run(cfg, "train")
+    cfg.model = dict(type="mmwood.MultiScaleCAM", module=cfg.model)
+    cfg.experiment_name += "_tta"
+    with pytest.raises(ValueError, match=r"model\.head\.num_classes is 5"):
+        run(cfg, "test")
+
+
+def test_ood_images_beside_a_head_of_other_classes(load, wood_config):
+    cfg = load(wood_config, model__head__num_classes=5)
+    with pytest.raises(ValueError, match=r"model\.head\.num_classes is 5"):
+        run(cfg, "train")
+
+
+@pytest.mark.parametrize("mode", ["train", "test"])
+@pytest.mark.parametrize("head", ["decode_head", "auxiliary_head.0"])
+@pytest.mark.parametrize("number", [3, 5])
+def test_segmentation_heads_of_other_classes(
+    load, segmentor_config, head, number, mode
+):
+    cfg = load(segmentor_config, **{f"model.{head}.num_classes": number})
+    with pytest.raises(ValueError, match=rf"model\.{head}\.num_classes is {number}"):
+        run(cfg, mode)
+
+
+def test_stock_runner_has_the_checks_of_our_configs(load, segmentor_config):
+    cfg = load(segmentor_config, model__decode_head__num_classes=3)
+    with pytest.raises(ValueError, match=r"model\.decode_head\.num_classes is 3"):
+        run(cfg, "train", Runner.from_cfg)
+
+
+def test_hooks_are_switched_off_by_name(load):
+    cfg = load(default_hooks__start_check=None, default_hooks__timer=None)
+    cfg.default_hooks.progress_bar = cfg.default_hooks.checkpoint_guard = None
+    runner = build_runner(cfg)
+    names = {type(hook).__name__ for hook in runner.hooks}
+    off = {"StartCheckHook", "CheckpointGuardHook", "ProgressBarHook", "IterTimerHook"}
+    assert not names & off
+    assert {"PseudoLabelHook", "LoggerHook"} <= names
+
+
+def test_configs_without_the_checks_get_them(load):
+    cfg = load()
+    cfg.default_hooks = None
+    names = [type(hook).__name__ for hook in build_runner(cfg).hooks]
+    assert names.count("StartCheckHook") == names.count("CheckpointGuardHook") == 1
+
+
+# Epochs
+
+
+@pytest.mark.parametrize("schedule", [True, False], ids=["schedule", "constant"])
+def test_fewer_images_than_a_batch(load, schedule):
+    cfg = load(train_dataloader__batch_size=7)
+    if not schedule:
+        cfg.param_scheduler = None
+    message = r"train_dataloader\.batch_size is 7, but the data set has 6 images"
+    with pytest.raises(ValueError, match=message):
+        run(cfg, "train")
+    cfg.train_dataloader.drop_last = False
+    cfg.experiment_name += "_kept"
+    runner = build_runner(cfg)
+    runner.train()
+    assert runner.iter == 1
+
+
+def test_infinite_sampler_fills_a_batch_with_few_images(load, segmentor_config):
+    cfg = load(segmentor_config, train_dataloader__batch_size=7)
+    runner = build_runner(cfg)
+    runner.train()
+    assert runner.iter == 1
+
+
+# Metrics and labels
+
+
+@pytest.fixture
+def untagged(load, voc_folder):
+    def load_untagged(*metrics: str) -> Config:
+        data = dict(
+            _delete_=True,
+            type="mmwood.ImageLevelDataset",
+            label_source="none",
+            classes=["disc", "square", "stripe"],
+            data_prefix=dict(img_path=str(voc_folder / "JPEGImages")),
+        )
+        cfg = load(
+            test_dataloader__dataset=dict(**data),
+            model__test_cfg=dict(cam_labels="predicted"),
+        )
+        cfg.test_dataloader.dataset.pipeline = cfg.test_pipeline
+        cfg.test_evaluator = [dict(type=name) for name in metrics]
+        cfg.train_dataloader.dataset = dict(cfg.test_dataloader.dataset)
+        return cfg
+
+    return load_untagged
+
+
+@pytest.mark.parametrize(
+    "metric", ["AveragePrecision", "MultiLabelMetric", "mmwood.SeedMetric"]
+)
+def test_metrics_without_what_they_need_are_left_out(untagged, metric, tmp_path):
+    runner = build_runner(untagged(metric))
+    assert runner.test() == {}
+    (log,) = Path(runner.log_dir).glob("*.log")
+    name = metric.rpartition(".")[2]
+    assert f"test_evaluator: {name} left out, because the data" in log.read_text()
+    assert len(list((tmp_path / "work/pseudo_labels/labels").glob("*.png"))) == 6
+
+
+def test_masks_are_enough_for_the_metric_of_masks(untagged, voc_folder):
+    cfg = untagged("AveragePrecision", "mmwood.SeedMetric")
+    masks = str(voc_folder / "SegmentationClass")
+    cfg.test_dataloader.dataset.data_prefix.seg_map_path = masks
+    assert "seed/mIoU" in run(cfg, "test")
+
+
+def test_segmentation_metrics_without_masks(load, segmentor_config):
+    cfg = load(segmentor_config)
+    del cfg.test_dataloader.dataset.data_prefix["seg_map_path"]
+    cfg.test_dataloader.dataset.pipeline = [
+        dict(type="LoadImageFromFile"),
+        dict(type="PackSegInputs"),
+    ]
+    assert run(cfg, "test") == {}
+
+
+def test_training_without_labels(untagged):
+    with pytest.raises(ValueError, match="label_source='none' gives images without"):
+        run(untagged(), "train")
+
+
+# Masks
+
+
+MADE = ("disc", "square", "stripe")
+
+
+@pytest.mark.parametrize(
+    ("classes", "fits"),
+    [
+        (("background", *MADE), True),
+        (("Background", *MADE), True),
+        (("background", "square", "disc", "stripe"), False),
+        (("background", "circle", "square", "stripe"), False),
+        ((*MADE, "background"), False),
+        ((*MADE, "grass"), False),
+    ],
+)
+def test_classes_of_the_label_maps(load, segmentor_config, voc_folder, classes, fits):
+    manifest = voc_folder / "manifest.json"
+    manifest.write_text(json.dumps(dict(classes=MADE)))
+    # The wrapper's data set is meant, too.
+    cfg = load(
+        segmentor_config, train_dataloader__dataset__metainfo__classes=list(classes)
+    )
+    data = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = dict(type="RepeatDataset", times=2, dataset=data)
+    if fits:
+        run(cfg, "train")
+        return
+    with pytest.raises(ValueError, match=r"SegmentationClass are of \('background'"):
+        run(cfg, "train")
+
+
+# Schedules
+
+
+@pytest.mark.parametrize("schedule", ["5e", "irn", "deeplabv2"])
+@pytest.mark.parametrize("length", [1, 3])
+def test_our_schedules_end_with_the_training(load, schedule, length):
+    base = Config.fromfile(REPOSITORY / f"configs/_base_/schedule_{schedule}.py")
+    cfg = load(default_hooks__pseudo_label=None)
+    cfg.param_scheduler = base.param_scheduler
+    cfg.train_cfg = dict(max_epochs=length, by_epoch=True)
+    steps = 3 * length
+    if schedule == "deeplabv2":
+        cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=steps)
+    runner = build_runner(cfg)
+    rates = []
+    runner.model.register_forward_pre_hook(
+        lambda *_: rates.append(runner.optim_wrapper.get_lr()["lr"][0])
+    )
+    runner.train()
+    first = runner.optim_wrapper.param_groups[0]["initial_lr"]
+    expected = [first * (1 - step / (steps - 1)) ** 0.9 for step in range(steps)]
+    assert rates == pytest.approx(expected, abs=1e-9)
+
+
+POLY = dict(type="PolyLR", eta_min=0.0, begin=0)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "fits"),
+    [
+        (dict(POLY, end=2, by_epoch=True, convert_to_iter_based=True), False),
+        (dict(POLY, end=2, by_epoch=True), False),
+        (dict(POLY, end=4, by_epoch=False), False),
+        (dict(type="CosineAnnealingLR", T_max=2, end=2), False),
+        (dict(type="LinearLR", start_factor=1.0, end_factor=0.0, end=2), False),
+        (dict(POLY, end=2, eta_min=1e-4), True),
+        (dict(POLY, end=3), True),
+        (dict(POLY, end=9), True),
+        (dict(type="LinearLR", start_factor=0.1, end=1), True),
+        (dict(type="MultiStepLR", milestones=[1]), True),
+    ],
+    ids=str,
+)
+def test_rates_of_0_before_the_training_ends(load, scheduler, fits):
+    cfg = load(train_cfg__max_epochs=3)
+    cfg.param_scheduler = [scheduler]
+    if fits:
+        run(cfg, "train")
+        return
+    with pytest.raises(ValueError, match=f"{scheduler['type']} brings the rate to 0"):
+        run(cfg, "train")
+
+
+def test_resumed_training_follows_the_schedule_of_its_new_length(load):
+    run(load(), "train")
+    cfg = load(train_cfg__max_epochs=3, resume=True)
+    runner = build_runner(cfg)
+    rates = []
+    runner.model.register_forward_pre_hook(
+        lambda *_: rates.append(runner.optim_wrapper.get_lr()["lr"][0])
+    )
+    runner.train()
+    first = runner.optim_wrapper.param_groups[0]["initial_lr"]
+    expected = [first * (1 - step / 8) ** 0.9 for step in range(3, 9)]
+    assert rates == pytest.approx(expected, abs=1e-9)
