@@ -7,6 +7,7 @@ VOC's val, they are the 10,582 images that the field trains on.
 
 import zlib
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from mmwood.converters.writer import Writer
 from mmwood.fileio.files import remove_leftovers
 from mmwood.fileio.images import check_readable, check_there
 from mmwood.fileio.labels import VOID, check_labels, read_label_png
-from mmwood.fileio.lists import TaggedImage, read_id_list
+from mmwood.fileio.lists import TaggedImage, check_id, read_id_list
 
 __all__ = ["VOC_CLASSES", "convert_voc_aug", "read_sbd", "trainaug_ids"]
 
@@ -122,7 +123,10 @@ def trainaug_ids(
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"there is no list {path}")
-    train, sbd_train, sbd_val, val = map(read_id_list, paths)
+    lists = [read_id_list(path) for path in paths]
+    for item in chain(*lists):
+        item.image = check_id(item.image, item.source)
+    train, sbd_train, sbd_val, val = lists
     own = {item.image for item in [*train, *val]}
     held_out = {item.image: item for item in val}
     union: dict[str, TaggedImage] = {}

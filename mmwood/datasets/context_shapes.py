@@ -20,7 +20,6 @@ differs from a training image in nothing but the missing object.
 """
 
 import io
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -33,7 +32,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmwood.fileio.files import atomic_write, write_json
+from mmwood.fileio.files import atomic_write, read_json, write_json
 from mmwood.fileio.labels import save_label_png
 
 CLASSES = ("aeroplane", "bird", "boat", "car", "sheep", "train")
@@ -1153,7 +1152,7 @@ def _find(root: Path) -> dict[str, Any] | None:
     for name in (_UNFINISHED, _JSON):
         if (root / name).is_file():
             try:
-                record = json.loads((root / name).read_text(encoding="utf-8"))
+                record = read_json(root / name)
             except ValueError:
                 break
             if isinstance(record, dict) and record.get("dataset") == "context shapes":

@@ -55,7 +55,13 @@ from mmwood.fileio.files import (
 )
 from mmwood.fileio.images import check_readable, check_there, read_rgb
 from mmwood.fileio.labels import VOID, read_label_png, save_label_png, voc_palette
-from mmwood.fileio.lists import TaggedImage, bullets, read_id_list, read_rows
+from mmwood.fileio.lists import (
+    TaggedImage,
+    bullets,
+    check_id,
+    read_id_list,
+    read_rows,
+)
 
 __all__ = [
     "CLASS_TABLE",
@@ -190,6 +196,8 @@ def read_class_table(path: str | os.PathLike = CLASS_TABLE) -> ClassTable:
             )
         if category in labels[source]:
             raise ValueError(f"{where}: {source} {category!r} has a class already")
+        # Pictures for review lie in a folder of their class.
+        check_id(name, where, "class")
         labels[source][category] = names.setdefault(name, len(names) + 1)
     if not 0 < len(names) < VOID:
         raise ValueError(f"{path} names {len(names)} classes, expected 1..{VOID - 1}")

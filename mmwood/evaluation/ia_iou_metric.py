@@ -15,6 +15,7 @@ from mmwood.fileio.coco import image_name, layered_masks, read_coco, run_lengths
 from mmwood.fileio.files import write_json
 from mmwood.fileio.labels import read_label_png
 from mmwood.fileio.lists import ImageIndex, TaggedImage, refuse_shared_files
+from mmwood.fileio.scores import SIZES
 from mmwood.functional.instance_iou import (
     check_instance_fields,
     score_instances,
@@ -22,10 +23,8 @@ from mmwood.functional.instance_iou import (
 )
 from mmwood.registry import METRICS
 
-__all__ = ["SIZES", "CocoInstances", "IAIoUMetric"]
+__all__ = ["CocoInstances", "IAIoUMetric"]
 
-#: Names of the size groups, with "all" for the three together.
-SIZES = ("all", "small", "medium", "large")
 _KEYS = dict(zip(SIZES, ("IA-mIoU", "IA_S", "IA_M", "IA_L")))
 
 

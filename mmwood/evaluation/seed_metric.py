@@ -1,5 +1,6 @@
 """Quality of seeds at every background threshold, in one pass."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -174,6 +175,14 @@ class SeedMetric(BaseMetric):
             configured one ``mIoU``, ``precision``, ``recall``, ``F1``, in percent.
         """
         counts = np.sum(results, axis=0)
+        if not counts[1:].any():
+            print_log(
+                "mmwood.SeedMetric: no mask shows a class, so the scores are those of "
+                "the background alone. Masks of 0 and 255 need 1 in place of 255, "
+                f"which is void (ignore_index={self.ignore_index})",
+                logger="current",
+                level=logging.WARNING,
+            )
         scores = SeedScores(self._confusion(counts))
         best = int(scores.miou.argmax())
         configured = int(np.abs(self.thresholds - self.threshold).argmin())

@@ -9,9 +9,9 @@ import csv
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
-from pathlib import Path
 
 from mmwood.fileio.files import atomic_write
+from mmwood.fileio.lists import csv_reader
 
 __all__ = ["COLUMNS", "STATES", "Candidate", "read_manifest", "write_manifest"]
 
@@ -49,11 +49,7 @@ def read_manifest(path: str | os.PathLike) -> Iterator[tuple[int, Candidate]]:
         ValueError: The header or a row is not a manifest's; the message names the
             line.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no manifest {path}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
+    with csv_reader(path, "manifest") as reader:
         header = next(reader, [])
         if tuple(header) != COLUMNS:
             raise ValueError(

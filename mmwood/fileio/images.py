@@ -7,7 +7,9 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
+from mmwood.fileio.files import atomic_write
 from mmwood.fileio.lists import TaggedImage, bullets
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "open_upright",
     "read_picture",
     "read_rgb",
+    "save_picture",
     "why_unreadable",
 ]
 
@@ -31,6 +34,7 @@ UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBom
 _ORIENTATION = 0x0112
 #: Behind a grey image with transparent parts, as mmcv has it.
 _CANVAS = (124, 117, 104)
+_SOFTWARE = "mmwood"
 _Wrapper = Callable[[Sequence], Iterable]
 
 
@@ -193,6 +197,33 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
     except UNREADABLE as error:
         reason = why_unreadable(error)
         raise ValueError(f"the image {path} cannot be read: {reason}") from error
+
+
+def save_picture(picture: np.ndarray, path: str | os.PathLike) -> None:
+    """Write a drawing as a PNG that says who drew it, atomically.
+
+    Args:
+        picture: Shape (H, W, 3), uint8 RGB.
+        path: The file to write.
+
+    Raises:
+        FileExistsError: There is a file that mmwood did not draw.
+    """
+    path = Path(path)
+    if path.exists():
+        try:
+            with Image.open(path) as found:
+                drawn = found.info.get("Software") == _SOFTWARE
+        except UNREADABLE:
+            drawn = False
+        if not drawn:
+            raise FileExistsError(
+                f"{path} is there, and mmwood did not draw it: choose another folder"
+            )
+    about = PngInfo()
+    about.add_text("Software", _SOFTWARE)
+    with atomic_write(path) as temporary:
+        Image.fromarray(picture).save(temporary, pnginfo=about)
 
 
 def open_upright(

@@ -147,6 +147,10 @@ class LabelFolder:
         """Where the instances of an image are; as :meth:`label`."""
         return self._path("instances", image_id, ".json")
 
+    def picture(self, image_id: str) -> Path:
+        """Where a drawing of an image is: right in the folder; as :meth:`label`."""
+        return self._path("", image_id, ".png")
+
     def _path(self, kind: str, image_id: str, suffix: str) -> Path:
         name = check_id(image_id, f"{self.field}: {self.root}", "image id")
         return Path(self.root, kind, f"{name}{suffix}")

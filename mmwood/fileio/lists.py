@@ -11,11 +11,13 @@ import re
 import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from mmwood.fileio.files import TEMPORARY, read_text
 
@@ -24,6 +26,7 @@ __all__ = [
     "TaggedImage",
     "bullets",
     "check_id",
+    "csv_reader",
     "merge_rows",
     "name_on_disk",
     "question_classes",
@@ -99,8 +102,8 @@ def check_id(name: str, source: str, what: str = "image") -> str:
     if reason is not None:
         raise ValueError(
             f"{source}: {what} {name!r} {reason}: expected a path relative to the "
-            "folder of the images (data_root with data_prefix.img_path), since files "
-            "that are made of the image are named after it"
+            "folder of the images (data_root with data_prefix.img_path), since the "
+            "files that are made of an image are named after it"
         )
     return str(path)
 
@@ -339,6 +342,32 @@ def _no_name(name: str) -> str | None:
     if re.search(r"[,;|]", name):
         return "looks like several names: the labels of an image are separated by ';'"
     return None
+
+
+@contextmanager
+def csv_reader(path: str | os.PathLike, field: str) -> Iterator[Any]:
+    """A :func:`csv.reader` of a file of any length, whose own errors name the file.
+
+    Args:
+        path: The file, in UTF-8 with or without a byte order mark.
+        field: What names it, for the error.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not CSV in UTF-8.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{field}: there is no file {path}")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        try:
+            yield reader
+        except (csv.Error, UnicodeDecodeError) as error:
+            # Text is decoded block by block.
+            raise ValueError(
+                f"{path}: not CSV in UTF-8 after line {reader.line_num}: {error}"
+            ) from error
 
 
 def read_csv(path: str | os.PathLike) -> list[TaggedImage]:

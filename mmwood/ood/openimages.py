@@ -23,7 +23,8 @@ from typing import Any, TextIO
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-from mmwood.fileio.files import atomic_write, write_json
+from mmwood.fileio.files import atomic_write, read_json, write_json
+from mmwood.fileio.lists import csv_reader
 
 __all__ = [
     "TABLES",
@@ -87,7 +88,7 @@ def read_descriptions(path: str | os.PathLike) -> dict[str, str]:
         ValueError: A line is not a label and its name, or repeats a label.
     """
     names: dict[str, str] = {}
-    with _csv_reader(path, "descriptions") as reader:
+    with csv_reader(path, "descriptions") as reader:
         for row in reader:
             where = f"{path}:{reader.line_num}"
             if not row or (
@@ -120,15 +121,9 @@ def read_hierarchy(path: str | os.PathLike, parts: bool = True) -> dict[str, set
         FileNotFoundError: There is no such file.
         ValueError: It is not such a tree.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise FileNotFoundError(f"hierarchy: there is no file {path}")
-    try:
-        todo = [json.loads(path.read_text(encoding="utf-8-sig"))]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: is not JSON: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is not UTF-8: {error}") from error
+    todo = [read_json(path)]
     children: dict[str, set[str]] = {}
     while todo:
         node = todo.pop()
@@ -340,28 +335,11 @@ def summary_tables(summary: dict[str, Any]) -> str:
     return f"{numbers}\n{per_class}"
 
 
-@contextmanager
-def _csv_reader(path: str | os.PathLike, field: str) -> Iterator[Any]:
-    """A csv.reader whose own errors name file and line."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{field}: there is no file {path}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        try:
-            yield reader
-        except (csv.Error, UnicodeDecodeError) as error:
-            # Text is decoded block by block.
-            raise ValueError(
-                f"{path}: not CSV in UTF-8 after line {reader.line_num}: {error}"
-            ) from error
-
-
 def _mapping_rows(path: str | os.PathLike) -> Iterator[tuple[str, dict[str, str]]]:
     """Where each row of a mapping stands, and its four columns."""
     columns = ("class", "name", "label", "descendants")
     empty = True
-    with _csv_reader(path, "mapping") as reader:
+    with csv_reader(path, "mapping") as reader:
         header = tuple(next(reader, ()))
         if header[:2] != columns[:2] or not set(header[2:]) <= set(columns[2:]):
             raise ValueError(
@@ -438,7 +416,7 @@ def _read_labels(
     batch: list[tuple[str, int, int]] = []
     last = None
     bare = False
-    with _csv_reader(path, "labels") as reader:
+    with csv_reader(path, "labels") as reader:
         header = tuple(next(reader, ()))
         if header != LABEL_COLUMNS:
             raise ValueError(
@@ -587,7 +565,7 @@ def _write_download(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(DOWNLOAD_COLUMNS)
         for path in paths:
-            with _csv_reader(path, "image_ids") as reader:
+            with csv_reader(path, "image_ids") as reader:
                 header = next(reader, [])
                 missing = [name for name in DOWNLOAD_COLUMNS if name not in header]
                 if missing:

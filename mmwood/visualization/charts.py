@@ -1,9 +1,7 @@
 """Charts of what out-of-distribution images change, and the numbers behind them."""
 
 import argparse
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -19,12 +17,10 @@ __all__ = [
     "THRESHOLDS",
     "Amount",
     "ClassChange",
-    "SeedResult",
     "amount_curve",
     "class_changes",
     "mean_and_std",
     "png_path",
-    "read_seed_curve",
     "save_amount_curve",
     "save_class_changes",
     "save_embeddings",
@@ -48,19 +44,6 @@ CLASS_COLOURS = (
 _MEAN, _RUN, _INK = "#1f4e79", "#c55a11", "#202020"
 #: Light enough for an error bar to be seen on them.
 _GAIN, _LOSS = "#7db3de", "#eba55d"
-
-
-class SeedResult(NamedTuple):
-    """Seed quality of one run at one threshold, in percent.
-
-    Attributes:
-        miou: mIoU.
-        class_iou: IoU by class, background included; None where the class occurs
-            neither in the ground truth nor in the seeds.
-    """
-
-    miou: float
-    class_iou: dict[str, float | None]
 
 
 class ClassChange(NamedTuple):
@@ -111,36 +94,6 @@ def png_path(text: str) -> Path:
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and sample standard deviation (n - 1); None for a single value."""
     return fmean(values), stdev(values) if len(values) > 1 else None
-
-
-def read_seed_curve(path: str | os.PathLike, at: str) -> SeedResult:
-    """Seed quality from a ``seed_curve.json`` of :class:`mmwood.SeedMetric`.
-
-    Args:
-        path: The file.
-        at: One of :data:`THRESHOLDS`.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not such a file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"there is no file {path}: expected a seed_curve.json of mmwood.SeedMetric"
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        class_iou = {
-            str(name): None if iou is None else float(iou)
-            for name, iou in content[f"class_iou_at_{at}"].items()
-        }
-        return SeedResult(float(content[at]["mIoU"]), class_iou)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is no seed_curve.json of mmwood.SeedMetric: expected JSON with "
-            f"{at}.mIoU and class_iou_at_{at} ({type(error).__name__}: {error})"
-        ) from error
 
 
 def class_changes(

@@ -1,18 +1,14 @@
 """Charts of object sizes: what a data set has of each, and how runs score them."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+from mmwood.fileio.scores import InstanceScores
 from mmwood.visualization.figures import add_title, new_figure, save_figure
 
 __all__ = [
     "RUN_COLOURS",
     "SIZE_COLOURS",
-    "SizeScores",
-    "read_size_scores",
     "save_size_distribution",
     "save_size_scores",
 ]
@@ -31,55 +27,6 @@ RUN_COLOURS = (
     "#000000",
 )
 _TITLES = dict(all="all (IA-mIoU)", small="small", medium="medium", large="large")
-
-
-class SizeScores(NamedTuple):
-    """What :class:`mmwood.IAIoUMetric` wrote of one run.
-
-    Attributes:
-        iou: IA-mIoU in percent by ``all``, ``small``, ``medium`` and ``large``; None
-            where there is no instance.
-        instances: Number of instances by the same.
-        settings: What runs must have in common to be compared.
-    """
-
-    iou: dict[str, float | None]
-    instances: dict[str, int]
-    settings: dict[str, object]
-
-
-def read_size_scores(path: str | os.PathLike) -> SizeScores:
-    """Scores by size from the ``out`` file of :class:`mmwood.IAIoUMetric`.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not such a file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"there is no file {path}: expected the out file of mmwood.IAIoUMetric"
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        ious = {size: content["iou"][size] for size in _TITLES}
-        instances = {size: int(content["instances"][size]) for size in _TITLES}
-        limits = [int(limit) for limit in content["size_limits"]]
-        return SizeScores(
-            {k: None if iou is None else float(iou) for k, iou in ious.items()},
-            instances,
-            dict(
-                size_limits=limits,
-                background=content["background"],
-                connectivity=content["connectivity"],
-                instances=instances,
-            ),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is no out file of mmwood.IAIoUMetric: expected JSON with iou and "
-            f"instances by size ({type(error).__name__}: {error})"
-        ) from error
 
 
 def save_size_distribution(
@@ -156,7 +103,7 @@ def save_size_distribution(
 
 
 def save_size_scores(
-    runs: Mapping[str, SizeScores], path: Path, note: str = ""
+    runs: Mapping[str, InstanceScores], path: Path, note: str = ""
 ) -> None:
     """Draw IA-mIoU in all and by size of several runs side by side.
 

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from mmwood.evaluation import IAIoUMetric
+from mmwood.fileio.scores import read_instance_scores
 from mmwood.visualization.size_charts import (
     RUN_COLOURS,
     SIZE_COLOURS,
-    read_size_scores,
     save_size_distribution,
     save_size_scores,
 )
@@ -155,7 +155,7 @@ def test_refusals_of_runs(call, tmp_path):
 
 
 def test_charts_of_what_is_absent(tmp_path):
-    scores = read_size_scores(run_file(tmp_path / "run.json", 1))
+    scores = read_instance_scores(run_file(tmp_path / "run.json", 1))
     scores.iou["large"] = None
     save_size_scores({"only": scores}, tmp_path / "run.png")
     assert RUN_COLOURS[0] in colours(tmp_path / "run.png")

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmwood.fileio.scores import SeedResult, read_seed_curve
 from mmwood.visualization import charts
 from mmwood.visualization.charts import (
     Amount,
     ClassChange,
-    SeedResult,
     amount_curve,
     class_changes,
     png_path,
-    read_seed_curve,
     save_amount_curve,
     save_class_changes,
     save_embeddings,
@@ -74,8 +73,8 @@ def test_reads_both_thresholds(tmp_path):
     content = dict(best=dict(mIoU=52.5), configured=dict(mIoU=50))
     content |= dict(class_iou_at_best=BASE[1], class_iou_at_configured=BASE[0])
     path.write_text(json.dumps(content))
-    assert read_seed_curve(path, "best") == SeedResult(52.5, BASE[1])
-    assert read_seed_curve(path, "configured") == SeedResult(50.0, BASE[0])
+    assert read_seed_curve(path).at("best") == SeedResult(52.5, BASE[1])
+    assert read_seed_curve(path).at("configured") == SeedResult(50.0, BASE[0])
 
 
 @pytest.mark.parametrize(
@@ -96,9 +95,9 @@ def test_errors_name_the_file(tmp_path, content, message):
     path.write_bytes(content.encode(errors="surrogateescape"))
     expected = rf"curve\.json is no seed_curve\.json.*best\.mIoU.*{message}"
     with pytest.raises(ValueError, match=expected):
-        read_seed_curve(path, "best")
+        read_seed_curve(path).at("best")
     with pytest.raises(FileNotFoundError, match=r"there is no file .*none\.json"):
-        read_seed_curve(tmp_path / "none.json", "best")
+        read_seed_curve(tmp_path / "none.json")
 
 
 def test_only_png_figures():

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from prettytable import PrettyTable
 from tqdm import tqdm
 
 from mmwood.evaluation.seed_metric import SeedScores
-from mmwood.fileio.files import write_json
-
-VOID = 255
+from mmwood.fileio.files import files_by_id, write_json
+from mmwood.fileio.labels import VOID, check_labels, read_label_png
+from mmwood.fileio.lists import read_id_list
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,22 +42,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read(path: Path) -> np.ndarray:
-    """A label map; (H, W) uint8."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no label map {path}")
-    with Image.open(path) as image:
-        label = np.array(image)
-    if label.ndim != 2:
-        raise ValueError(f"{path} is not a label map: its shape is {label.shape}")
-    return label
-
-
 def count(folder: Path, masks: Path, ids: Sequence[str], classes: int) -> np.ndarray:
     """Pixels by true and given label, 255 in the last column; (C + 1, C + 2)."""
     counts = np.zeros((classes + 1) * (classes + 2), dtype=np.int64)
     for image_id in tqdm(ids, desc=folder.name, disable=None):
-        label, truth = (read(root / f"{image_id}.png") for root in (folder, masks))
+        paths = [root / f"{image_id}.png" for root in (folder, masks)]
+        label, truth = map(read_label_png, paths)
         if label.shape != truth.shape:
             raise ValueError(
                 f"{folder / image_id}.png has (H, W) = {label.shape}, its mask "
@@ -66,12 +55,8 @@ def count(folder: Path, masks: Path, ids: Sequence[str], classes: int) -> np.nda
             )
         valid = truth != VOID
         label, truth = label[valid], truth[valid].astype(np.int64)
-        for name, values in ((masks, truth), (folder, label[label != VOID])):
-            if values.size and values.max() > classes:
-                raise ValueError(
-                    f"{name / image_id}.png holds {values.max()}; with {classes} "
-                    f"classes it may hold 0..{classes} and {VOID}"
-                )
+        for path, values in zip(paths, (label, truth)):
+            check_labels(values, path, classes, what="label map")
         label = np.where(label == VOID, classes + 1, label)
         counts += np.bincount(truth * (classes + 2) + label, minlength=counts.size)
     return counts.reshape(classes + 1, classes + 2)
@@ -110,12 +95,9 @@ def main() -> None:
             if (folder / "labels").is_dir():
                 folder = folder / "labels"
             if args.list is not None:
-                ids = args.list.read_text().split()
+                ids = [item.image for item in read_id_list(args.list)]
             else:
-                ids = sorted(
-                    str(path.relative_to(folder).with_suffix(""))
-                    for path in folder.rglob("*.png")
-                )
+                ids = list(files_by_id(folder))
             if not ids:
                 raise ValueError(f"{args.list or folder} names no label map")
             results[name] = score(count(folder, args.masks, ids, args.classes))

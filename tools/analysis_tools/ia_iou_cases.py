@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from prettytable import PrettyTable
 from tqdm import tqdm
 
 from mmwood.fileio.files import write_json
 from mmwood.fileio.images import check_there
+from mmwood.fileio.labels import read_label_png
 from mmwood.fileio.lists import TaggedImage, read_class_names, read_id_list
 from mmwood.functional.instance_iou import Instances, score_instances, split_instances
 from mmwood.visualization.charts import png_path
@@ -184,11 +184,13 @@ class Source(NamedTuple):
             ValueError: A map does not fit the classes or the other map.
         """
         path, own_path = self.paths[image], self.instance_paths[image]
-        gt = read_map(path)
+        gt = read_label_png(path)
         try:
             truth = split_instances(
                 gt,
-                None if own_path is None else read_map(own_path),
+                None
+                if own_path is None
+                else read_label_png(own_path, "instance map", wide=True),
                 self.num_classes,
                 background="ignore",
             )
@@ -196,11 +198,6 @@ class Source(NamedTuple):
             raise ValueError(f"{path}: {error}") from error
         own = np.flatnonzero(truth.class_ids == self.class_id)
         return gt, truth, own[np.argsort(truth.areas[own], kind="stable")] + 1
-
-
-def read_map(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.array(image)
 
 
 def find_source(args: argparse.Namespace) -> Source:
@@ -240,7 +237,10 @@ def find_source(args: argparse.Namespace) -> Source:
     check_there(items, paths, "--masks")
     instance_paths = [None] * len(paths)
     if args.instances is not None:
-        instance_paths = [args.instances / path.name for path in paths]
+        # By the whole id, which may hold folders.
+        instance_paths = [
+            args.instances / path.relative_to(args.masks) for path in paths
+        ]
         check_there(items, instance_paths, "--instances")
     return Source(
         paths, instance_paths, names.index(args.class_name) + 1, len(names) + 1

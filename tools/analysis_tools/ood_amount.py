@@ -10,11 +10,11 @@ import argparse
 import sys
 
 from mmwood.fileio.files import write_json
+from mmwood.fileio.scores import read_seed_curve
 from mmwood.visualization.charts import (
     THRESHOLDS,
     amount_curve,
     png_path,
-    read_seed_curve,
     save_amount_curve,
 )
 
@@ -60,7 +60,10 @@ def main() -> None:
     args = parse_args()
     try:
         curve = amount_curve(
-            [(amount, read_seed_curve(path, args.at).miou) for amount, path in args.run]
+            [
+                (amount, read_seed_curve(path).at(args.at).miou)
+                for amount, path in args.run
+            ]
         )
     except (OSError, ValueError) as error:
         sys.exit(str(error))

@@ -12,19 +12,22 @@ Example:
 
 import argparse
 import csv
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from mmwood.fileio.files import atomic_write
+from mmwood.fileio.images import UNREADABLE, open_upright, why_unreadable
+from mmwood.fileio.lists import csv_reader
+from mmwood.fileio.scores import parse_json
 from mmwood.visualization.contact_sheet import contact_sheet
 
 COLUMNS = ["image", "cluster", "distance", "class", "probability"]
@@ -77,18 +80,14 @@ def read_clusters(folder: Path) -> list[Cluster]:
                 f"there is no file {path}: expected the folder that "
                 "mmwood.OoDClusterHook writes (ood_clusters in the work dir)"
             )
-    try:
-        content = json.loads(paths[0].read_text(encoding="utf-8"))
+
+    def parse(content: Any) -> tuple[list[int], list[Cluster]]:
         sizes = list(content["sizes"])
         names = content.get("names") or [None] * len(sizes)
-        clusters = [
-            Cluster(k, name, []) for k, (name, _) in enumerate(zip(names, sizes))
-        ]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{paths[0]} is no clusters.json of mmwood.OoDClusterHook: expected JSON "
-            f"with sizes and names ({type(error).__name__}: {error})"
-        ) from error
+        return sizes, [Cluster(k, n, []) for k, (n, _) in enumerate(zip(names, sizes))]
+
+    expected = "clusters.json of mmwood.OoDClusterHook"
+    sizes, clusters = parse_json(paths[0], expected, parse)
     _read_members(paths[1], clusters)
     found = [len(cluster.members) for cluster in clusters]
     if found != sizes:
@@ -102,8 +101,7 @@ def read_clusters(folder: Path) -> list[Cluster]:
 
 
 def _read_members(path: Path, clusters: list[Cluster]) -> None:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
+    with csv_reader(path, "members") as reader:
         header = next(reader, [])
         if header != COLUMNS:
             raise ValueError(
@@ -137,14 +135,11 @@ def thumbnail(member: Member, members_csv: Path) -> np.ndarray:
         ValueError: The image cannot be read.
     """
     try:
-        with Image.open(member.image) as image:
-            # Lets the JPEG decoder leave out what is not needed.
-            image.draft("RGB", (2 * CELL, 2 * CELL))
-            small = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError) as error:
+        small = open_upright(member.image, draft=(2 * CELL, 2 * CELL))
+    except UNREADABLE as error:
         raise ValueError(
             f"{members_csv}:{member.line}: the image {member.image} cannot be read: "
-            f"{error}"
+            f"{why_unreadable(error)}"
         ) from error
     small.thumbnail((CELL, CELL))
     return np.asarray(small)

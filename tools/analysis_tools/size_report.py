@@ -19,18 +19,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from prettytable import PrettyTable
 from tqdm import tqdm
 
 from mmwood.fileio.files import write_json
+from mmwood.fileio.labels import read_label_png
 from mmwood.fileio.lists import read_class_names, read_id_list
+from mmwood.fileio.scores import read_instance_scores
 from mmwood.functional.instance_iou import split_instances
 from mmwood.visualization.charts import png_path
 from mmwood.visualization.size_charts import (
     RUN_COLOURS,
     SIZE_COLOURS,
-    read_size_scores,
     save_size_distribution,
     save_size_scores,
 )
@@ -121,11 +121,6 @@ def find_masks(folder: Path, list_path: Path | None) -> list[Path]:
     return paths
 
 
-def read_map(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.array(image)
-
-
 def report_data(args: argparse.Namespace) -> None:
     """Count the instances, print them, draw them."""
     classes = args.classes
@@ -144,16 +139,17 @@ def report_data(args: argparse.Namespace) -> None:
     for path in tqdm(paths, desc="sizes", disable=None):
         instances = None
         if args.instances is not None:
-            own = args.instances / path.name
+            # By the whole id, which may hold folders.
+            own = args.instances / path.relative_to(args.masks)
             if not own.is_file():
                 raise FileNotFoundError(
                     f"--instances: {path} has no instance map {own} (--list can leave "
                     "images out)"
                 )
-            instances = read_map(own)
+            instances = read_label_png(own, "instance map", wide=True)
         try:
             found = split_instances(
-                read_map(path), instances, len(counts), background="ignore"
+                read_label_png(path), instances, len(counts), background="ignore"
             )
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
@@ -200,7 +196,7 @@ def report_runs(args: argparse.Namespace) -> None:
         raise ValueError(f"two runs have one name: {names}")
     if len(names) > len(RUN_COLOURS):
         raise ValueError(f"expected at most {len(RUN_COLOURS)} runs, got {len(names)}")
-    runs = {name: read_size_scores(path) for name, path in args.runs}
+    runs = {name: read_instance_scores(path) for name, path in args.runs}
     first = runs[names[0]].settings
     for name, path in args.runs:
         for key, value in runs[name].settings.items():

@@ -7,7 +7,6 @@ Example:
 """
 
 import argparse
-import csv
 import os
 import sys
 from functools import partial
@@ -19,6 +18,9 @@ from tqdm import tqdm
 
 from mmwood.datasets.context_shapes import generate
 from mmwood.fileio.files import atomic_write
+from mmwood.fileio.images import read_picture
+from mmwood.fileio.labels import read_label_png
+from mmwood.fileio.lists import read_rows
 from mmwood.processes import end_children_with_this
 from mmwood.visualization.contact_sheet import contact_sheet
 from mmwood.visualization.panels import overlay_label
@@ -61,19 +63,20 @@ def parse_args() -> argparse.Namespace:
 
 def preview(root: Path, images: int = 24, ood: int = 12) -> np.ndarray:
     """The first training images, each beside its mask, then the first OoD images."""
-    with open(root / "contexts.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    columns = ("image", "split", "class", "context")
+    table = read_rows(root / "contexts.csv", columns)
+    rows = [dict(zip(columns, row)) for _, row in table]
     pictures, captions = [], []
     for name in dict.fromkeys(r["image"] for r in rows if r["split"] == "train"):
         if len(captions) == 2 * images:
             break
-        image = np.asarray(Image.open(root / f"JPEGImages/{name}.jpg"))
-        classes = np.asarray(Image.open(root / f"SegmentationClass/{name}.png"))
+        image = read_picture(root / f"JPEGImages/{name}.jpg")
+        classes = read_label_png(root / f"SegmentationClass/{name}.png")
         pictures += [image, overlay_label(image, classes)]
         pairs = [f"{r['class']}/{r['context']}" for r in rows if r["image"] == name]
         captions += [" + ".join(pairs), ""]
     for row in [r for r in rows if r["split"] == "ood"][:ood]:
-        pictures.append(np.asarray(Image.open(root / f"OoD/{row['image']}.jpg")))
+        pictures.append(read_picture(root / f"OoD/{row['image']}.jpg"))
         captions.append(f"OoD: {row['context']}")
     return contact_sheet(pictures, captions, columns=8, cell=(224, 192))
 

@@ -1,14 +1,13 @@
 """Pictures of class activation maps and seeds during tests."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from PIL import Image, ImageOps
 
-from mmwood.fileio.files import atomic_write
+from mmwood.engine.image_ids import ImageIds
+from mmwood.fileio.images import read_picture, save_picture
+from mmwood.fileio.label_folder import LabelFolder
 from mmwood.functional.cam import seed_from_cam
 from mmwood.registry import HOOKS
 from mmwood.visualization.irn_panel import irn_panel
@@ -39,7 +38,9 @@ class CAMVisualizationHook(Hook):
         threshold: Background threshold of the seed that is drawn.
 
     Raises:
-        ValueError: ``interval`` is below 1.
+        FileExistsError: ``out_dir`` holds a picture of that name that mmwood did not
+            draw.
+        ValueError: ``interval`` is below 1; two images would share a file.
     """
 
     def __init__(
@@ -63,6 +64,9 @@ class CAMVisualizationHook(Hook):
     def before_test(self, runner: Runner) -> None:
         """Count from the first image, and look for a display."""
         self._seen = 0
+        if self.enable:
+            dataset = runner.test_loop.dataloader.dataset
+            self._ids = ImageIds(dataset, "default_hooks.visualization")
         self._shows = self.enable and self.show and _has_display()
         if self.enable and self.show and not self._shows:
             runner.logger.warning(
@@ -86,15 +90,12 @@ class CAMVisualizationHook(Hook):
             self._seen += 1
 
     def _draw(self, runner: Runner, sample) -> None:
-        with Image.open(sample.img_path) as image:
-            # The loader turns images as the camera noted, too.
-            picture = np.array(ImageOps.exif_transpose(image).convert("RGB"))
         cam = sample.cam.float().cpu()
         classes = sample.cam_classes.cpu()
         truth = sample.get("gt_sem_seg")
         label = seed_from_cam(cam, classes, self.threshold).numpy()
         shared = dict(
-            image=picture,
+            image=read_picture(sample.img_path),
             cam_classes=classes.tolist(),
             truth=None if truth is None else truth.data[0].cpu().numpy(),
             class_names=runner.test_dataloader.dataset.metainfo["classes"],
@@ -115,15 +116,13 @@ class CAMVisualizationHook(Hook):
                 scores=sample.pred_score.cpu().tolist(),
                 **shared,
             )
-        name = sample.get("img_id", Path(sample.img_path).stem)
+        name = self._ids(sample)
         if self._shows:
             runner.visualizer.show(panel, win_name=name, wait_time=self.wait_time)
         if self.out_dir is None:
             runner.visualizer.add_image(name.replace("/", "_"), panel, self._seen)
             return
-        path = Path(self.out_dir, f"{name}.png")
-        with atomic_write(path) as temporary:
-            Image.fromarray(panel).save(temporary)
+        save_picture(panel, LabelFolder(self.out_dir).picture(name))
 
 
 def _has_display() -> bool:

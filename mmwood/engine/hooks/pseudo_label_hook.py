@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmwood.engine.batches import all_batches, take_batches
+from mmwood.engine.image_ids import ImageIds
 from mmwood.engine.weights import unwrap
 from mmwood.fileio.coco import encode_mask, merge_instances
 from mmwood.fileio.files import file_sha256, read_json, text_sha256, write_json
@@ -23,7 +24,6 @@ from mmwood.fileio.label_folder import (
     PSEUDO_LABELS,
     LabelFolder,
     ScoreMaps,
-    image_ids,
     load_score_maps,
     save_score_maps,
 )
@@ -129,9 +129,7 @@ class PseudoLabelHook(Hook):
                 "test_dataloader.sampler.round_up must be False: it gives some images "
                 "to two processes"
             )
-        dataset = loader.dataset
-        infos = (dataset.get_data_info(index) for index in range(len(dataset)))
-        self._ids = image_ids(progress(infos, "list images", total=len(dataset)))
+        self._ids = ImageIds(loader.dataset, "default_hooks.pseudo_label")
         self._folder = LabelFolder(
             self.out_dir or Path(runner.work_dir, "pseudo_labels"),
             "default_hooks.pseudo_label.out_dir",
@@ -155,7 +153,7 @@ class PseudoLabelHook(Hook):
     ) -> None:
         """Write the files of a batch."""
         for sample in outputs:
-            name = self._image_id(sample)
+            name = self._ids(sample)
             if name in self._finished:
                 continue
             cam = sample.cam.cpu()
@@ -184,19 +182,9 @@ class PseudoLabelHook(Hook):
                 self._merge_instances(dataset)
             self._folder.finish(self._description, len(dataset))
 
-    def _image_id(self, sample) -> str:
-        """The name of a prediction's files."""
-        name = self._ids.get(str(sample.get("img_path")), sample.get("img_id"))
-        if name is None:
-            raise ValueError(
-                "default_hooks.pseudo_label: predictions do not say of which image "
-                "they are: the meta_keys of the pipeline's PackInputs need img_path"
-            )
-        return str(name)
-
     def _merge_instances(self, dataset: Dataset) -> None:
         """All images' instances in one COCO annotation."""
-        names = progress(self._ids.values(), "join", delay=1)
+        names = progress(self._ids, "join", total=len(self._ids), delay=1)
         parts = (read_json(self._folder.instances(name)) for name in names)
         write_json(
             self._folder.instance_file,
@@ -247,7 +235,7 @@ class PseudoLabelHook(Hook):
         dataset = loader.dataset
         batches = list(loader.batch_sampler)
         names = {
-            index: self._image_id(dataset.get_data_info(index))
+            index: self._ids(dataset.get_data_info(index))
             for batch in batches
             for index in batch
         }

@@ -1,25 +1,35 @@
 """The numbers of a report, out of the files that its spec names."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mmwood.fileio.candidates import STATES, read_manifest
 from mmwood.fileio.labels import VOID
+from mmwood.fileio.scores import (
+    LABEL_SCORES,
+    InstanceScores,
+    SeedCurve,
+    finite,
+    parse_json,
+    read_instance_scores,
+    read_label_scores,
+    read_metrics,
+    read_seed_curve,
+)
 from mmwood.ood.summary import read_summary
 from mmwood.visualization.charts import class_changes
-from mmwood.visualization.report.spec import Branch, Labels, Network, Spec, read_json
+from mmwood.visualization.report.spec import Branch, Labels, Network, Spec
 from mmwood.visualization.report.terms import explain
-from mmwood.visualization.size_charts import SizeScores, read_size_scores
 
 __all__ = [
     "ClassTable",
-    "Curve",
     "Row",
     "Run",
     "SizeRow",
@@ -30,32 +40,13 @@ __all__ = [
     "image_miou",
     "mining",
     "read_curve",
-    "read_metrics",
     "review",
     "runs",
     "size_rows",
     "totals",
 ]
 
-LABEL_SCORES = ("mIoU", "precision", "recall")
 NETWORK_SCORES = ("mIoU", "IA-mIoU", "IA_S", "IA_M", "IA_L")
-_Content = TypeVar("_Content")
-
-
-class Curve(NamedTuple):
-    """What :class:`mmwood.SeedMetric` wrote, in percent.
-
-    Attributes:
-        configured: threshold, mIoU, precision and recall at the configured threshold.
-        best: The same at the one with the largest mIoU.
-        points: The same at every threshold.
-        class_iou: IoU by class at the configured threshold; None: the class is absent.
-    """
-
-    configured: dict[str, float]
-    best: dict[str, float]
-    points: list[dict[str, float]]
-    class_iou: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -122,7 +113,7 @@ class SizeRow(NamedTuple):
 
     branch: str
     network: str
-    scores: SizeScores
+    scores: InstanceScores
 
 
 @dataclass
@@ -185,7 +176,7 @@ def chain(spec: Spec) -> list[Stage]:
             stage.rows.append(Row("left open", "", opened))
         stages.append(stage)
     for name, items in by_name(spec.branches, "networks").items():
-        found = [item and read_metrics(item) for item in items]
+        found = [item and _read_metrics(item) for item in items]
         stage = Stage(name, explain(name), "network")
         for term in NETWORK_SCORES:
             values = [metrics and metrics.get(term) for metrics in found]
@@ -196,7 +187,7 @@ def chain(spec: Spec) -> list[Stage]:
     return _explained(stages)
 
 
-def read_curve(labels: Labels) -> Curve | None:
+def read_curve(labels: Labels) -> SeedCurve | None:
     """The threshold curve of labels, or None without.
 
     Raises:
@@ -204,55 +195,38 @@ def read_curve(labels: Labels) -> Curve | None:
     """
     if labels.curve is None:
         return None
-
-    def parse(content: Any) -> Curve:
-        def point(values: dict) -> dict[str, float]:
-            return {key: float(values[key]) for key in ("threshold", *LABEL_SCORES)}
-
-        return Curve(
-            point(content["configured"]),
-            point(content["best"]),
-            [point(values) for values in content["curve"]],
-            {
-                str(name): _number(iou)
-                for name, iou in content["class_iou_at_configured"].items()
-            },
-        )
-
-    expected = "seed_curve.json of mmwood.SeedMetric"
-    return _parse(labels.curve, f"{labels.where}.curve", expected, parse)
+    with _named(f"{labels.where}.curve"):
+        return read_seed_curve(labels.curve)
 
 
-def read_metrics(network: Network) -> dict[str, float | None] | None:
-    """The metrics of a network by their name without prefix, or None without.
-
-    Raises:
-        ValueError: The file is not one of tools/test.py.
-    """
+def _read_metrics(network: Network) -> dict[str, float | None] | None:
     if network.metrics is None:
         return None
-
-    def parse(content: Any) -> dict[str, float | None]:
-        return {key.split("/")[-1]: _number(v) for key, v in content.items()}
-
-    expected = "metrics of tools/test.py --out"
-    return _parse(network.metrics, f"{network.where}.folder", expected, parse)
+    with _named(f"{network.where}.folder"):
+        return read_metrics(network.metrics)
 
 
 def _read_scores(labels: Labels) -> dict[str, float | None] | None:
     if labels.scores is None:
         return None
+    with _named(f"{labels.where}.scores"):
+        return read_label_scores(labels.scores, labels.name)
 
-    def parse(content: Any) -> dict[str, float | None]:
-        # One entry is the one that is meant, whatever it is called.
-        (entry,) = content.values() if len(content) == 1 else (content[labels.name],)
-        return {key: _number(entry[key]) for key in (*LABEL_SCORES, "open")}
 
-    expected = (
-        "JSON of tools/analysis_tools/evaluate_labels.py with one entry, or one called "
-        f"{labels.name!r}"
-    )
-    return _parse(labels.scores, f"{labels.where}.scores", expected, parse)
+def _read_instances(network: Network) -> InstanceScores | None:
+    if network.instances is None:
+        return None
+    with _named(f"{network.where}.folder"):
+        return read_instance_scores(network.instances)
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Put the place in the spec before an error."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def class_tables(spec: Spec) -> list[ClassTable]:
@@ -264,12 +238,13 @@ def class_tables(spec: Spec) -> list[ClassTable]:
     tables = []
     for name, items in by_name(spec.branches, "labels").items():
         curves = [item and read_curve(item) for item in items]
-        scores = [curve and curve.class_iou for curve in curves]
+        scores = [curve and curve.class_iou["configured"] for curve in curves]
         if any(scores):
             where = next(item for item in items if item is not None).where
             tables.append(_class_table(f"IoU of {name}", scores, where))
     for name, items in by_name(spec.branches, "networks").items():
-        scores = [item and _class_ia_iou(item) for item in items]
+        found = [item and _read_instances(item) for item in items]
+        scores = [instances and instances.class_iou for instances in found]
         if any(scores):
             where = next(item for item in items if item is not None).where
             tables.append(_class_table(f"IA-IoU of {name}", scores, where))
@@ -279,10 +254,10 @@ def class_tables(spec: Spec) -> list[ClassTable]:
 def size_rows(spec: Spec) -> list[SizeRow]:
     """Scores by size of every network that has them."""
     return [
-        SizeRow(branch.name, network.name, read_size_scores(network.instances))
+        SizeRow(branch.name, network.name, scores)
         for branch in spec.branches
         for network in branch.networks
-        if network.instances is not None
+        if (scores := _read_instances(network)) is not None
     ]
 
 
@@ -345,7 +320,7 @@ def mining(path: Path) -> dict:
                     name=str(item["name"]),
                     above=int(item["above"]),
                     rows=int(item["rows"]),
-                    highest=_number(item["highest"]),
+                    highest=finite(item["highest"]),
                 )
                 for item in content["per_class"]
             ],
@@ -359,7 +334,8 @@ def mining(path: Path) -> dict:
             ],
         )
 
-    return _parse(path, "mining", "the summary that tools/mine_ood.py writes", parse)
+    with _named("mining"):
+        return parse_json(path, "summary that tools/mine_ood.py writes", parse)
 
 
 def review(path: Path) -> dict:
@@ -411,10 +387,10 @@ def runs(paths: Sequence[Path]) -> list[Run]:
             stage=str(content["stage"]),
             title=str(content.get("title") or content["stage"]),
             started=started and datetime.fromisoformat(started),
-            seconds=_number(content.get("seconds")),
-            memory=_number(content.get("peak_memory_mb")),
-            gpu_memory=_number(content.get("peak_gpu_memory_mb")),
-            bytes=_number(outputs.get("bytes")),
+            seconds=finite(content.get("seconds")),
+            memory=finite(content.get("peak_memory_mb")),
+            gpu_memory=finite(content.get("peak_gpu_memory_mb")),
+            bytes=finite(outputs.get("bytes")),
             files=outputs.get("files"),
             sha256=outputs.get("sha256"),
             seed=content.get("seed"),
@@ -427,10 +403,10 @@ def runs(paths: Sequence[Path]) -> list[Run]:
             command=[str(part) for part in content.get("command") or ()],
         )
 
-    found = [
-        _parse(path, f"records[{number}]", "the record of a stage", parse)
-        for number, path in enumerate(paths)
-    ]
+    found = []
+    for number, path in enumerate(paths):
+        with _named(f"records[{number}]"):
+            found.append(parse_json(path, "record of a stage", parse))
     # Those that do not tell when they began come last, in their order.
     return sorted(
         found,
@@ -467,20 +443,6 @@ def totals(found: Sequence[Run]) -> dict[str, float | None]:
     )
 
 
-def _class_ia_iou(network: Network) -> dict[str, float | None] | None:
-    if network.instances is None:
-        return None
-
-    def parse(content: Any) -> dict[str, float | None]:
-        return {
-            str(name): _number(values["iou"]["all"])
-            for name, values in content["classes"].items()
-        }
-
-    where = f"{network.where}.folder"
-    return _parse(network.instances, where, "out of mmwood.IAIoUMetric", parse)
-
-
 def _class_table(title: str, scores: Sequence[dict | None], where: str) -> ClassTable:
     present = [by_class for by_class in scores if by_class]
     names = list(present[0])
@@ -513,22 +475,5 @@ def _at(point: Mapping[str, float]) -> str:
     return f"at {point['threshold']:.2f}"
 
 
-def _number(value: Any) -> float | None:
-    """A finite number, or None: NaN is a score of nothing."""
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _parse(
-    path: Path, where: str, expected: str, parse: Callable[[Any], _Content]
-) -> _Content:
-    content = read_json(path)
-    try:
-        return parse(content)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{where}: {path} is no {expected} ({type(error).__name__}: {error})"
-        ) from error

@@ -17,11 +17,12 @@ from mmwood.fileio.files import files_by_id
 from mmwood.fileio.images import read_picture
 from mmwood.fileio.label_folder import LabelFolder, ScoreMaps, load_score_maps
 from mmwood.fileio.labels import VOID, read_label_png
+from mmwood.fileio.scores import SeedCurve
 from mmwood.progress import progress
 from mmwood.visualization.comparison import one_image_per_class
 from mmwood.visualization.figures import new_figure
 from mmwood.visualization.panels import overlay_heat, overlay_label
-from mmwood.visualization.report.numbers import Curve, by_name, image_miou
+from mmwood.visualization.report.numbers import by_name, image_miou
 from mmwood.visualization.report.spec import Data, Labels, Spec
 
 __all__ = [
@@ -467,7 +468,7 @@ def figure_source(path: Path) -> str:
     return _source(min(both, key=len), "image/webp")
 
 
-def curve_chart(curves: Sequence[tuple[int, str, str, Curve]]) -> str:
+def curve_chart(curves: Sequence[tuple[int, str, str, SeedCurve]]) -> str:
     """mIoU over the background threshold.
 
     Args:

@@ -1,0 +1,195 @@
+"""Files of scores: what tests and tools write, and charts and reports read.
+
+Scores are in percent.
+"""
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from mmwood.fileio.files import read_json
+
+__all__ = [
+    "LABEL_SCORES",
+    "SIZES",
+    "InstanceScores",
+    "SeedCurve",
+    "SeedResult",
+    "finite",
+    "parse_json",
+    "read_instance_scores",
+    "read_label_scores",
+    "read_metrics",
+    "read_seed_curve",
+]
+
+LABEL_SCORES = ("mIoU", "precision", "recall")
+#: Names of the size groups of instances, with "all" for the three together.
+SIZES = ("all", "small", "medium", "large")
+_Content = TypeVar("_Content")
+
+
+class SeedResult(NamedTuple):
+    """Quality of labels at one threshold.
+
+    Attributes:
+        miou: mIoU.
+        class_iou: IoU by class, background included; None where the class occurs
+            neither in the ground truth nor in the labels.
+    """
+
+    miou: float
+    class_iou: dict[str, float | None]
+
+
+class SeedCurve(NamedTuple):
+    """What :class:`mmwood.SeedMetric` wrote.
+
+    Attributes:
+        configured: threshold, mIoU, precision and recall at the configured threshold.
+        best: The same at the one with the largest mIoU.
+        points: The same at every threshold.
+        class_iou: IoU by class, for 'configured' and for 'best'.
+    """
+
+    configured: dict[str, float]
+    best: dict[str, float]
+    points: list[dict[str, float]]
+    class_iou: dict[str, dict[str, float | None]]
+
+    def at(self, threshold: str) -> SeedResult:
+        """The quality at the 'configured' or the 'best' threshold."""
+        return SeedResult(getattr(self, threshold)["mIoU"], self.class_iou[threshold])
+
+
+class InstanceScores(NamedTuple):
+    """What :class:`mmwood.IAIoUMetric` wrote of one run.
+
+    Attributes:
+        iou: IA-mIoU by ``all``, ``small``, ``medium`` and ``large``; None where there
+            is no instance.
+        instances: Number of instances by the same.
+        settings: What runs must have in common to be compared.
+        class_iou: IA-IoU over all sizes by class.
+    """
+
+    iou: dict[str, float | None]
+    instances: dict[str, int]
+    settings: dict[str, object]
+    class_iou: dict[str, float | None]
+
+
+def parse_json(
+    path: str | os.PathLike, expected: str, parse: Callable[[Any], _Content]
+) -> _Content:
+    """What a function makes of the content of a JSON file.
+
+    Args:
+        path: The file.
+        expected: What it should be, for the error.
+        parse: From the content to the result.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not JSON, or not of that kind.
+    """
+    try:
+        return parse(read_json(path))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}: expected {expected}") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no {expected} ({type(error).__name__}: {error})"
+        ) from error
+
+
+def read_seed_curve(path: str | os.PathLike) -> SeedCurve:
+    """The threshold curve of :class:`mmwood.SeedMetric`.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`parse_json`.
+    """
+
+    def point(values: dict) -> dict[str, float]:
+        return {key: float(values[key]) for key in ("threshold", *LABEL_SCORES)}
+
+    def parse(content: Any) -> SeedCurve:
+        by_class = {
+            at: _by_class(content[f"class_iou_at_{at}"])
+            for at in ("configured", "best")
+        }
+        points = [point(values) for values in content["curve"]]
+        return SeedCurve(
+            point(content["configured"]), point(content["best"]), points, by_class
+        )
+
+    return parse_json(path, "seed_curve.json of mmwood.SeedMetric", parse)
+
+
+def read_instance_scores(path: str | os.PathLike) -> InstanceScores:
+    """Scores from the ``out`` file of :class:`mmwood.IAIoUMetric`.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`parse_json`.
+    """
+
+    def parse(content: Any) -> InstanceScores:
+        instances = {size: int(content["instances"][size]) for size in SIZES}
+        settings = dict(
+            size_limits=[int(limit) for limit in content["size_limits"]],
+            background=content["background"],
+            connectivity=content["connectivity"],
+            instances=instances,
+        )
+        class_iou = {
+            name: values["iou"]["all"] for name, values in content["classes"].items()
+        }
+        iou = {size: finite(content["iou"][size]) for size in SIZES}
+        return InstanceScores(iou, instances, settings, _by_class(class_iou))
+
+    return parse_json(path, "out file of mmwood.IAIoUMetric", parse)
+
+
+def read_metrics(path: str | os.PathLike) -> dict[str, float | None]:
+    """What ``tools/test.py --out`` wrote, by names without prefix.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`parse_json`.
+    """
+
+    def parse(content: Any) -> dict[str, float | None]:
+        return {key.split("/")[-1]: finite(value) for key, value in content.items()}
+
+    return parse_json(path, "metrics of tools/test.py --out", parse)
+
+
+def read_label_scores(path: str | os.PathLike, name: str) -> dict[str, float | None]:
+    """One entry of what ``tools/analysis_tools/evaluate_labels.py --out`` wrote.
+
+    Args:
+        path: The file.
+        name: The entry's name; of a file with one entry it is that, whatever its name.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`parse_json`.
+    """
+
+    def parse(content: Any) -> dict[str, float | None]:
+        (entry,) = content.values() if len(content) == 1 else (content[name],)
+        return {key: finite(entry[key]) for key in (*LABEL_SCORES, "open")}
+
+    expected = (
+        "JSON of tools/analysis_tools/evaluate_labels.py with one entry, or one called "
+        f"{name!r}"
+    )
+    return parse_json(path, expected, parse)
+
+
+def finite(value: Any) -> float | None:
+    """A finite number, or None: NaN is a score of nothing."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _by_class(values: dict) -> dict[str, float | None]:
+    return {str(name): finite(value) for name, value in values.items()}
