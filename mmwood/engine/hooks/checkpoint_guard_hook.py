@@ -275,10 +275,8 @@ def _compare_classes(
     if not held:
         # Weights of a backbone alone, or with another head.
         return
-    advice = "" if whole else (
-        "; set default_hooks.checkpoint_guard.other_classes=True to begin with it all "
-        "the same"
-    )
+    field = "default_hooks.checkpoint_guard.other_classes=True"
+    advice = "" if whole else f"; set {field} to begin with it all the same"
     if loaded.classes and classes and tuple(loaded.classes) != tuple(classes):
         raise ValueError(
             f"{name} was trained on the classes {tuple(loaded.classes)}, the data set "
