@@ -10,6 +10,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import CheckpointLoader
 
 from mmwood.datasets.image_level import read_class_names
+from mmwood.launch import CHECKS
 
 __all__ = ["class_names", "use_candidates"]
 
@@ -78,8 +79,8 @@ def use_candidates(
     hooks = {
         name: hook
         for name, hook in (cfg.get("default_hooks") or {}).items()
-        # None switches one off.
-        if hook is None or _kind(hook) in KEPT_HOOKS
+        # A check that is None is switched off.
+        if (_kind(hook) in KEPT_HOOKS if hook else name in CHECKS)
     }
     hooks["ood_mining"] = dict(
         type="mmwood.OoDMiningHook",
