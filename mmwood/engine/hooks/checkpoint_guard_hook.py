@@ -183,8 +183,15 @@ class CheckpointGuardHook(Hook):
                 for key, content in weights.contents.items()
                 if key.startswith(start) and key.split(".")[0] in children
             }
-            own = {_content(value) for value in module.state_dict().values()}
-            unused = [key for key, content in theirs.items() if content not in own]
+            own = module.state_dict()
+            held = {_content(value) for value in own.values()}
+            unused = [
+                key
+                for key, content in theirs.items()
+                # Averaged weights may hold the place of those of this name.
+                if content not in held
+                and (key not in own or tuple(own[key].shape) != weights.shapes[key])
+            ]
             if len(unused) > (1 - self.min_share) * len(theirs):
                 raise ValueError(
                     f"{name} is of a larger network: the model has no "
