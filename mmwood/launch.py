@@ -151,8 +151,9 @@ def build_runner(cfg: Config) -> Runner:
 def _add_checks(cfg: Config) -> None:
     """Add our checks where a config lacks them, and leave out hooks that are None."""
     hooks = cfg.get("default_hooks") or ConfigDict()
-    every = (*hooks.values(), *(cfg.get("custom_hooks") or ()))
-    present = {type_name(hook) for hook in every}
+    present = {
+        type_name(h) for h in (*hooks.values(), *(cfg.get("custom_hooks") or ()))
+    }
     for name, kind in CHECKS.items():
         if kind not in present:
             hooks.setdefault(name, dict(type=f"mmwood.{kind}"))

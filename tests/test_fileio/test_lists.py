@@ -286,9 +286,7 @@ def test_questionable_classes(tags, reason, tmp_path):
     Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(tmp_path / "b.jpg")
     rows = "".join(f'{n}.jpg,"{tag}"\n' for n, tag in zip("ab", tags))
     source = read_table(tag_table(tmp_path, f"image,labels\n{rows}"))
-    with pytest.raises(
-        ValueError, match=r"name the classes with --classes:\n.*tags"
-    ):
+    with pytest.raises(ValueError, match=r"name the classes with --classes:\n.*tags"):
         convert_tags(tmp_path, source)
     # Whoever names them means them.
     done = convert_tags(tmp_path, source, classes=tags, overwrite=True)

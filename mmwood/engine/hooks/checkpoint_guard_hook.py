@@ -183,8 +183,15 @@ class CheckpointGuardHook(Hook):
                 for key, content in weights.contents.items()
                 if key.startswith(start) and key.split(".")[0] in children
             }
-            own = {_content(value) for value in module.state_dict().values()}
-            unused = [key for key, content in theirs.items() if content not in own]
+            own = module.state_dict()
+            held = {_content(value) for value in own.values()}
+            unused = [
+                key
+                for key, content in theirs.items()
+                # Averaged weights may hold the place of those of this name.
+                if content not in held
+                and (key not in own or tuple(own[key].shape) != weights.shapes[key])
+            ]
             if len(unused) > (1 - self.min_share) * len(theirs):
                 raise ValueError(
                     f"{name} is of a larger network: the model has no "
@@ -275,14 +282,8 @@ def _compare_classes(
     if not held:
         # Weights of a backbone alone, or with another head.
         return
-    advice = (
-        ""
-        if whole
-        else (
-            "; set default_hooks.checkpoint_guard.other_classes=True to begin with it all "
-            "the same"
-        )
-    )
+    field = "default_hooks.checkpoint_guard.other_classes=True"
+    advice = "" if whole else f"; set {field} to begin with it all the same"
     if loaded.classes and classes and tuple(loaded.classes) != tuple(classes):
         raise ValueError(
             f"{name} was trained on the classes {tuple(loaded.classes)}, the data set "

@@ -1,0 +1,69 @@
+"""What tools/test.py changes in a config, of names and of classes as types."""
+
+import pytest
+from mmengine.config import Config
+
+pytest.importorskip("mmpretrain")
+pytest.importorskip("mmseg")
+
+from mmpretrain.datasets import ImageNet
+from mmseg.engine import SegVisualizationHook
+
+from mmwood.engine import CAMVisualizationHook
+from mmwood.evaluation import IAIoUMetric, SeedMetric
+from mmwood.launch import save_results, show_results, use_tta
+from mmwood.models import MultiScaleCAM
+
+
+@pytest.mark.parametrize("kind", [SegVisualizationHook, "mmseg.SegVisualizationHook"])
+def test_pictures_of_segmentors(kind):
+    hooks = dict(visualization=dict(type=kind))
+    cfg = Config(dict(default_hooks=hooks, visualizer=dict(type="Any")))
+    show_results(cfg, "pictures", 3)
+    assert cfg.default_hooks.visualization == dict(type=kind, interval=3, draw=True)
+    assert cfg.visualizer.save_dir == "pictures"
+
+
+@pytest.mark.parametrize("kind", [CAMVisualizationHook, "mmwood.CAMVisualizationHook"])
+def test_pictures_of_classifiers(kind):
+    cfg = Config(dict(default_hooks=dict(visualization=dict(type=kind))))
+    show_results(cfg, "pictures", 3)
+    assert cfg.default_hooks.visualization == dict(
+        type=kind, interval=3, enable=True, out_dir="pictures"
+    )
+
+
+@pytest.mark.parametrize(
+    "kinds", [(SeedMetric, IAIoUMetric), ("mmwood.SeedMetric", "mmwood.IAIoUMetric")]
+)
+def test_metrics_write_to_the_work_dir(kinds):
+    metrics = [dict(type=kind) for kind in kinds]
+    cfg = Config(dict(work_dir="work", test_evaluator=metrics))
+    save_results(cfg)
+    seeds, instances = cfg.test_evaluator
+    assert seeds.out_dir == "work"
+    assert instances.out == "work/ia_iou.json"
+
+
+@pytest.mark.parametrize("kind", [ImageNet, "ImageNet"])
+@pytest.mark.parametrize("wrapper", ["none", "repeat", "concat"])
+def test_test_time_augmentation_of_wrapped_data_sets(kind, wrapper):
+    data = dict(type=kind, pipeline=["plain"])
+    dataset = dict(
+        none=data,
+        repeat=dict(type="RepeatDataset", times=2, dataset=data),
+        concat=dict(type="ConcatDataset", datasets=[data, dict(data)]),
+    )[wrapper]
+    cfg = Config(
+        dict(
+            model=dict(type="Any"),
+            tta_model=dict(type=MultiScaleCAM),
+            tta_pipeline=["views"],
+            test_dataloader=dict(dataset=dataset),
+        )
+    )
+    use_tta(cfg)
+    assert cfg.model == dict(type=MultiScaleCAM, module=dict(type="Any"))
+    found = cfg.test_dataloader.dataset
+    leaves = found.get("datasets") or [found.get("dataset", found)]
+    assert all(leaf.pipeline == ["views"] for leaf in leaves)
