@@ -37,10 +37,13 @@ def build_runner(tmp_path: Path) -> Callable[..., Runner]:
 
     def build(config: Path, work_dir: str, **changes) -> Runner:
         # Most of the time would go into formatting the copies in the work dir.
-        cfg = Config.fromfile(config, format_python_code=False)
+        cfg = Config(Config.fromfile(config).to_dict(), format_python_code=False)
         for key, value in copy.deepcopy(changes).items():
             *path, name = key.split("__")
             reduce(getitem, path, cfg)[name] = value
+        # A hook that is None is left out.
+        hooks = cfg.default_hooks.items()
+        cfg.default_hooks = {name: hook for name, hook in hooks if hook is not None}
         cfg.work_dir = str(tmp_path / work_dir)
         # mmengine keeps the scope of a second Runner of the same name.
         cfg.experiment_name = f"{tmp_path.name}_{next(numbers)}"

@@ -136,6 +136,9 @@ def test_mean_with_ema(irn_config, build_runner, tmp_path, voc_folder, averaging
     torch.testing.assert_close(state["displacement_mean"], again, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "averaging", [None, dict(momentum=0.3, update_buffers=True)], indirect=True
+)
 def test_checkpoints_of_mid_training(
     irn_config, build_runner, tmp_path, voc_folder, averaging
 ):

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from matplotlib import pyplot
 from torch import nn
 
 from mmwood.engine import CAMVisualizationHook, ChannelsLastHook, PseudoLabelHook
@@ -26,6 +27,29 @@ def test_wrong_fields_of_pseudo_labels(options, message):
 def test_wrong_interval_of_pictures():
     with pytest.raises(ValueError, match="interval must be at least 1"):
         CAMVisualizationHook(interval=0)
+
+
+def test_pictures_take_the_fields_that_stock_tools_set(small_config, build_runner):
+    """Those of MMPretrain's test.py --show --show-dir; here without a display."""
+    pyplot.switch_backend("agg")
+    runner = build_runner(
+        small_config,
+        "work",
+        default_hooks__pseudo_label=None,
+        # Without end where somebody can press a key.
+        default_hooks__visualization=dict(
+            type="mmwood.CAMVisualizationHook",
+            enable=True,
+            show=True,
+            wait_time=0,
+            out_dir=str(small_config.parent / "pictures"),
+            interval=1,
+        ),
+    )
+    runner.test()
+    assert len(list((small_config.parent / "pictures").glob("*.png"))) == 6
+    log = next((small_config.parent / "work").glob("*/*.log")).read_text()
+    assert log.count("there is no display") == 1
 
 
 def test_channels_last_leaves_wrapped_models_alone():

@@ -13,6 +13,7 @@ pytest.importorskip("mmpretrain")
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
 from sklearn.cluster import KMeans
 
 from mmwood.engine import OoDClusterHook
@@ -150,6 +151,122 @@ def test_predicted_classes_given_checkpoint_and_interval(
     )
     assert text.count("3 OoD clusters of 7 images") == 3
     assert "no classifier was loaded" in text
+
+
+BY_ITER = dict(
+    train_cfg=dict(type="IterBasedTrainLoop", max_iters=4),
+    param_scheduler=[],
+    log_processor=dict(by_epoch=False),
+    default_hooks__checkpoint__by_epoch=False,
+    default_hooks__ood_clusters__by_epoch=False,
+)
+
+
+@pytest.fixture
+def start(small_config, build_runner, tmp_path) -> str:
+    """A checkpoint of one epoch of the classifier without OoD images."""
+    build_runner(small_config, "start").train()
+    return str(tmp_path / "start/epoch_1.pth")
+
+
+def test_centers_with_ema(wood_config, build_runner, start, tmp_path, averaging):
+    """The checkpoint's are those that were made, and tests have them too."""
+
+    def train(name: str, **changes) -> Runner:
+        runner = build_runner(
+            wood_config, name, load_from=start, custom_hooks=averaging, **changes
+        )
+        runner.train()
+        made = [getattr(runner.model.head, f"{n}_centers") for n in ("in", "ood")]
+        for found, expected in zip(centers_of(newest(tmp_path / name)), made):
+            np.testing.assert_array_equal(found, expected.numpy())
+        return runner
+
+    train("once")
+    expected = centers_of(newest(tmp_path / "once"))
+    assert len(expected[1]) == 3
+    assert np.abs(expected[1]).max(axis=1).min() > 0
+    # Made from the classifier, before any step: averaging has no part in it.
+    plain = build_runner(wood_config, "plain", load_from=start)
+    plain.train()
+    for found, other in zip(centers_of(newest(tmp_path / "plain")), expected):
+        np.testing.assert_array_equal(found, other)
+    # Tests of the checkpoint need no EMAHook.
+    tested = [
+        build_runner(
+            wood_config,
+            f"tested_{len(hooks)}",
+            load_from=str(newest(tmp_path / "once")),
+            custom_hooks=hooks,
+        ).test()
+        for hooks in ([], averaging)
+    ]
+    assert tested[0] == tested[1]
+    # Resumed, they are there.
+    again = train("once", resume=True, train_cfg__max_epochs=2)
+    for found, other in zip(centers_of(tmp_path / "once/epoch_2.pth"), expected):
+        np.testing.assert_array_equal(found, other)
+    assert again.epoch == 2
+    # And where a training starts from a checkpoint that has them, without the hook.
+    bare = build_runner(
+        wood_config,
+        "bare",
+        load_from=str(newest(tmp_path / "once")),
+        custom_hooks=averaging,
+        default_hooks__ood_clusters=None,
+    )
+    bare.train()
+    for found, other in zip(centers_of(newest(tmp_path / "bare")), expected):
+        np.testing.assert_array_equal(found, other)
+
+
+@pytest.mark.parametrize("averaging", [dict(update_buffers=True)], indirect=True)
+@pytest.mark.parametrize(
+    ("changes", "times"),
+    [
+        (dict(train_cfg__max_epochs=2, default_hooks__ood_clusters__interval=1), 3),
+        (dict(BY_ITER, default_hooks__ood_clusters__interval=2), 3),
+        (dict(BY_ITER, default_hooks__ood_clusters__interval=3), 2),
+        (dict(BY_ITER, default_hooks__ood_clusters__interval=0), 1),
+        # Iterations of a training that counts epochs, of three each.
+        (
+            dict(
+                train_cfg__max_epochs=2,
+                default_hooks__ood_clusters__interval=2,
+                default_hooks__ood_clusters__by_epoch=False,
+            ),
+            4,
+        ),
+    ],
+)
+def test_intervals(
+    wood_config, build_runner, start, tmp_path, averaging, changes, times
+):
+    """Centres are those of the trained weights of their time, in both copies."""
+    runner = build_runner(
+        wood_config, "work", load_from=start, custom_hooks=averaging, **changes
+    )
+    runner.train()
+    log = next((tmp_path / "work").glob("*/*.log")).read_text()
+    assert log.count("3 OoD clusters of 7 images") == times
+    for found, expected in zip(
+        centers_of(newest(tmp_path / "work")),
+        (runner.model.head.in_centers, runner.model.head.ood_centers),
+    ):
+        np.testing.assert_array_equal(found, expected.numpy())
+
+
+def test_an_interval_of_epochs_needs_epochs(wood_config, build_runner):
+    changes = dict(BY_ITER, default_hooks__ood_clusters__by_epoch=True)
+    runner = build_runner(
+        wood_config, "work", default_hooks__ood_clusters__interval=1, **changes
+    )
+    with pytest.raises(ValueError, match="interval is 1 epochs, but train_cfg counts"):
+        runner.train()
+
+
+def newest(folder: Path) -> Path:
+    return Path((folder / "last_checkpoint").read_text())
 
 
 def test_faults(wood_config, small_config, voc_folder, run_tool, tmp_path):

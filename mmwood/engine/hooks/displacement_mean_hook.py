@@ -68,6 +68,16 @@ class DisplacementMeanHook(Hook):
         self.num_workers = num_workers
         self.max_images = max_images
         self._is_measured = True
+        self._is_averaged = False
+
+    def before_run(self, runner: Runner) -> None:
+        """Forget the mean of averaged weights before a test after the training.
+
+        mmengine's EMAHook begins anew with the trained weights, which are tested then.
+        """
+        if self._is_averaged:
+            self._set_mean(runner, torch.full((2,), torch.nan))
+            self._is_averaged = False
 
     def before_train(self, runner: Runner) -> None:
         """Refuse another model before it is trained."""
@@ -137,6 +147,7 @@ class DisplacementMeanHook(Hook):
         all_reduce(total)
         self._set_mean(runner, total[:2] / total[2])
         self._is_measured = True
+        self._is_averaged = bool(averaged_models(runner))
         runner.logger.info(
             f"mean displacement over {len(dataset)} images: "
             f"{[round(value, 4) for value in (total[:2] / total[2]).tolist()]}"
