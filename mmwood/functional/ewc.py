@@ -37,7 +37,7 @@ def fisher_diagonal(
     Returns:
         F by name, with the shapes of the parameters, in float32 or, where the
         parameter is, in float64. Sums are in float64 where the device has it.
-        ``.grad`` of the parameters is neither used nor changed. 0 where no loss
+        ``.grad`` of the parameters does not change. 0 where no loss
         depends on a parameter.
 
     Raises:

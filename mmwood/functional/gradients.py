@@ -18,7 +18,8 @@ def gradients(value: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
     Args:
         value: The scalar.
         tensors: Leaves that require a gradient. Their ``.grad`` stays as it is. With
-            such layers that of other leaves does not: let those require none.
+            such layers that of other leaves does not: let those require no gradient,
+            or put theirs back.
 
     Returns:
         The gradients in the order of ``tensors``; None where ``value`` does not depend

@@ -1,26 +1,21 @@
 """Weights that ask for no gradient for a while."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import Tensor, nn
+from torch import nn
 
 __all__ = ["weights_fixed"]
 
 
 @contextmanager
-def weights_fixed(model: nn.Module, but: Collection[Tensor] = ()) -> Iterator[None]:
+def weights_fixed(model: nn.Module) -> Iterator[None]:
     """Within, no parameter requires a gradient; afterwards those do that did.
 
-    For gradients of something else, as :func:`mmwood.functional.gradients.gradients`
-    takes them: the weights' own would cost time and memory, and may end in ``.grad``.
-
-    Args:
-        model: The model.
-        but: Parameters that stay as they are.
+    For gradients of images, as :func:`mmwood.functional.gradients.gradients` takes
+    them: the weights' own would cost time and memory, and may end in ``.grad``.
     """
-    kept = set(but)
-    fixed = [p for p in model.parameters() if p.requires_grad and p not in kept]
+    fixed = [p for p in model.parameters() if p.requires_grad]
     for parameter in fixed:
         parameter.requires_grad_(False)
     try:
