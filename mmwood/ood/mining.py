@@ -11,6 +11,7 @@ from mmengine.runner import CheckpointLoader
 
 from mmwood.fileio.lists import read_class_names
 from mmwood.launch import CHECKS
+from mmwood.utils.config import leaf_dataset, type_name
 
 __all__ = ["class_names", "use_candidates"]
 
@@ -47,7 +48,7 @@ def use_candidates(
             put into; nobody names the classes.
     """
     loader = cfg.get("test_dataloader") or ConfigDict()
-    pipeline = list(_unwrapped(loader.get("dataset") or {}).get("pipeline", []))
+    pipeline = list(leaf_dataset(loader.get("dataset")).get("pipeline", []))
     if not pipeline:
         raise ValueError(
             "the config has no test_dataloader.dataset.pipeline to load candidates with"
@@ -74,13 +75,13 @@ def use_candidates(
     cfg.test_evaluator = []
     cfg.test_cfg = cfg.get("test_cfg") or dict()
     cfg.resume = False
-    if _kind(cfg.model) == "CAMClassifier":
+    if type_name(cfg.model) == "CAMClassifier":
         cfg.model.test_cfg = dict(cfg.model.get("test_cfg") or {}, cam_labels="none")
     hooks = {
         name: hook
         for name, hook in (cfg.get("default_hooks") or {}).items()
         # A check that is None is switched off.
-        if (_kind(hook) in KEPT_HOOKS if hook else name in CHECKS)
+        if (type_name(hook) in KEPT_HOOKS if hook else name in CHECKS)
     }
     hooks["ood_mining"] = dict(
         type="mmwood.OoDMiningHook",
@@ -103,7 +104,7 @@ def class_names(cfg: Config) -> list[str]:
         ValueError: There are none, or one occurs twice.
     """
     for loader in ("test_dataloader", "train_dataloader"):
-        dataset = _unwrapped((cfg.get(loader) or {}).get("dataset") or {})
+        dataset = leaf_dataset((cfg.get(loader) or {}).get("dataset"))
         names = dataset.get("classes") or dataset.get("metainfo", {}).get("classes")
         if names:
             root, field = dataset.get("data_root") or "", f"{loader}.dataset.classes"
@@ -119,26 +120,8 @@ def class_names(cfg: Config) -> list[str]:
     return list(names)
 
 
-def _unwrapped(dataset: dict) -> dict:
-    """The config of the data set that wrappers hold; the first of several."""
-    while True:
-        if "dataset" in dataset:
-            dataset = dataset["dataset"]
-        elif dataset.get("datasets"):
-            dataset = dataset["datasets"][0]
-        else:
-            return dataset
-
-
-def _kind(config: dict) -> str:
-    """The name of a config's type without its scope."""
-    kind = config["type"]
-    name = kind if isinstance(kind, str) else kind.__name__
-    return name.rpartition(".")[2]
-
-
 def _insert_resize(pipeline: list[dict], size: int) -> None:
-    kinds = [_kind(transform) for transform in pipeline]
+    kinds = [type_name(transform) for transform in pipeline]
     resizing = [kind for kind in kinds if "Resize" in kind or "TestTimeAug" in kind]
     loading = [number for number, kind in enumerate(kinds) if kind.startswith("Load")]
     if resizing or not loading:
