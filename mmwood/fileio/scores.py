@@ -22,6 +22,7 @@ __all__ = [
     "read_label_scores",
     "read_metrics",
     "read_seed_curve",
+    "read_seed_result",
 ]
 
 LABEL_SCORES = ("mIoU", "precision", "recall")
@@ -50,17 +51,13 @@ class SeedCurve(NamedTuple):
         configured: threshold, mIoU, precision and recall at the configured threshold.
         best: The same at the one with the largest mIoU.
         points: The same at every threshold.
-        class_iou: IoU by class, for 'configured' and for 'best'.
+        class_iou: IoU by class at the configured threshold; None: the class is absent.
     """
 
     configured: dict[str, float]
     best: dict[str, float]
     points: list[dict[str, float]]
-    class_iou: dict[str, dict[str, float | None]]
-
-    def at(self, threshold: str) -> SeedResult:
-        """The quality at the 'configured' or the 'best' threshold."""
-        return SeedResult(getattr(self, threshold)["mIoU"], self.class_iou[threshold])
+    class_iou: dict[str, float | None]
 
 
 class InstanceScores(NamedTuple):
@@ -95,13 +92,36 @@ def parse_json(
         ValueError: It is not JSON, or not of that kind.
     """
     try:
-        return parse(read_json(path))
+        content = read_json(path, "file")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}: expected {expected}") from error
+    try:
+        return parse(content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is no {expected} ({type(error).__name__}: {error})"
         ) from error
+
+
+def read_seed_result(path: str | os.PathLike, at: str) -> SeedResult:
+    """The quality of labels from the curve of :class:`mmwood.SeedMetric`.
+
+    Args:
+        path: The file.
+        at: The threshold: 'configured', or 'best', chosen with pixel masks.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`parse_json`.
+    """
+
+    def parse(content: Any) -> SeedResult:
+        class_iou = _by_class(content[f"class_iou_at_{at}"])
+        return SeedResult(float(content[at]["mIoU"]), class_iou)
+
+    expected = (
+        f"seed_curve.json of mmwood.SeedMetric with {at}.mIoU and class_iou_at_{at}"
+    )
+    return parse_json(path, expected, parse)
 
 
 def read_seed_curve(path: str | os.PathLike) -> SeedCurve:
@@ -115,13 +135,11 @@ def read_seed_curve(path: str | os.PathLike) -> SeedCurve:
         return {key: float(values[key]) for key in ("threshold", *LABEL_SCORES)}
 
     def parse(content: Any) -> SeedCurve:
-        by_class = {
-            at: _by_class(content[f"class_iou_at_{at}"])
-            for at in ("configured", "best")
-        }
-        points = [point(values) for values in content["curve"]]
         return SeedCurve(
-            point(content["configured"]), point(content["best"]), points, by_class
+            point(content["configured"]),
+            point(content["best"]),
+            [point(values) for values in content["curve"]],
+            _by_class(content["class_iou_at_configured"]),
         )
 
     return parse_json(path, "seed_curve.json of mmwood.SeedMetric", parse)
@@ -188,7 +206,8 @@ def read_label_scores(path: str | os.PathLike, name: str) -> dict[str, float | N
 
 def finite(value: Any) -> float | None:
     """A finite number, or None: NaN is a score of nothing."""
-    return None if value is None or not math.isfinite(value) else float(value)
+    number = None if value is None else float(value)
+    return None if number is None or not math.isfinite(number) else number
 
 
 def _by_class(values: dict) -> dict[str, float | None]:

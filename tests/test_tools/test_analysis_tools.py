@@ -228,7 +228,7 @@ def test_ood_clusters_refusals(clusters, run_tool, tmp_path):
         assert message in refusal()
     for wrong in ("{", "[]", '{"names": null}'):
         record.write_text(wrong)
-        assert "clusters.json is no clusters.json" in refusal()
+        assert "clusters.json:1: not JSON" in refusal()
     record.unlink()
     assert "there is no file" in refusal()
 

@@ -61,7 +61,7 @@ def test_scores(folders, run_tool, tmp_path):
             lambda masks, run: save_label_png(
                 np.full((9, 9), 3, np.uint8), run / "labels/1.png"
             ),
-            "holds 3; with 2 classes",
+            r"holds [3]; with 2 classes",
         ),
     ],
 )

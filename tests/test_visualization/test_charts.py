@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmwood.fileio.scores import SeedResult, read_seed_curve
+from mmwood.fileio.scores import SeedResult, read_seed_result
 from mmwood.visualization import charts
 from mmwood.visualization.charts import (
     Amount,
@@ -73,31 +73,33 @@ def test_reads_both_thresholds(tmp_path):
     content = dict(best=dict(mIoU=52.5), configured=dict(mIoU=50))
     content |= dict(class_iou_at_best=BASE[1], class_iou_at_configured=BASE[0])
     path.write_text(json.dumps(content))
-    assert read_seed_curve(path).at("best") == SeedResult(52.5, BASE[1])
-    assert read_seed_curve(path).at("configured") == SeedResult(50.0, BASE[0])
+    assert read_seed_result(path, "best") == SeedResult(52.5, BASE[1])
+    assert read_seed_result(path, "configured") == SeedResult(50.0, BASE[0])
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "JSONDecodeError"),
         ("[]", "TypeError"),
         ("{}", "KeyError: 'class_iou_at_best'"),
         ('{"class_iou_at_best": 3}', "AttributeError"),
         ('{"class_iou_at_best": {"cat": "x"}}', "ValueError"),
         ('{"class_iou_at_best": {"cat": 1}}', "KeyError: 'best'"),
         ('{"class_iou_at_best": {"cat": 1}, "best": {"mIoU": null}}', "TypeError"),
-        ("\udcff", "UnicodeDecodeError"),
     ],
 )
 def test_errors_name_the_file(tmp_path, content, message):
     path = tmp_path / "curve.json"
-    path.write_bytes(content.encode(errors="surrogateescape"))
+    path.write_bytes(content.encode())
     expected = rf"curve\.json is no seed_curve\.json.*best\.mIoU.*{message}"
     with pytest.raises(ValueError, match=expected):
-        read_seed_curve(path).at("best")
+        read_seed_result(path, "best")
+    for broken, message in ((b"{", ":1: not JSON"), (b"\xff", ":1: is not utf-8")):
+        path.write_bytes(broken)
+        with pytest.raises(ValueError, match=rf"curve\.json{message}"):
+            read_seed_result(path, "best")
     with pytest.raises(FileNotFoundError, match=r"there is no file .*none\.json"):
-        read_seed_curve(tmp_path / "none.json")
+        read_seed_result(tmp_path / "none.json", "best")
 
 
 def test_only_png_figures():

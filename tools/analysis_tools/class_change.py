@@ -11,7 +11,7 @@ import argparse
 import sys
 
 from mmwood.fileio.files import write_json
-from mmwood.fileio.scores import read_seed_curve
+from mmwood.fileio.scores import read_seed_result
 from mmwood.visualization.charts import (
     THRESHOLDS,
     class_changes,
@@ -50,7 +50,7 @@ def main() -> None:
     args = parse_args()
     try:
         base, other = (
-            [read_seed_curve(path).at(args.at) for path in paths]
+            [read_seed_result(path, args.at) for path in paths]
             for paths in (args.base, args.other)
         )
         for path, run in zip([*args.base, *args.other], base + other):

@@ -10,7 +10,7 @@ import argparse
 import sys
 
 from mmwood.fileio.files import write_json
-from mmwood.fileio.scores import read_seed_curve
+from mmwood.fileio.scores import read_seed_result
 from mmwood.visualization.charts import (
     THRESHOLDS,
     amount_curve,
@@ -61,7 +61,7 @@ def main() -> None:
     try:
         curve = amount_curve(
             [
-                (amount, read_seed_curve(path).at(args.at).miou)
+                (amount, read_seed_result(path, args.at).miou)
                 for amount, path in args.run
             ]
         )

@@ -140,7 +140,10 @@ class WOoDMixin:
                 f"{tuple(ood_centers.shape)}"
             )
         for name, centers in (("in_centers", in_centers), ("ood_centers", ood_centers)):
-            getattr(self, name).resize_(centers.shape).copy_(centers.detach())
+            # In place: others may hold the buffers, see _save_to_state_dict. Storage
+            # that was handed to NumPy cannot be resized.
+            buffer = getattr(self, name)
+            buffer.data = centers.detach().to(buffer, copy=True)
 
     def loss(
         self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs
@@ -268,7 +271,8 @@ class WOoDMixin:
         for name in ("in_centers", "ood_centers"):
             stored = state_dict.get(prefix + name)
             if stored is not None:
-                getattr(self, name).resize_(stored.shape)
+                buffer = getattr(self, name)
+                buffer.data = buffer.new_empty(stored.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _save_to_state_dict(self, destination: dict, prefix: str, *args) -> None:

@@ -238,7 +238,7 @@ def class_tables(spec: Spec) -> list[ClassTable]:
     tables = []
     for name, items in by_name(spec.branches, "labels").items():
         curves = [item and read_curve(item) for item in items]
-        scores = [curve and curve.class_iou["configured"] for curve in curves]
+        scores = [curve and curve.class_iou for curve in curves]
         if any(scores):
             where = next(item for item in items if item is not None).where
             tables.append(_class_table(f"IoU of {name}", scores, where))
