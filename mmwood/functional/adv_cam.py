@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from .cam import class_activation_maps
-from .gradients import gradients
 
 __all__ = ["climbed_activation_maps"]
 
@@ -53,9 +52,7 @@ def climbed_activation_maps(
     Args:
         images: The examples, normalised as the network takes them.
         class_ids: The class of each.
-        extract: From N x V images (B, 3, H, W) to features (B, D, h, w). Its weights
-            should require no gradient: see
-            :func:`mmwood.functional.gradients.gradients`.
+        extract: From N x V images (B, 3, H, W) to features (B, D, h, w).
         weight: W of the linear classifier.
         flipped: Of each view, whether it is mirrored horizontally.
         steps: How many maps are added up; one less than that moves the image.
@@ -110,7 +107,7 @@ def climbed_activation_maps(
             scores = maps.mean(dim=(3, 4)).sum(dim=1)
             goal = (scores * sign).sum() - drift_weight * drift
             # Only the direction counts: in units that half precision can hold.
-            (gradient,) = gradients(goal * now[0].numel(), [images])
+            (gradient,) = torch.autograd.grad(goal * now[0].numel(), images)
         total = now if total is None else total + now
         images = _move(images.detach(), gradient, step_size)
     with torch.no_grad():

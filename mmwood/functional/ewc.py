@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
-from .gradients import gradients
 from .precision import widest_dtype
 
 __all__ = ["ewc_penalty", "fisher_diagonal", "squared_gradient_sums"]
@@ -37,7 +36,7 @@ def fisher_diagonal(
     Returns:
         F by name, with the shapes of the parameters, in float32 or, where the
         parameter is, in float64. Sums are in float64 where the device has it.
-        ``.grad`` of the parameters does not change. 0 where no loss
+        ``.grad`` of the parameters is neither used nor changed. 0 where no loss
         depends on a parameter.
 
     Raises:
@@ -83,9 +82,10 @@ def squared_gradient_sums(
     }
     count = 0
     for loss in losses:
-        value = loss() if callable(loss) else loss
-        found = gradients(value, list(params.values()))
-        for total, gradient in zip(sums.values(), found):
+        gradients = torch.autograd.grad(
+            loss() if callable(loss) else loss, list(params.values()), allow_unused=True
+        )
+        for total, gradient in zip(sums.values(), gradients):
             if gradient is not None:
                 total += gradient.to(total.dtype).square_()
         count += 1

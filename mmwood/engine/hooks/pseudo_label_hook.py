@@ -1,6 +1,5 @@
 """Write seeds and score maps during a test, each once and whole."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +10,11 @@ import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmwood.engine.batches import all_batches, take_batches
 from mmwood.engine.image_ids import ImageIds
-from mmwood.engine.weights import unwrap
+from mmwood.engine.weights import weights_sha256
 from mmwood.fileio.coco import encode_mask, merge_instances
 from mmwood.fileio.files import file_sha256, read_json, text_sha256, write_json
 from mmwood.fileio.label_folder import (
@@ -213,7 +211,7 @@ class PseudoLabelHook(Hook):
             format=PSEUDO_LABELS,
             classes=list(runner.test_loop.dataloader.dataset.metainfo["classes"]),
             checkpoint_sha256=checkpoint and file_sha256(checkpoint),
-            weights_sha256=_weights_sha256(unwrap(runner)),
+            weights_sha256=weights_sha256(runner),
             config_sha256=text_sha256(
                 json.dumps(settings, sort_keys=True, default=str)
             ),
@@ -322,13 +320,3 @@ def _scales(pipeline: list[dict]) -> list[float]:
         if "scale_factor" in option
     ]
     return scales or [1.0]
-
-
-def _weights_sha256(model: nn.Module) -> str:
-    """Hash of what a model has learned, and of its buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        values = tensor.detach().cpu().contiguous()
-        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmwood.functional.adv_cam import climbed_activation_maps
 from mmwood.models.utils import weights_fixed
 from mmwood.registry import MODELS
+from mmwood.utils.activations import without_checkpointing
 
 from .cam_classifier import CPU_PIXELS, is_mirrored
 from .multi_scale_cam import MultiScaleCAM
@@ -122,7 +123,11 @@ class AdvCAM(MultiScaleCAM):
                     )
         maps = {}
         shape = inputs[0][0].shape
-        with weights_fixed(self.module), self.module.fast_convolutions(shape) as order:
+        with (
+            weights_fixed(self.module),
+            without_checkpointing(self.module),
+            self.module.fast_convolutions(shape) as order,
+        ):
             for (shape, *how), examples in together.items():
                 size = max(self._limit() // (shape[0] * shape[2] * shape[3]), 1)
                 for start in range(0, len(examples), size):

@@ -15,6 +15,7 @@ from mmwood.models.classifiers.folding import Pair, find_pairs, folded
 from mmwood.models.heads.wood_head import WOoDMixin, refuse_batch_augments
 from mmwood.models.utils import keep_channels_first, weights_fixed
 from mmwood.registry import MODELS
+from mmwood.utils.activations import without_checkpointing
 
 __all__ = ["CAMClassifier", "is_mirrored"]
 
@@ -125,7 +126,7 @@ class CAMClassifier(ImageClassifier):
         """A batch as the head's ``perturb`` changes it, where it has one."""
         if not hasattr(self.head, "perturb"):
             return inputs
-        with weights_fixed(self):
+        with weights_fixed(self), without_checkpointing(self):
             return self.head.perturb(inputs, data_samples, self.extract_feat)
 
     def val_step(self, data: dict) -> list[DataSample]:

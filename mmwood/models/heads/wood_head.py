@@ -6,7 +6,6 @@ import torch
 from mmpretrain.structures import DataSample, label_to_onehot
 from torch import Tensor, nn
 
-from mmwood.functional.gradients import gradients
 from mmwood.functional.ood_distance import ood_distance_loss
 from mmwood.registry import MODELS
 
@@ -177,9 +176,7 @@ class WOoDMixin:
         Args:
             images: The normalised batch.
             data_samples: Its data samples.
-            extract_feat: From images to what this head takes. Its weights and this
-                head's should require no gradient meanwhile: see
-                :func:`mmwood.functional.gradients.gradients`.
+            extract_feat: From images to what this head takes.
 
         Returns:
             The batch, its OoD images moved and cut to the range that they had.
@@ -193,7 +190,7 @@ class WOoDMixin:
         is_ood = torch.tensor(ood, device=images.device)
         climbing = images[is_ood].detach().requires_grad_()
         top = self(extract_feat(climbing)).max(dim=1).values.sum()
-        (gradient,) = gradients(top, [climbing])
+        (gradient,) = torch.autograd.grad(top, climbing)
         gradient = gradient / gradient.abs().amax().clamp(min=1e-12)
         moved = climbing.detach() + self.adversarial_step * gradient
         images = images.clone()

@@ -12,8 +12,7 @@ __all__ = ["weights_fixed"]
 def weights_fixed(model: nn.Module) -> Iterator[None]:
     """Within, no parameter requires a gradient; afterwards those do that did.
 
-    For gradients of images, as :func:`mmwood.functional.gradients.gradients` takes
-    them: the weights' own would cost time and memory, and may end in ``.grad``.
+    For gradients of images: the weights' own would cost time and memory.
     """
     fixed = [p for p in model.parameters() if p.requires_grad]
     for parameter in fixed:
