@@ -1,7 +1,9 @@
 """Masks as run lengths, and annotations that pycocotools and our data set read."""
 
 import json
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +13,17 @@ from PIL import Image
 from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 
+from mmwood.converters.coco import convert_coco, draw_mask
 from mmwood.datasets import ImageLevelDataset
+from mmwood.datasets.pascal_b import draw_scene, read_annotations
+from mmwood.evaluation.ia_iou_metric import CocoInstances, IAIoUMetric
 from mmwood.fileio.coco import decode_mask, encode_mask, merge_instances
+from mmwood.fileio.files import write_json
+from mmwood.fileio.labels import read_label_png
 
+TINY_COCO = Path(
+    os.environ.get("TINY_COCO", Path(__file__).parents[3] / "shared/data/tiny_coco")
+)
 CLASSES = ("disc", "square", "stripe")
 
 
@@ -164,3 +174,214 @@ def test_refuses_parts_that_do_not_fit(parts):
     parts[2]["image"] = image("b.png", height=9, width=6)
     with pytest.raises(ValueError, match=r"'b\.png' has \(H, W\) = \[9, 6\].*\[6, 9\]"):
         merge_instances(parts, CLASSES)
+
+
+SIZE = (20, 30)
+SQUARE = [5, 5, 12, 5, 12, 12, 5, 12]
+
+
+def covered(pixels: int, **changes) -> dict:
+    """Run lengths of the first pixels of an image of :data:`SIZE`."""
+    runs = [0, pixels, SIZE[0] * SIZE[1] - pixels]
+    return dict(size=list(SIZE), counts=runs) | changes
+
+
+#: Every form that a segmentation may have, and the pixels that it covers.
+GOOD = {
+    "polygon": ([SQUARE], 49),
+    "polygon of floats": ([[float(x) for x in SQUARE]], 49),
+    "two polygons": ([SQUARE, [15, 5, 18, 5, 18, 8, 15, 8]], 58),
+    "empty": ([], 0),
+    "empty polygon": ([[]], 0),
+    "one point": ([[5, 5]], 0),
+    "two points": ([[5, 5, 12, 12]], 0),
+    "a polygon and two points": ([SQUARE, [15, 5, 18, 8]], 49),
+    "run lengths": (covered(7), 7),
+    "sizes of floats": (covered(7, size=[20.0, 30.0]), 7),
+    "no pixel": (covered(7, counts=[600]), 0),
+    "all pixels": (covered(7, counts=[0, 600]), 600),
+}
+#: What no segmentation of the image is.
+BAD = {
+    "null": None,
+    "a text": "RLE",
+    "a number": 5,
+    "flat": SQUARE,
+    "odd": [[1, 2, 3, 4, 5]],
+    "texts": [["1", "2", "3", "4", "5", "6"]],
+    "nan": [[1, 2, 3, float("nan"), 5, 6]],
+    "outside": [[100, 5, 120, 5, 120, 12, 100, 12]],
+    "short": covered(7, counts=[0, 7]),
+    "long": covered(7, counts=[0, 7, 60000]),
+    "negative": covered(7, counts=[0, -7, 607]),
+    "turned": covered(7, size=[30, 20]),
+    "no counts": dict(size=list(SIZE)),
+    "a size of one number": covered(7, size=20),
+    "counts of texts": covered(7, counts=["0", "600"]),
+    "null counts": covered(7, counts=None),
+    "half a string": covered(7, counts="0P"),
+}
+
+
+def annotation_file(folder, segmentation):
+    entry = dict(id=3, file_name="train/a.png", height=SIZE[0], width=SIZE[1])
+    other = dict(id=1, image_id=3, category_id=1, area=9, iscrowd=0)
+    other["segmentation"] = [[20, 14, 26, 14, 26, 18, 20, 18]]
+    annotation = dict(other, id=2, segmentation=segmentation)
+    path = folder / "file.json"
+    write_json(
+        path,
+        dict(
+            images=[entry],
+            annotations=[other, annotation],
+            categories=[dict(id=1, name="cat")],
+        ),
+    )
+    return path
+
+
+def by_converter(path):
+    (path.parent / "train").mkdir()
+    Image.new("RGB", SIZE[::-1]).save(path.parent / "train/a.png")
+    convert_coco(path.parent, dict(train=path), images="", overwrite=True)
+    mask = read_label_png(path.parent / "SegmentationClass/a.png")
+    return int((mask == 1).sum())
+
+
+def by_metric(path):
+    gt = np.ones(SIZE, np.int64)
+    ids = CocoInstances(str(path))("root/train/a.png", gt, 255, ["background", "cat"])
+    return int((ids > 0).sum())
+
+
+def by_pascal_b(path):
+    (scene,) = read_annotations(path, dict(cat=1)).values()
+    return int((draw_scene(scene)[0] == 1).sum())
+
+
+@pytest.mark.parametrize("read", [by_converter, by_metric, by_pascal_b])
+@pytest.mark.parametrize("form", [*GOOD, "compressed"])
+def test_every_form_of_a_segmentation(form, read, tmp_path):
+    if form == "compressed":
+        mask = np.random.default_rng(0).random(SIZE) < 0.4
+        mask[13:] = False
+        segmentation, pixels = encode_mask(mask), int(mask.sum())
+    else:
+        segmentation, pixels = GOOD[form]
+    # The other annotation's 24 pixels lie elsewhere.
+    expected = min(pixels + 24, SIZE[0] * SIZE[1])
+    assert read(annotation_file(tmp_path, segmentation)) == expected
+
+
+@pytest.mark.parametrize("read", [by_converter, by_metric, by_pascal_b])
+@pytest.mark.parametrize("form", BAD)
+def test_what_is_no_segmentation_is_named(form, read, tmp_path):
+    path = annotation_file(tmp_path, BAD[form])
+    with pytest.raises(ValueError, match=r"file\.json.*(annotation id 2|\[\d\] \(id )"):
+        read(path)
+
+
+def tags_of(path):
+    return ImageLevelDataset(
+        ann_file=path.name, label_source="coco", data_root=str(path.parent)
+    )
+
+
+#: Whoever reads annotation files.
+FILE_READERS = dict(
+    data_set=tags_of,
+    converter=lambda path: convert_coco(path.parent, dict(train=path)),
+    metric=lambda path: IAIoUMetric(instance_file=str(path)),
+    pascal_b=lambda path: read_annotations(path, dict(cat=1)),
+)
+
+
+@pytest.mark.parametrize("name", FILE_READERS)
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (None, "has no images"),
+        ([], "has no images"),
+        ([dict(image_id=1, category_id=1, bbox=[0, 0, 1, 1], score=0.5)], "no images"),
+        (dict(images=[], annotations=[]), "has no categories"),
+        (dict(images={}), "has no images"),
+        (dict(images=[dict(file_name="a.jpg")]), r"images\[0\] lacks id"),
+        (dict(images=[7]), r"images\[0\] lacks id"),
+        (dict(images=[dict(id=1), dict(id=1)]), r"images\[1\] \(id 1\): another one"),
+        (dict(images=[dict(id=[1])]), r"images\[0\] \(id \[1\]\): its id is no number"),
+        (
+            dict(annotations=[dict(id=1, category_id=1)]),
+            r"annotations\[0\] \(id 1\)",
+        ),
+        (dict(annotations=[dict(image_id=9, category_id=1)]), "unknown image_id 9"),
+        (dict(annotations=[dict(image_id=3, category_id=7)]), "unknown category_id 7"),
+        (dict(categories=[dict(id=1)]), r"categories\[0\] \(id 1\) lacks name"),
+        (dict(categories=[dict(id=1, name=7)]), r"categories: 7 \(id 1\) is no name"),
+        (
+            dict(categories=[dict(id=n, name="cat") for n in (1, 2)]),
+            r"categories: 'cat' \(id 2\)",
+        ),
+    ],
+)
+def test_files_that_are_no_annotations(name, content, place, tmp_path):
+    path = tmp_path / "file.json"
+    if isinstance(content, dict) and not place.startswith("has no"):
+        fields = dict(height=6, width=8, file_name="a.jpg")
+        whole = dict(images=[dict(id=3, **fields)], annotations=[])
+        whole |= dict(categories=[dict(id=1, name="cat")])
+        content = whole | content
+        for entry in content["images"]:
+            if isinstance(entry, dict):
+                entry.update({k: v for k, v in fields.items() if k not in entry})
+        for entry in content["annotations"]:
+            entry.update(segmentation=[], area=0)
+            entry.setdefault("id", 1)
+    write_json(path, content)
+    with pytest.raises(ValueError, match=rf"file\.json.*{place}"):
+        FILE_READERS[name](path)
+
+
+@pytest.mark.parametrize("name", FILE_READERS)
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (b'{"images": [\n', r"file\.json:2: not JSON"),
+        (b'{\n"a": "\xff"}', r"file\.json:2: is not utf-8"),
+        (b"[" * 100_000, "too deeply nested"),
+    ],
+)
+def test_files_that_are_no_json(name, content, place, tmp_path):
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=place):
+        FILE_READERS[name](path)
+
+
+def test_tiny_coco_has_the_instances_of_its_file():
+    """With VOC's classes by COCO's names; other categories have no instance."""
+    if not TINY_COCO.is_dir():
+        pytest.skip(f"tiny_coco is not at {TINY_COCO}")
+    path = TINY_COCO / "annotations/instances_val2017.json"
+    content = json.loads(path.read_text())
+    names = "airplane bicycle bird boat bottle bus car cat chair cow dog horse person"
+    names = [*names.split(), "dining table", "motorcycle", "potted plant"]
+    names += ["sheep", "couch", "train", "tv"]
+    ids = {c["id"]: c["name"] for c in content["categories"] if c["name"] in names}
+    assert len(ids) == 20
+    metric = IAIoUMetric(instance_file=str(path))
+    metric.dataset_meta = dict(classes=["background", *names])
+    expected = instances = 0
+    for image in content["images"]:
+        own = [
+            dict(a, value=names.index(ids[a["category_id"]]) + 1)
+            for a in content["annotations"]
+            if a["image_id"] == image["id"] and a["category_id"] in ids
+        ]
+        gt, _ = draw_mask(own, (image["height"], image["width"]))
+        found = metric._coco(
+            image["file_name"], gt, 255, metric.dataset_meta["classes"]
+        )
+        instances += len(set(np.unique(found).tolist()) - {0, 255})
+        expected += sum(not a["iscrowd"] for a in own)
+    # Some instances are hidden behind smaller ones.
+    assert 0.95 * expected < instances <= expected

@@ -1,7 +1,34 @@
+"""Label PNGs: one reader, and every place that reads them refuses what is none."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 
-from mmwood.fileio.labels import save_label_png, voc_palette
+from mmwood.converters.check import check_dataset, list_entries
+from mmwood.converters.writer import Writer
+from mmwood.datasets import ImageLevelDataset
+from mmwood.datasets.transforms import LoadSemanticMask
+from mmwood.datasets.transforms.affinity_label import read_affinity_label
+from mmwood.evaluation import IAIoUMetric
+from mmwood.fileio.label_folder import LabelFolder
+from mmwood.fileio.labels import (
+    DamagedError,
+    check_labels,
+    read_label_png,
+    save_label_png,
+    tags_from_mask,
+    voc_palette,
+)
+from mmwood.visualization.comparison import seed_comparison
+
+TOOLS = Path(__file__).parents[2] / "tools/analysis_tools"
+LABEL = np.array([[0, 1, 255], [2, 2, 0]], dtype=np.uint8)
 
 
 def test_colours_of_pascal_voc():
@@ -28,3 +55,235 @@ def test_label_png_keeps_labels_and_colours(tmp_path):
         np.testing.assert_array_equal(np.array(image), label)
         colours = np.array(image.convert("RGB"))
     np.testing.assert_array_equal(colours, voc_palette()[label])
+
+
+def save_with_palette(path):
+    save_label_png(LABEL, path)
+
+
+def save_grey(path):
+    Image.fromarray(LABEL).save(path)
+
+
+def save_sixteen_bits(path):
+    Image.fromarray(LABEL.astype(np.uint16)).save(path)
+
+
+def save_thirty_two_bits(path):
+    Image.fromarray(LABEL.astype(np.int32)).save(path, format="TIFF")
+
+
+@pytest.mark.parametrize(
+    "save", [save_with_palette, save_grey, save_sixteen_bits, save_thirty_two_bits]
+)
+def test_every_kind_of_label_map_is_read(save, tmp_path):
+    save(tmp_path / "a.png")
+    found = read_label_png(tmp_path / "a.png")
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, LABEL)
+    np.testing.assert_array_equal(read_label_png(tmp_path / "a.png", wide=True), LABEL)
+
+
+def test_bilevel(tmp_path):
+    Image.fromarray(LABEL > 0).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_label_png(tmp_path / "a.png"), LABEL > 0)
+
+
+def test_numbers_of_instances(tmp_path):
+    ids = np.array([[0, 255, 300], [65535, 1, 2]], dtype=np.uint16)
+    save_label_png(ids, tmp_path / "a.png")
+    np.testing.assert_array_equal(read_label_png(tmp_path / "a.png", wide=True), ids)
+    with pytest.raises(ValueError, match=r"a\.png .* holds 0 to 65535, expected 0 to "):
+        read_label_png(tmp_path / "a.png")
+
+
+def half(path):
+    save_label_png(np.arange(240, dtype=np.uint8).reshape(12, 20), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def text(path):
+    path.write_text("no picture")
+
+
+def colours(path):
+    Image.fromarray(voc_palette()[LABEL]).save(path)
+
+
+def colours_and_alpha(path):
+    Image.new("RGBA", (3, 2)).save(path)
+
+
+def grey_and_alpha(path):
+    Image.new("LA", (3, 2)).save(path)
+
+
+def large_values(path):
+    Image.fromarray(LABEL.astype(np.uint16) * 256).save(path)
+
+
+def floats(path):
+    Image.fromarray(LABEL.astype(np.float32)).save(path, format="TIFF")
+
+
+BAD = [half, empty, text, colours, colours_and_alpha, grey_and_alpha]
+BAD += [large_values, floats]
+
+
+def by_dataset(path):
+    root = path.parents[1]
+    Image.new("RGB", (3, 2)).save(root / "a.jpg")
+    (root / "list.txt").write_text("a\n")
+    ImageLevelDataset(
+        ann_file="list.txt",
+        label_source="mask",
+        classes=["cat", "dog"],
+        data_root=str(root),
+        data_prefix=dict(img_path="", seg_map_path=path.parent.name),
+    )
+
+
+def by_transform(path):
+    LoadSemanticMask()(dict(img_path="a.jpg", seg_map_path=path, ori_shape=(2, 3)))
+
+
+def by_metric(path):
+    metric = IAIoUMetric(instance_dir=path.parent.name)
+    metric.dataset_meta = dict(classes=["background", "cat", "dog"])
+    maps = dict(data=torch.zeros(1, 2, 3, dtype=int))
+    masks = path.parents[1] / "masks/a.png"
+    sample = dict(seg_map_path=masks, pred_sem_seg=maps, gt_sem_seg=maps)
+    metric.process({}, [sample])
+
+
+def by_check(path):
+    root = path.parents[1]
+    Image.new("RGB", (3, 2)).save(root / "a.jpg")
+    (root / "list.txt").write_text("a\n")
+    entries = list_entries(root / "list.txt", root, masks=path.parent)
+    report = check_dataset({"list": entries}, ["cat", "dog"])
+    raise ValueError(report.errors)
+
+
+def by_comparison(path):
+    root = path.parents[1]
+    Image.new("RGB", (3, 2)).save(root / "a.jpg")
+    run = LabelFolder(root)
+    run.manifest_path.write_text(json.dumps(dict(classes=["cat", "dog"])))
+    seed_comparison(dict(one=root), ["a"], root)
+
+
+def by_tool(*arguments):
+    def call(path):
+        others = path.parents[1] / "others"
+        others.mkdir()
+        save_label_png(LABEL, others / "a.png")
+        words = [
+            word.format(bad=path.parent, good=others, out=others / "out.png")
+            for word in arguments
+        ]
+        result = subprocess.run(
+            [sys.executable, "-W", "ignore", TOOLS / words[0], *words[1:]],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 1, result.stdout + result.stderr
+        assert "Traceback" not in result.stderr, result.stderr
+        raise ValueError(result.stderr)
+
+    return call
+
+
+READERS = dict(
+    reader=read_label_png,
+    tags=lambda path: tags_from_mask(path, ["cat", "dog"]),
+    dataset=by_dataset,
+    transform=by_transform,
+    affinity=read_affinity_label,
+    metric=by_metric,
+    check=by_check,
+    comparison=by_comparison,
+)
+TOOL_READERS = dict(
+    evaluate_labels=by_tool(
+        "evaluate_labels.py", "x={bad}", "--masks", "{good}", "--classes", "2"
+    ),
+    evaluate_masks=by_tool(
+        "evaluate_labels.py", "x={good}", "--masks", "{bad}", "--classes", "2"
+    ),
+    size_report=by_tool(
+        *("size_report.py", "data", "{bad}", "--classes", "cat", "dog"),
+        *("--out", "{out}"),
+    ),
+    ia_iou_cases=by_tool(
+        *("ia_iou_cases.py", "--masks", "{bad}", "--classes", "cat", "dog"),
+        *("--class-name", "cat", "--out", "{out}"),
+    ),
+)
+
+
+@pytest.mark.parametrize("spoil", BAD)
+@pytest.mark.parametrize("name", READERS)
+def test_every_reader_names_a_bad_file(name, spoil, tmp_path):
+    path = tmp_path / "labels/a.png"
+    path.parent.mkdir()
+    spoil(path)
+    if name == "metric" and spoil is large_values:
+        # The one file with numbers of instances, which may be large.
+        READERS[name](path)
+        return
+    with pytest.raises(ValueError, match=r"labels.a\.png"):
+        READERS[name](path)
+
+
+@pytest.mark.parametrize("spoil", [half, colours])
+@pytest.mark.parametrize("name", TOOL_READERS)
+def test_every_tool_names_a_bad_file(name, spoil, tmp_path):
+    path = tmp_path / "labels/a.png"
+    path.parent.mkdir()
+    spoil(path)
+    with pytest.raises(ValueError, match=r"labels.a\.png"):
+        TOOL_READERS[name](path)
+
+
+def test_labels_are_classes_or_void():
+    assert check_labels(LABEL, "a.png", 2) == {1, 2}
+    for label in (LABEL.astype(np.int64) - 1, LABEL + 1):
+        with pytest.raises(ValueError, match=r"mask a\.png holds .* 0\.\.2 and 255"):
+            check_labels(label, "a.png", 2)
+
+
+def test_only_a_damaged_png_is_written_anew(tmp_path):
+    """What is no label map of ours is the user's."""
+    for spoil, error in (
+        (half, DamagedError),
+        (empty, DamagedError),
+        (text, ValueError),
+        (colours, ValueError),
+        (floats, ValueError),
+    ):
+        path = tmp_path / f"{spoil.__name__}.png"
+        spoil(path)
+        before = path.read_bytes()
+        with pytest.raises(error):
+            read_label_png(path)
+        if error is DamagedError:
+            Writer().label(path, LABEL)
+            np.testing.assert_array_equal(read_label_png(path), LABEL)
+            continue
+        with pytest.raises(FileExistsError, match=rf"{spoil.__name__}\.png is there"):
+            Writer().label(path, LABEL)
+        assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_masks_without_a_class_are_refused(value, tmp_path):
+    (tmp_path / "png").mkdir()
+    save_label_png(np.full((2, 3), value, np.uint8), tmp_path / "png/a.png")
+    with pytest.raises(ValueError, match=r"none of 1 masks shows a class.*0 and 255"):
+        by_dataset(tmp_path / "png/a.png")

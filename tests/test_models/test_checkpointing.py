@@ -10,6 +10,7 @@ from mmengine.runner import turn_on_activation_checkpointing
 from mmpretrain.structures import DataSample
 
 from mmwood.functional.ewc import squared_gradient_sums
+from mmwood.utils.activations import without_checkpointing
 
 RESNET = dict(type="ResNet", depth=18, stem_channels=8, base_channels=8)
 #: A backbone, its channels, and the modules of the Runner's activation_checkpointing.

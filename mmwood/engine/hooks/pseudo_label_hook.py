@@ -135,7 +135,10 @@ class PseudoLabelHook(Hook):
         self._description = self._describe(runner)
         overwrite = self.overwrite or self._is_of_another_training()
         remedy = "set overwrite=True to make all anew"
-        self._folder.compare(self._description, remedy, overwrite)
+        # One file or another: weights are compared by what they are.
+        wanted = dict(self._description)
+        del wanted["checkpoint_sha256"]
+        self._folder.compare(wanted, remedy, overwrite)
         barrier()
         if is_main_process():
             self._folder.begin(self._description, overwrite)

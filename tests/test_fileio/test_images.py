@@ -1,0 +1,161 @@
+"""Photographs: which are found, how deep ones become 8 bits, and what is refused."""
+
+import os
+
+import mmcv
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmwood.datasets import ImageLevelDataset, OoDDataset, write_candidate_list
+from mmwood.datasets.transforms import LoadImage
+from mmwood.fileio.images import (
+    image_size,
+    list_folder,
+    read_picture,
+    read_rgb,
+    save_picture,
+)
+from mmwood.ood.auto import image_hash
+from mmwood.ood.review.pictures import Cache, PictureError, Pictures
+
+RAMP = np.linspace(0, 65535, 60 * 80).reshape(60, 80)
+
+
+def by_dataset(path):
+    (path.parent / "tags.csv").write_text(f"image,labels\n{path.name},cat\n")
+    ImageLevelDataset(
+        ann_file="tags.csv", classes=["cat"], data_root=str(path.parent), check="decode"
+    )
+
+
+def by_header(path):
+    (path.parent / "tags.csv").write_text(f"image,labels\n{path.name},cat\n")
+    ImageLevelDataset(ann_file="tags.csv", classes=["cat"], data_root=str(path.parent))
+
+
+def by_loader(path):
+    return LoadImage()(dict(img_path=str(path)))["img"][..., ::-1]
+
+
+def by_review(path):
+    content = Pictures([str(path)], Cache(path.parent / "cache", 10**6)).small(0)
+    (path.parent / "small.jpg").write_bytes(content)
+    return read_rgb(path.parent / "small.jpg")
+
+
+READERS = [read_rgb, read_picture, by_loader, by_review]
+CHECKS = [by_dataset, by_header, image_hash]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+@pytest.mark.parametrize("read", READERS)
+def test_sixteen_bits_are_scaled_alike(read, name, tmp_path):
+    Image.fromarray(RAMP.astype(np.uint16)).save(tmp_path / name)
+    found = read(tmp_path / name)
+    # As MMSegmentation's loader, which reads by OpenCV.
+    expected = mmcv.imread(str(tmp_path / name), channel_order="rgb")
+    assert found.dtype == np.uint8
+    tolerance = 6 if read is by_review else 0
+    np.testing.assert_allclose(found.astype(int), expected, atol=tolerance)
+    for check in CHECKS:
+        check(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("float.tif", (RAMP / 65535).astype(np.float32), "holds floats"),
+        ("int.tif", RAMP.astype(np.int32), "holds integers of 32 bits"),
+        ("twelve.png", (RAMP / 16).astype(np.uint16), "no value above 4095"),
+        ("twelve.tif", (RAMP / 16).astype(np.uint16), "no value above 4095"),
+    ],
+)
+def test_nothing_becomes_white_or_black(name, values, reason, tmp_path):
+    Image.fromarray(values).save(tmp_path / name)
+    # A header does not tell how large the values are.
+    checks = [check for check in CHECKS if "twelve" not in name or check != by_header]
+    for read in (*READERS, *checks):
+        with pytest.raises((ValueError, PictureError)) as error:
+            read(tmp_path / name)
+        if read not in (by_review, image_hash):
+            assert reason in str(error.value)
+        if read not in (read_rgb, by_review, image_hash):
+            assert name in str(error.value)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "CMYK", "1"])
+def test_eight_bits_are_read_as_mmcv_reads_them(mode, tmp_path):
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    picture.convert(mode).save(path)
+    content = path.read_bytes()
+    expected = mmcv.imfrombytes(content, backend="pillow", channel_order="rgb")
+    for read in (read_rgb, read_picture, by_loader):
+        np.testing.assert_array_equal(read(path), expected)
+
+
+def test_cameras_turn_images(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(RAMP.astype(np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    assert image_size(tmp_path / "a.jpg") == (60, 80)
+    assert read_rgb(tmp_path / "a.jpg").shape == (80, 60, 3)
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """Images behind a link to a folder, one of whose links leads back."""
+    for name in ("elsewhere/b.png", "elsewhere/deep/c.png", "images/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 6)).save(tmp_path / name)
+    (tmp_path / "elsewhere/._b.png").write_bytes(b"what macOS leaves")
+    os.symlink(tmp_path / "elsewhere", tmp_path / "images/link")
+    os.symlink(tmp_path / "images", tmp_path / "elsewhere/back")
+    return tmp_path / "images"
+
+
+def by_list(folder):
+    return [item.image for item in list_folder(folder, "img_path")]
+
+
+def by_images_without_labels(folder):
+    data = ImageLevelDataset(
+        label_source="none", classes=["cat"], data_prefix=dict(img_path=str(folder))
+    )
+    infos = map(data.get_data_info, range(len(data)))
+    return [os.path.relpath(info["img_path"], folder) for info in infos]
+
+
+def by_ood(folder):
+    data = OoDDataset(data_prefix=dict(img_path=str(folder)))
+    infos = map(data.get_data_info, range(len(data)))
+    return [os.path.relpath(info["img_path"], folder) for info in infos]
+
+
+def by_candidates(folder):
+    write_candidate_list(folder, folder.parent / "list.txt")
+    lines = (folder.parent / "list.txt").read_text().splitlines()
+    return [os.path.relpath(line, folder) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "find", [by_list, by_images_without_labels, by_ood, by_candidates]
+)
+def test_links_to_folders_are_followed_but_not_in_circles(find, linked):
+    assert sorted(find(linked)) == ["a.png", "link/b.png", "link/deep/c.png"]
+
+
+def test_a_drawing_replaces_drawings_only(tmp_path):
+    picture = np.full((6, 8, 3), 7, dtype=np.uint8)
+    save_picture(picture, tmp_path / "a.png")
+    save_picture(picture + 1, tmp_path / "a.png")
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), picture + 1)
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+    (tmp_path / "notes.png").write_text("no picture")
+    for name in ("photo.png", "notes.png"):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(FileExistsError, match=rf"{name} is there, and mmwood did"):
+            save_picture(picture, tmp_path / name)
+        assert (tmp_path / name).read_bytes() == before
