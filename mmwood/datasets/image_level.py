@@ -175,6 +175,11 @@ class ImageLevelDataset(BaseDataset):
         self._report(where, classes, data_list)
         return data_list
 
+    @property
+    def CLASSES(self) -> tuple[str, ...] | None:
+        """Names of the classes, where mmpretrain's hooks and tools look for them."""
+        return self.metainfo.get("classes")
+
     def get_cat_ids(self, idx: int) -> list[int]:
         """The classes that image ``idx`` shows."""
         return self.get_data_info(idx)["gt_label"]

@@ -316,6 +316,11 @@ class OoDMixDataset(ConcatDataset):
             self.full_init()
 
     @property
+    def CLASSES(self) -> tuple[str, ...] | None:
+        """Names of the classes, where mmpretrain's hooks and tools look for them."""
+        return self.metainfo.get("classes")
+
+    @property
     def in_distribution(self) -> Dataset:
         """The labelled images."""
         return self.datasets[0]

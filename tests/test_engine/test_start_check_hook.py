@@ -65,6 +65,32 @@ def test_classifiers_of_other_classes(load, head, number, mode):
         run(cfg, mode)
 
 
+@pytest.mark.parametrize("name", ["small_config", "wood_config"])
+def test_mmpretrains_own_check_of_classes(load, request, name):
+    cfg = load(request.getfixturevalue(name))
+    cfg.custom_hooks = [dict(type="ClassNumCheckHook")]
+    cfg.default_hooks.start_check = None
+    runner = build_runner(cfg)
+    runner.train()
+    runner.test()
+    cfg = load(request.getfixturevalue(name), model__head__num_classes=4)
+    cfg.custom_hooks = [dict(type="ClassNumCheckHook")]
+    cfg.default_hooks.start_check = None
+    with pytest.raises(AssertionError, match=r"num_classes` \(4\)"):
+        run(cfg, "train")
+
+
+def test_batch_augments_of_a_stock_classifier(load, wood_config):
+    """Before the first step, which mixes only with some probability."""
+    cfg = load(wood_config)
+    cfg.model.type = "ImageClassifier"
+    cfg.model.head.distance_weight = 0
+    cfg.model.train_cfg = dict(augments=dict(type="Mixup", alpha=1.0), probs=0.01)
+    cfg.default_hooks.ood_clusters = None
+    with pytest.raises(ValueError, match=r"model\.train_cfg\.augments .* mixes images"):
+        run(cfg, "train")
+
+
 def test_seam_and_test_time_augmentation_of_other_classes(load):
     cfg = load(model__head__num_classes=5)
     cfg.model.type = "mmwood.SEAM"
@@ -221,7 +247,8 @@ MADE = ("disc", "square", "stripe")
 )
 def test_classes_of_the_label_maps(load, segmentor_config, voc_folder, classes, fits):
     manifest = voc_folder / "manifest.json"
-    manifest.write_text(json.dumps(dict(classes=MADE)))
+    content = dict(format="mmwood pseudo labels 1", classes=MADE)
+    manifest.write_text(json.dumps(content))
     # The wrapper's data set is meant, too.
     cfg = load(
         segmentor_config, train_dataloader__dataset__metainfo__classes=list(classes)

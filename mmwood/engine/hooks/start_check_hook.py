@@ -1,6 +1,5 @@
 """What config, data and model say of each other, compared before the first step."""
 
-import json
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from mmwood.engine.weights import unwrap
+from mmwood.fileio.label_folder import PSEUDO_LABELS, LabelFolder
 from mmwood.registry import HOOKS
 
 __all__ = ["StartCheckHook", "refuse_empty_epoch"]
@@ -81,6 +82,9 @@ class StartCheckHook(Hook):
             _follow_schedules(runner)
         _check_schedules(runner)
         _check_training_labels(runner)
+        model = unwrap(runner)
+        if hasattr(getattr(model, "head", None), "check_preprocessor"):
+            model.head.check_preprocessor(model.data_preprocessor)
         _check_data(runner, runner.train_dataloader.dataset, "train_dataloader")
         if runner.val_loop is not None:
             self.before_val(runner)
@@ -148,14 +152,11 @@ def _heads(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _check_mask_classes(dataset: Dataset, field: str) -> None:
     """Refuse label maps of other classes than the data set names."""
     folder = (getattr(dataset, "data_prefix", None) or {}).get("seg_map_path")
-    path = Path(folder or "").parent / "manifest.json"
-    if not folder or not path.is_file():
+    labels = LabelFolder(Path(folder or "").parent, field)
+    if not folder or not labels.manifest_path.is_file():
         return
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    made = manifest.get("classes") if isinstance(manifest, dict) else None
+    manifest = labels.manifest()
+    made = manifest["classes"] if manifest.get("format") == PSEUDO_LABELS else None
     named = dataset.metainfo.get("classes")
     if getattr(dataset, "label_map", None):
         # The data set's own classes are the masks'; others are made of them.
@@ -169,7 +170,7 @@ def _check_mask_classes(dataset: Dataset, field: str) -> None:
         raise ValueError(
             f"{field}: the classes are {tuple(named)}, but the label maps of "
             f"data_prefix.seg_map_path={folder} are of {expected}, in this order "
-            f"({path})"
+            f"({labels.manifest_path})"
         )
 
 

@@ -12,7 +12,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmwood.functional.cam import merge_scales, strided_size
 from mmwood.functional.grouping import group_by_shape
 from mmwood.models.classifiers.folding import Pair, find_pairs, folded
-from mmwood.models.heads.wood_head import WOoDMixin, refuse_batch_augments
 from mmwood.models.utils import keep_channels_first, weights_fixed
 from mmwood.registry import MODELS
 from mmwood.utils.activations import without_checkpointing
@@ -86,6 +85,9 @@ class CAMClassifier(ImageClassifier):
     ) -> None:
         super().__init__(backbone=backbone, neck=neck, head=head, **kwargs)
         self._check_head()
+        # mmpretrain's ClassNumCheckHook compares this one, too.
+        if getattr(self.data_preprocessor, "num_classes", 0) is None:
+            self.data_preprocessor.num_classes = len(self.head.weight)
         keep_channels_first(self.backbone)
         options = dict(cam_labels="given", cam_dtype="float16", round_up_to=None)
         unknown = set(test_cfg or ()) - set(options)
@@ -197,8 +199,8 @@ class CAMClassifier(ImageClassifier):
                 "give the head what they have: weight (C, D), and activation in its "
                 "predictions. A classifier without maps is mmpretrain.ImageClassifier"
             )
-        if isinstance(self.head, WOoDMixin):
-            refuse_batch_augments(self.data_preprocessor)
+        if hasattr(self.head, "check_preprocessor"):
+            self.head.check_preprocessor(self.data_preprocessor)
 
     def _foldable(self, shape: torch.Size) -> list[Pair]:
         if self.training or torch.is_grad_enabled() or not self.on_cpu:

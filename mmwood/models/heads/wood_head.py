@@ -11,7 +11,7 @@ from mmwood.registry import MODELS
 
 from .cam_head import CAMHead
 
-__all__ = ["WOoDHead", "WOoDMixin", "refuse_batch_augments"]
+__all__ = ["WOoDHead", "WOoDMixin"]
 
 
 #: Why images of a batch must not be mixed.
@@ -165,6 +165,16 @@ class WOoDMixin:
             )
         return losses
 
+    @staticmethod
+    def check_preprocessor(data_preprocessor: nn.Module) -> None:
+        """Refuse Mixup, CutMix and the like, with which OoD images would be mixed.
+
+        Raises:
+            ValueError: The data preprocessor has such; names the field.
+        """
+        if getattr(data_preprocessor, "batch_augments", None) is not None:
+            raise ValueError(BATCH_AUGMENTS)
+
     def perturb(
         self,
         images: Tensor,
@@ -298,16 +308,6 @@ class WOoDHead(WOoDMixin, CAMHead):
         """The terms of the loss by name; their sum is the loss."""
         self.check_axes(feats, data_samples)
         return super().loss(feats, data_samples, **kwargs)
-
-
-def refuse_batch_augments(data_preprocessor: nn.Module) -> None:
-    """Refuse Mixup, CutMix and the like, where there may be OoD images in a batch.
-
-    Raises:
-        ValueError: The data preprocessor has such; names the field.
-    """
-    if getattr(data_preprocessor, "batch_augments", None) is not None:
-        raise ValueError(BATCH_AUGMENTS)
 
 
 def _which_are_ood(data_samples: list[DataSample]) -> list[bool]:
