@@ -1,6 +1,7 @@
 """Tables, Label Studio and CVAT exports, as these programs write them."""
 
 import json
+import unicodedata
 
 import pytest
 from PIL import Image
@@ -299,3 +300,91 @@ def test_cvat_refusals(save, tmp_path):
 )
 def test_find_image(images, name, expected):
     assert find_image(images, "", name) == expected
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_several_results_of_one_task(save, suffix):
+    """Mixed as Label Studio writes them: texts, objects, and lists of both."""
+    values = {
+        "a.jpg": ["cat", "dog"],
+        "b.jpg": [{"choices": ["cat", "dog"]}, "cow"],
+        "c.jpg": "cat",
+        "d.jpg": {"choices": ["cat"]},
+        "e.jpg": "",
+    }
+    if suffix == ".csv":
+        cells = [v if isinstance(v, str) else json.dumps(v) for v in values.values()]
+        quoted = [cell.replace('"', '""') for cell in cells]
+        rows = [f'{name},"{cell}"' for name, cell in zip(values, quoted)]
+        content = "\n".join(["image,choice", *rows])
+    else:
+        content = json.dumps(
+            [dict(id=n, image=i, choice=v) for n, (i, v) in enumerate(values.items())]
+        )
+    assert tags_of(read_label_studio(save(f"export{suffix}", content))) == {
+        "a.jpg": {"cat", "dog"},
+        "b.jpg": {"cat", "dog", "cow"},
+        "c.jpg": {"cat"},
+        "d.jpg": {"cat"},
+        "e.jpg": set(),
+    }
+    for wrong in ('{"choice": ["cat"]}', "[3]", '[{"choices": "cat"}, 4]', "[cat"):
+        cell = wrong.replace('"', '""')
+        path = save("export.csv", f'image,choice\na.jpg,"{cell}"\n')
+        with pytest.raises(ValueError, match=r"export\.csv:2: (expected|not JSON)"):
+            read_label_studio(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "uploaded"),
+    [
+        ("IMG 001.jpg", "a1b2c3d4-IMG_001.jpg"),
+        ("photo (3).jpg", "00ff00ff-photo_3.jpg"),
+        ("a.jpg", "12345678-a.jpg"),
+        ("deep/x & y.jpg", "12345678-x__y.jpg"),
+        ("Flügel #2.jpg", "12345678-Flügel_2.jpg"),
+    ],
+)
+def test_names_that_an_upload_has_cleaned(name, uploaded, images):
+    (images / name).parent.mkdir(exist_ok=True)
+    Image.new("RGB", (8, 6)).save(images / name)
+    assert find_image(images, "", f"/data/upload/1/{uploaded}") == name
+
+
+def test_an_upload_that_may_be_two_images(images):
+    for name in ("x 1.jpg", "jpg/x_1.jpg"):
+        Image.new("RGB", (8, 6)).save(images / name)
+    # The one of exactly that name comes first.
+    assert find_image(images, "jpg", "/data/upload/1/12345678-x_1.jpg") == "jpg/x_1.jpg"
+    with pytest.raises(ValueError, match=r"any of \['jpg/x_1\.jpg', 'x 1\.jpg'\]"):
+        find_image(images, "", "/data/upload/1/12345678-x_1.jpg")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("other", ["NFC", "NFD"])
+def test_umlauts_of_macos(form, other, images, save):
+    name, listed = (unicodedata.normalize(f, "flügel.jpg") for f in (form, other))
+    Image.new("RGB", (8, 6)).save(images / name)
+    assert find_image(images, "", f"/data/upload/1/{listed}") == name
+    convert_tags(images, read_table(save("t.csv", f"image,labels\n{listed},cat\n")))
+    assert read_csv(images / "tags.csv")[0].image == name
+    (images / "listed.csv").write_text(f"image,labels\n{listed},cat\n")
+    dataset = ImageLevelDataset(
+        ann_file="listed.csv", data_root=str(images), classes=["cat"]
+    )
+    assert dataset.get_data_info(0)["img_path"] == str(images / name)
+
+
+@pytest.mark.parametrize(
+    "name", [r"jpg\c.jpg", r".\jpg\c.jpg", r"/data/local-files/?d=\work\jpg\c.jpg"]
+)
+def test_paths_of_windows(name, images, save):
+    table = read_table(save("t.csv", f"image,labels\n{name},cat\n"))
+    convert_tags(images, table, search="local-files" in name)
+    assert read_csv(images / "tags.csv")[0].image == "jpg/c.jpg"
+    if "local-files" not in name:
+        (images / "own.csv").write_text(f"image,labels\n{name},cat\n")
+        dataset = ImageLevelDataset(
+            ann_file="own.csv", data_root=str(images), classes=["cat"]
+        )
+        assert dataset.get_data_info(0)["img_id"] == "jpg/c"

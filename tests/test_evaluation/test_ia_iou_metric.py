@@ -16,6 +16,7 @@ from mmengine.structures import PixelData
 from PIL import Image
 
 from mmwood.evaluation import IAIoUMetric
+from mmwood.fileio.labels import save_label_png
 from mmwood.functional.instance_iou import instance_ious
 
 pytest.importorskip("mmseg")
@@ -442,3 +443,85 @@ def test_wrong_samples():
     reduced = make_sample(good, good, reduce_zero_label=True).to_dict()
     with pytest.raises(ValueError, match=r"background: .* expected background=None"):
         metric.process({}, [reduced])
+
+
+def square(left, top, right, bottom, **fields):
+    corners = [left, top, right, top, right, bottom, left, bottom]
+    return dict(image_id=1, iscrowd=0, segmentation=[corners], **fields)
+
+
+def scored(metric_fields, gt, pred, img_path="a.jpg", seg_map_path="png/a.png"):
+    """Instances and their IA-mIoU in all, of one image."""
+    metric = IAIoUMetric(background="ignore", **metric_fields)
+    metric.dataset_meta = dict(classes=["background", "person", "tie"][: gt.max() + 1])
+    sample = make_sample(pred, gt).to_dict()
+    sample.update(img_path=img_path, seg_map_path=seg_map_path)
+    metric.process({}, [sample])
+    return metric.evaluate(1)["IA-mIoU"], metric
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_instances_have_their_annotations_class(tmp_path, order):
+    """A tie on a person is no second person where ties are no class."""
+    pytest.importorskip("pycocotools")
+    person, tie = np.s_[5:75, 5:45], np.s_[10:40, 22:28]
+    annotations = [
+        square(5, 5, 45, 75, id=1, category_id=7),
+        square(22, 10, 28, 40, id=2, category_id=3),
+    ]
+    content = dict(
+        images=[dict(id=1, file_name="a.jpg", height=80, width=50)],
+        annotations=annotations[::order],
+        categories=[dict(id=3, name="tie"), dict(id=7, name="person")],
+    )
+    path, out = tmp_path / "instances.json", tmp_path / "out.json"
+    path.write_text(json.dumps(content))
+    gt = np.zeros((80, 50), int)
+    gt[person] = 1
+    pred = gt.copy()
+    pred[:40] = 0
+    fields = dict(instance_file=str(path), out=str(out))
+    score, _ = scored(fields, gt, pred)
+    result = json.loads(out.read_text())
+    assert (score, result["instances"]["all"]) == (50, 1)
+    assert result["annotations_left_out"] == 1
+    # Where ties are a class, both are instances.
+    gt[tie] = 2
+    scored(fields, gt, pred)
+    result = json.loads(out.read_text())
+    assert result["instances"] == dict(all=2, small=1, medium=1, large=0)
+    assert result["annotations_left_out"] == result["disputed_pixels"] == 0
+    for category in content["categories"]:
+        category["name"] += "s"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"none of the categories of .* is a class"):
+        scored(fields, gt, pred)
+
+
+def test_instance_maps_are_found_by_the_whole_id(tmp_path):
+    """x/a and y/a have one stem and two maps."""
+    gt = np.ones((6, 9), int)
+    columns = np.arange(9)
+    pred = np.where(columns < 3, gt, 0)
+    for name, ids in (("x", gt), ("y", np.where(columns < 3, 1, 2))):
+        for folder, values in (("png", gt), ("ids", ids)):
+            path = tmp_path / folder / name / "a.png"
+            path.parent.mkdir(parents=True)
+            Image.fromarray(np.broadcast_to(values, gt.shape).astype(np.uint8)).save(
+                path
+            )
+    for folder in ("ids", str(tmp_path / "ids")):
+        found = [
+            scored(dict(instance_dir=folder), gt, pred, seg_map_path=path)[0]
+            for path in (tmp_path / "png/x/a.png", tmp_path / "png/y/a.png")
+        ]
+        assert found == pytest.approx([100 / 3, 50], abs=0.01)
+    # One that lies flat can be one image's only.
+    Image.fromarray(gt.astype(np.uint8)).save(tmp_path / "png/ids_a.png")
+    _, metric = scored(
+        dict(instance_dir=str(tmp_path / "ids/x")), gt, pred, seg_map_path="one/a.png"
+    )
+    sample = make_sample(pred, gt).to_dict()
+    sample.update(seg_map_path="two/a.png")
+    with pytest.raises(ValueError, match=r"two.a\.png and one.a\.png have one"):
+        metric.process({}, [sample])
