@@ -16,7 +16,6 @@ from mmengine.structures import PixelData
 from PIL import Image
 
 from mmwood.evaluation import IAIoUMetric
-from mmwood.fileio.labels import save_label_png
 from mmwood.functional.instance_iou import instance_ious
 
 pytest.importorskip("mmseg")
