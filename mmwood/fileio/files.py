@@ -20,6 +20,7 @@ __all__ = [
     "read_text",
     "remove_leftovers",
     "text_sha256",
+    "walk",
     "write_json",
 ]
 
@@ -82,11 +83,37 @@ def files_by_id(folder: str | os.PathLike, suffix: str = ".png") -> dict[str, Pa
     Hidden files are left out: those that are being written are.
     """
     folder = Path(folder)
+    found = walk(folder) if folder.is_dir() else ()
     return {
         path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in sorted(folder.rglob(f"*{suffix}"))
-        if not path.name.startswith(".")
+        for path in sorted(found)
+        if path.suffix == suffix and not path.name.startswith(".")
     }
+
+
+def walk(folder: str | os.PathLike) -> Iterator[Path]:
+    """The files below a folder, one folder after the other, each sorted.
+
+    Links to folders are followed, but not in circles. Only the names of the folders on
+    the way are held.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+    """
+    yield from _walk(os.fspath(folder), ())
+
+
+def _walk(folder: str, above: tuple[str, ...]) -> Iterator[Path]:
+    place = os.path.realpath(folder)
+    if place in above:
+        return
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir():
+            yield from _walk(entry.path, (*above, place))
+        else:
+            yield Path(entry.path)
 
 
 def remove_leftovers(folder: str | os.PathLike) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from mmwood.fileio.files import atomic_write
+from mmwood.fileio.files import atomic_write, walk
 from mmwood.fileio.lists import TaggedImage, bullets
 
 __all__ = [
@@ -47,22 +47,9 @@ def image_paths(folder: str | os.PathLike) -> Iterator[Path]:
     Raises:
         FileNotFoundError: There is no such folder.
     """
-    yield from _image_paths(Path(folder), ())
-
-
-def _image_paths(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
-    place = os.path.realpath(folder)
-    if place in above:
-        return
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir():
-            yield from _image_paths(Path(entry.path), (*above, place))
-        elif Path(
-            entry.name
-        ).suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith("._"):
-            yield Path(entry.path)
+    for path in walk(folder):
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("._"):
+            yield path
 
 
 def list_folder(folder: str | os.PathLike, field: str) -> list[TaggedImage]:

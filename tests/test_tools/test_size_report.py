@@ -98,7 +98,7 @@ def test_refusals_of_data(voc_folder, call, tmp_path):
     names = ("--classes", *CLASSES)
     for folder, arguments, message in (
         ("none", names, "there is no folder of masks none"),
-        (tmp_path, names, "holds no PNG file"),
+        (voc_folder / "ImageSets", names, "holds no PNG file"),
         (masks, ("--classes", "a", "b"), "holds [3]: expected 0..2"),
         (masks, ("--classes", "background"), "names no class"),
         (masks, (*names, "--list", "none.txt"), "there is no file none.txt"),

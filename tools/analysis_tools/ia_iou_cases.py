@@ -25,7 +25,7 @@ import numpy as np
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-from mmwood.fileio.files import write_json
+from mmwood.fileio.files import files_by_id, write_json
 from mmwood.fileio.images import check_there
 from mmwood.fileio.labels import read_label_png
 from mmwood.fileio.lists import TaggedImage, read_class_names, read_id_list
@@ -221,8 +221,8 @@ def find_source(args: argparse.Namespace) -> Source:
         if folder is not None and not folder.is_dir():
             raise FileNotFoundError(f"--{name}: there is no folder {folder}")
     if args.list is None:
-        found = sorted(args.masks.glob("*.png"))
-        items = [TaggedImage(path.stem, None, str(path)) for path in found]
+        found = files_by_id(args.masks)
+        items = [TaggedImage(name, None, str(path)) for name, path in found.items()]
     elif args.list.is_file():
         items = read_id_list(args.list)
     else:

@@ -22,7 +22,7 @@ import numpy as np
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-from mmwood.fileio.files import write_json
+from mmwood.fileio.files import files_by_id, write_json
 from mmwood.fileio.labels import read_label_png
 from mmwood.fileio.lists import read_class_names, read_id_list
 from mmwood.fileio.scores import read_instance_scores
@@ -105,7 +105,7 @@ def find_masks(folder: Path, list_path: Path | None) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder of masks {folder}")
     if list_path is None:
-        paths = sorted(folder.glob("*.png"))
+        paths = list(files_by_id(folder).values())
         if not paths:
             raise FileNotFoundError(f"{folder} holds no PNG file")
         return paths

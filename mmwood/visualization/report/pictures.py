@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from mmwood.fileio.files import files_by_id
-from mmwood.fileio.images import read_picture
+from mmwood.fileio.images import image_paths, read_picture
 from mmwood.fileio.label_folder import LabelFolder, ScoreMaps, load_score_maps
 from mmwood.fileio.labels import VOID, read_label_png
 from mmwood.fileio.scores import SeedCurve
@@ -110,10 +110,9 @@ class Album:
     def _index(self) -> dict[str, Path]:
         """Images by their path without suffix, and by their name where it is one's."""
         paths, names = {}, {}
-        for path in sorted(self.data.images.rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
-                paths[str(path.relative_to(self.data.images).with_suffix(""))] = path
-                names.setdefault(path.stem, []).append(path)
+        for path in sorted(image_paths(self.data.images)):
+            paths[str(path.relative_to(self.data.images).with_suffix(""))] = path
+            names.setdefault(path.stem, []).append(path)
         single = {name: found[0] for name, found in names.items() if len(found) == 1}
         return {**single, **paths}
 
