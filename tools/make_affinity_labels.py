@@ -104,14 +104,12 @@ def label_steps(cfg: "Config") -> tuple["ConfigDict", str | None]:
     Raises:
         ValueError: The config has no such data set.
     """
-    dataset = cfg.get("train_dataloader", {}).get("dataset", {})
-    # Wrappers (RepeatDataset, ...) hold the real data set.
-    while "dataset" in dataset:
-        dataset = dataset.dataset
+    from mmwood.utils.config import leaf_dataset, type_name
+
+    dataset = leaf_dataset(cfg.get("train_dataloader", {}).get("dataset"))
     pipeline = dataset.get("pipeline", [])
     for number, step in enumerate(pipeline):
-        kind = getattr(step.type, "__name__", step.type)
-        if kind.rpartition(".")[2] == "AffinityLabel":
+        if type_name(step) == "AffinityLabel":
             folder = step.get("folder")
             dataset.pipeline = [*pipeline[:number], {**step, "folder": None}]
             return dataset, folder

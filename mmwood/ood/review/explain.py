@@ -20,6 +20,7 @@ from mmwood.ood.mining import class_names, use_candidates
 from mmwood.ood.review.pictures import PictureError, Pictures, to_jpeg
 from mmwood.ood.summary import read_summary
 from mmwood.registry import LOCATIONS
+from mmwood.utils.config import type_name
 from mmwood.visualization.panels import overlay_heat
 
 __all__ = ["Explainer"]
@@ -74,7 +75,7 @@ class Explainer:
         cfg = Config.fromfile(config)
         cfg.load_from = str(checkpoint)
         use_candidates(cfg, candidates="none", size=size)
-        kind = str(cfg.model.type).rpartition(".")[2]
+        kind = type_name(cfg.model)
         if "CAMClassifier" not in kind:
             raise ValueError(
                 f"--config: maps need a mmwood.CAMClassifier, {config} has a {kind}"
