@@ -1,11 +1,16 @@
 """What files and folders hold, as hashes that are computed once."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmwood.fileio.files import TEMPORARY, file_sha256, text_sha256, write_json
+from mmwood.fileio.files import (
+    TEMPORARY,
+    file_sha256,
+    read_json,
+    text_sha256,
+    write_json,
+)
 from mmwood.progress import progress
 
 __all__ = ["Hashes", "tree"]
@@ -34,7 +39,7 @@ class Hashes:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         try:
-            known = json.loads(self.path.read_text(encoding="utf-8"))
+            known = read_json(self.path)
             self._known = {key: tuple(value) for key, value in known.items()}
         except (OSError, ValueError, AttributeError, TypeError):
             # It only saves time: what is damaged is computed again.

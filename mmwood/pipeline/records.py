@@ -1,6 +1,5 @@
 """Who made what, from what, with what: one JSON file for each finished stage."""
 
-import json
 import os
 import platform
 import shutil
@@ -9,7 +8,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from mmwood.fileio.files import write_json
+from mmwood.fileio.files import read_json, write_json
 
 __all__ = ["Records", "machine", "versions"]
 
@@ -66,7 +65,7 @@ class Records:
 
     def _read(self, stage: str, suffix: str) -> dict | None:
         try:
-            content = json.loads(self.path(stage, suffix).read_text(encoding="utf-8"))
+            content = read_json(self.path(stage, suffix))
         except (OSError, ValueError):
             # Damaged is as good as absent: the stage runs again.
             return None
