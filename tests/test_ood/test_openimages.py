@@ -117,7 +117,7 @@ def test_foreground_has_descendants_and_parts(files):
         ("classes.csv", "/m/1,A\n\n/m/1,B\n", "classes.csv:3: label /m/1 is described"),
         ("classes.csv", "LabelName,DisplayName\n", "classes.csv: describes no label"),
         ("classes.csv", b"/m/1,\xff\n", "classes.csv: not CSV in UTF-8 after line 0"),
-        ("tree.json", '{"LabelName":\n oh', "tree.json:2: is not JSON"),
+        ("tree.json", '{"LabelName":\n oh', "tree.json:2: not JSON"),
         ("tree.json", '{"Name": 1}', "expected an object with a LabelName, got {"),
         ("tree.json", '{"LabelName": "a", "Part": 1}', "Part of a is not a list"),
         ("tree.json", '{"LabelName": "a", "Part": ["b"]}', 'LabelName, got "b"'),
