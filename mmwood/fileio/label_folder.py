@@ -216,6 +216,7 @@ class LabelFolder:
                 "labels/**/*.png",
                 "scores/**/*.npz",
                 "instances/**/*.json",
+                self.instance_file.name,
             ):
                 for path in self.root.glob(pattern):
                     path.unlink()
@@ -326,7 +327,9 @@ def image_ids(
     named = [(str(info["img_path"]), info.get("img_id")) for info in infos]
     unnamed = [path for path, name in named if name is None]
     if unnamed and root is None:
-        root = os.path.commonpath([os.path.dirname(path) for path in unnamed] or [""])
+        # Absolute, since a data set may name its images so and the next one not.
+        folders = [os.path.dirname(os.path.abspath(path)) for path in unnamed]
+        root = os.path.commonpath(folders)
     items = [
         TaggedImage(
             without_suffix(os.path.relpath(path, root)) if name is None else str(name),

@@ -182,10 +182,9 @@ def items_of(*names):
     ],
 )
 def test_two_images_never_share_a_file(names, reason):
-    with pytest.raises(ValueError, match=rf"list\.txt:3: .*list\.txt:1.*{reason}|"):
+    with pytest.raises(ValueError, match=rf"^list\.txt:3: .*{reason}") as error:
         refuse_shared_files(items_of(*names))
-    with pytest.raises(ValueError, match=reason) as error:
-        refuse_shared_files(items_of(*names))
+    assert "at list.txt:1" in str(error.value)
     assert repr(names[0]) in str(error.value)
     assert repr(names[2]) in str(error.value)
     infos = [dict(img_path=f"jpg/{number}/{n}.jpg") for number, n in enumerate(names)]
@@ -205,6 +204,12 @@ def test_ids_of_images_that_have_none():
     assert list(image_ids([dict(img_path="x/a.jpg", img_id=12)]).values()) == ["12"]
     with pytest.raises(ValueError, match="listed before"):
         image_ids([dict(img_path="x/a.jpg"), dict(img_path="x/a.png")])
+
+
+def test_ids_of_images_named_from_here_and_from_the_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    infos = [dict(img_path="x/a.jpg"), dict(img_path=str(tmp_path / "y/a.jpg"))]
+    assert list(image_ids(infos).values()) == ["x/a", "y/a"]
 
 
 def test_images_are_found_by_their_whole_name():
@@ -246,6 +251,12 @@ def test_tables_are_read_leniently(tmp_path):
     ):
         with pytest.raises(ValueError, match=rf"tags\.csv{reason}"):
             read_csv(tag_table(tmp_path, text, encoding))
+
+
+def test_empty_rows_are_counted(tmp_path):
+    path = tag_table(tmp_path, "image;labels\na.jpg;cat\n;\n\n ; \n")
+    with pytest.warns(UserWarning, match=r"tags\.csv: 2 empty rows are passed over"):
+        assert len(read_csv(path)) == 1
 
 
 def test_lists(tmp_path):
