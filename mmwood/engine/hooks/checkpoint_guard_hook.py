@@ -86,6 +86,24 @@ class CheckpointGuardHook(Hook):
         """Compare, unless a training or a test has done so."""
         self._compare(runner, runner.test_dataloader.dataset, whole=True)
 
+    def check(
+        self, name: str, checkpoint: dict, model: nn.Module, whole: bool = False
+    ) -> None:
+        """Refuse a checkpoint that was loaded without a Runner.
+
+        Args:
+            name: What messages call it.
+            checkpoint: Its content.
+            model: What it was loaded into.
+            whole: Whether every part of the model must be filled, or the backbone.
+
+        Raises:
+            ValueError: It leaves such a part random.
+        """
+        parts = [child for child, _ in model.named_children()]
+        parts = parts if whole else ["backbone"]
+        self._refuse(name, _Weights(checkpoint), model, "", parts)
+
     def _compare(self, runner: Runner, dataset, whole: bool) -> "_Weights | None":
         loaded, self._loaded = self._loaded, None
         model = _unwrapped(runner.model)
