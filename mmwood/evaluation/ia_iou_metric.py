@@ -176,7 +176,7 @@ class IAIoUMetric(BaseMetric):
     ``gt_sem_seg``. Instances are, unless one of two fields names a source, the
     connected components of each class. ``split_instances`` of the same module says
     what happens where instances and class map disagree: those pixels are void, and
-    the result tells how many they were. Memory does not grow with the images.
+    the result tells how many they were. Of an image, paths alone stay in memory.
 
     Args:
         ignore_index: Label of void pixels; void in instance maps, too.

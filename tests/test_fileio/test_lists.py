@@ -13,7 +13,13 @@ from mmwood.converters.table import read_table
 from mmwood.converters.tags import convert_tags
 from mmwood.converters.voc_aug import trainaug_ids
 from mmwood.datasets import ImageLevelDataset
-from mmwood.datasets.pascal_b import read_annotations
+from mmwood.datasets.pascal_b import (
+    ClassTable,
+    Item,
+    Scene,
+    find_candidates,
+    read_annotations,
+)
 from mmwood.fileio.coco import image_name
 from mmwood.fileio.files import write_json
 from mmwood.fileio.label_folder import LabelFolder, image_ids
@@ -157,6 +163,27 @@ def test_converters_refuse_bad_ids(tmp_path):
         (tmp_path / f"{name}.txt").write_text("../a\n")
     with pytest.raises(ValueError, match=r"train\.txt:1: image '\.\./a' leads out"):
         trainaug_ids(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names", [("A", "a"), ("ü", unicodedata.normalize("NFD", "ü"))]
+)
+def test_converters_refuse_names_that_some_file_systems_join(names, tmp_path):
+    lists = "ImageSets/Segmentation"
+    (tmp_path / lists).mkdir(parents=True)
+    for name, image in zip(("train", "val"), names):
+        (tmp_path / lists / f"{name}.txt").write_text(f"{image}\n")
+        (tmp_path / f"{name}.txt").write_text(f"{names[0]}\n")
+    with pytest.raises(ValueError, match=r"val\.txt:1: .* differ only in letter case"):
+        trainaug_ids(tmp_path, tmp_path)
+    item = Item(label=1, category=1, segmentation=[], area=1.0, crowd=False)
+    scenes = {
+        n: Scene(f"{name}.jpg", "", 6, 8, f"images[{n}]", items=[item])
+        for n, name in enumerate(names)
+    }
+    table = ClassTable(("cat",), dict(lvis={}, coco=dict(cat=1)))
+    with pytest.raises(ValueError, match=r"images\[1\]: .* differ only in letter case"):
+        find_candidates({}, scenes, table)
 
 
 def test_addresses_of_lvis():
