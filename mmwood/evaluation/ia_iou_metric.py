@@ -149,10 +149,12 @@ class CocoInstances:
     def _labels(self, classes: Sequence[str] | None) -> dict[int, int]:
         names = list(self._categories.values())
         classes = [None, *names] if classes is None else list(classes)
+        # LVIS has over a thousand of either, and every image asks.
+        known = {name: label for label, name in enumerate(classes)}
         labels = {
-            number: classes.index(name)
+            number: known[name]
             for number, name in self._categories.items()
-            if name in classes
+            if name in known
         }
         if not labels:
             raise ValueError(
