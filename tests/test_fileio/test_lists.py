@@ -233,6 +233,14 @@ def test_ids_of_images_that_have_none():
         image_ids([dict(img_path="x/a.jpg"), dict(img_path="x/a.png")])
 
 
+def test_images_that_no_path_tells_apart():
+    twice = [dict(img_path="a.jpg", img_id=name) for name in ("jpg/a", "a")]
+    with pytest.raises(ValueError, match=r"a\.jpg: one image has two ids, 'jpg/a' and"):
+        image_ids(twice)
+    with pytest.raises(ValueError, match="does not say where its images are"):
+        image_ids([dict(img_path="a.jpg"), dict(img_id="b")])
+
+
 def test_ids_of_images_named_from_here_and_from_the_root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     infos = [dict(img_path="x/a.jpg"), dict(img_path=str(tmp_path / "y/a.jpg"))]
