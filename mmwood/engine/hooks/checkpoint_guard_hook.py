@@ -301,7 +301,12 @@ def _compare_classes(
         # Weights of a backbone alone, or with another head.
         return
     field = "default_hooks.checkpoint_guard.other_classes=True"
-    advice = "" if whole else f"; set {field} to begin with it all the same"
+    advice = f"; set {field} to begin with it all the same"
+    if whole:
+        advice = (
+            "; if they mean the same, set default_hooks.checkpoint_guard=None, which "
+            "switches this check off"
+        )
     if loaded.classes and classes and tuple(loaded.classes) != tuple(classes):
         raise ValueError(
             f"{name} was trained on the classes {tuple(loaded.classes)}, the data set "
