@@ -3,7 +3,6 @@
 import argparse
 import os
 import zipfile
-from collections.abc import Iterator
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +16,7 @@ from mmengine.runner import Runner
 
 from mmwood.processes import end_children_with_this, end_with_parent
 from mmwood.registry import LOCATIONS
-from mmwood.utils.config import type_name
+from mmwood.utils.config import leaf_datasets, type_name
 
 __all__ = [
     "add_common_arguments",
@@ -108,19 +107,8 @@ def use_tta(cfg: Config) -> None:
     if missing:
         raise ValueError(f"--tta: the config has no {' and no '.join(missing)}")
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    for dataset in _leaf_datasets(cfg.test_dataloader.dataset):
+    for dataset in leaf_datasets(cfg.test_dataloader.dataset):
         dataset.pipeline = cfg.tta_pipeline
-
-
-def _leaf_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
-    """The data sets that wrappers (ConcatDataset, RepeatDataset, ...) hold."""
-    if "datasets" in dataset:
-        for part in dataset.datasets:
-            yield from _leaf_datasets(part)
-    elif "dataset" in dataset:
-        yield from _leaf_datasets(dataset.dataset)
-    else:
-        yield dataset
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -164,7 +152,9 @@ def _add_checks(cfg: Config) -> None:
         if hook is not None or name in STOCK_HOOKS
     }
     loop = cfg.get("train_cfg") or {}
-    if loop.get("by_epoch") or type_name(loop) == "EpochBasedTrainLoop":
+    # mmengine looks at by_epoch where no type is named.
+    kind = type_name(loop) or ("EpochBasedTrainLoop" if loop.get("by_epoch") else "")
+    if kind == "EpochBasedTrainLoop":
         loop.pop("by_epoch", None)
         loop.type = "mmwood.EpochTrainLoop"
 

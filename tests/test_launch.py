@@ -2,6 +2,7 @@
 
 import pytest
 from mmengine.config import Config
+from mmengine.runner import EpochBasedTrainLoop
 
 pytest.importorskip("mmpretrain")
 pytest.importorskip("mmseg")
@@ -9,9 +10,9 @@ pytest.importorskip("mmseg")
 from mmpretrain.datasets import ImageNet
 from mmseg.engine import SegVisualizationHook
 
-from mmwood.engine import CAMVisualizationHook
+from mmwood.engine import CAMVisualizationHook, EpochTrainLoop
 from mmwood.evaluation import IAIoUMetric, SeedMetric
-from mmwood.launch import save_results, show_results, use_tta
+from mmwood.launch import build_runner, save_results, show_results, use_tta
 from mmwood.models import MultiScaleCAM
 
 
@@ -67,3 +68,31 @@ def test_test_time_augmentation_of_wrapped_data_sets(kind, wrapper):
     found = cfg.test_dataloader.dataset
     leaves = found.get("datasets") or [found.get("dataset", found)]
     assert all(leaf.pipeline == ["views"] for leaf in leaves)
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        dict(by_epoch=True),
+        dict(type="EpochBasedTrainLoop"),
+        dict(type=EpochBasedTrainLoop),
+    ],
+    ids=str,
+)
+def test_loops_of_epochs_have_a_step(small_config, tmp_path, loop):
+    runner = build_runner(loop_config(small_config, tmp_path, **loop))
+    assert type(runner.build_train_loop(runner.train_loop)) is EpochTrainLoop
+
+
+def test_loops_of_two_kinds_are_left_to_mmengine(small_config, tmp_path):
+    cfg = loop_config(small_config, tmp_path, type="IterBasedTrainLoop", by_epoch=True)
+    with pytest.raises(RuntimeError, match="Only one of `type` or `by_epoch`"):
+        build_runner(cfg).train()
+
+
+def loop_config(base, tmp_path, **loop) -> Config:
+    cfg = Config.fromfile(base)
+    cfg.merge_from_dict(dict(work_dir=str(tmp_path / "work"), launcher="none"))
+    cfg.experiment_name = tmp_path.name
+    cfg.train_cfg = dict(loop, max_epochs=1)
+    return cfg

@@ -104,9 +104,15 @@ def label_steps(cfg: "Config") -> tuple["ConfigDict", str | None]:
     Raises:
         ValueError: The config has no such data set.
     """
-    from mmwood.utils.config import leaf_dataset, type_name
+    from mmwood.utils.config import leaf_datasets, type_name
 
-    dataset = leaf_dataset(cfg.get("train_dataloader", {}).get("dataset"))
+    found = [*leaf_datasets(cfg.get("train_dataloader", {}).get("dataset", {}))]
+    if len(found) != 1:
+        raise ValueError(
+            f"train_dataloader.dataset: it joins {len(found)} data sets; make the "
+            "labels of one at a time"
+        )
+    (dataset,) = found
     pipeline = dataset.get("pipeline", [])
     for number, step in enumerate(pipeline):
         if type_name(step) == "AffinityLabel":

@@ -25,7 +25,7 @@ from mmwood.fileio.lists import (
 __all__ = ["convert_tags", "find_image"]
 
 #: What Label Studio puts before the name of an uploaded file.
-UPLOAD = re.compile(r"[0-9a-f]{8}-")
+UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 
 
 def convert_tags(

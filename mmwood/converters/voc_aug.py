@@ -18,7 +18,12 @@ from mmwood.converters.writer import Writer
 from mmwood.fileio.files import remove_leftovers
 from mmwood.fileio.images import check_readable, check_there
 from mmwood.fileio.labels import VOID, check_labels, read_label_png
-from mmwood.fileio.lists import TaggedImage, check_id, read_id_list
+from mmwood.fileio.lists import (
+    TaggedImage,
+    check_id,
+    read_id_list,
+    refuse_shared_files,
+)
 
 __all__ = ["VOC_CLASSES", "convert_voc_aug", "read_sbd", "trainaug_ids"]
 
@@ -117,6 +122,7 @@ def trainaug_ids(
 
     Raises:
         FileNotFoundError: There is no such list.
+        ValueError: An id leads out of its folder, or two would share a file.
     """
     paths = [voc / LISTS / "train.txt", sbd / "train.txt", sbd / "val.txt"]
     paths.append(voc / LISTS / "val.txt")
@@ -134,7 +140,9 @@ def trainaug_ids(
         if item.image not in held_out:
             union.setdefault(item.image, item)
     trainaug = [union[name] for name in sorted(union)]
-    return trainaug, list(held_out.values()), own
+    val = list(held_out.values())
+    refuse_shared_files([*trainaug, *val])
+    return trainaug, val, own
 
 
 def read_sbd(path: Path, key: str = "GTcls") -> np.ndarray:

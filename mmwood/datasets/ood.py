@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
 
@@ -26,6 +26,7 @@ from mmwood.fileio.lists import (
 )
 from mmwood.progress import progress
 from mmwood.registry import DATASETS
+from mmwood.utils.config import leaf_datasets
 
 __all__ = ["OoDDataset", "OoDMixDataset"]
 
@@ -310,7 +311,7 @@ class OoDMixDataset(ConcatDataset):
         )
         if pipeline is not None:
             for part in self.datasets:
-                for dataset in _leaves(part):
+                for dataset in leaf_datasets(part):
                     dataset.pipeline = Compose(pipeline)
         if not lazy_init:
             self.full_init()
@@ -360,7 +361,7 @@ class OoDMixDataset(ConcatDataset):
         classes = self.metainfo.get("classes")
         if classes is None:
             return
-        for dataset in _leaves(self.ood):
+        for dataset in leaf_datasets(self.ood):
             if isinstance(dataset, OoDDataset):
                 dataset.check_classes(classes)
                 own = dataset.metainfo.get("classes")
@@ -424,18 +425,6 @@ def _class_of(item: TaggedImage) -> str:
     """The class that an image of a manifest is taken for."""
     (name,) = item.tags
     return name
-
-
-def _leaves(dataset: Dataset) -> Iterator[Dataset]:
-    """The data sets that wrappers (``ConcatDataset``, ...) hold."""
-    parts = getattr(dataset, "datasets", None)
-    if parts is None and hasattr(dataset, "dataset"):
-        parts = [dataset.dataset]
-    if parts is None:
-        yield dataset
-    else:
-        for part in parts:
-            yield from _leaves(part)
 
 
 def _image_paths(dataset: Dataset) -> list[str]:

@@ -61,6 +61,7 @@ from mmwood.fileio.lists import (
     check_id,
     read_id_list,
     read_rows,
+    refuse_shared_files,
 )
 
 __all__ = [
@@ -328,6 +329,9 @@ def find_candidates(
             )
         else:
             kept[scene.stem] = scene
+    refuse_shared_files(
+        TaggedImage(stem, None, scene.source) for stem, scene in kept.items()
+    )
     return list(kept.values()), left_out
 
 

@@ -149,10 +149,12 @@ class CocoInstances:
     def _labels(self, classes: Sequence[str] | None) -> dict[int, int]:
         names = list(self._categories.values())
         classes = [None, *names] if classes is None else list(classes)
+        # LVIS has over a thousand of either, and every image asks.
+        known = {name: label for label, name in enumerate(classes)}
         labels = {
-            number: classes.index(name)
+            number: known[name]
             for number, name in self._categories.items()
-            if name in classes
+            if name in known
         }
         if not labels:
             raise ValueError(
@@ -176,7 +178,7 @@ class IAIoUMetric(BaseMetric):
     ``gt_sem_seg``. Instances are, unless one of two fields names a source, the
     connected components of each class. ``split_instances`` of the same module says
     what happens where instances and class map disagree: those pixels are void, and
-    the result tells how many they were. Memory does not grow with the images.
+    the result tells how many they were. Of an image, paths alone stay in memory.
 
     Args:
         ignore_index: Label of void pixels; void in instance maps, too.

@@ -216,6 +216,7 @@ class LabelFolder:
                 "labels/**/*.png",
                 "scores/**/*.npz",
                 "instances/**/*.json",
+                self.instance_file.name,
             ):
                 for path in self.root.glob(pattern):
                     path.unlink()
@@ -317,16 +318,25 @@ def image_ids(
         root: Folder of the images, or None.
 
     Raises:
-        ValueError: An image occurs twice, or two would share a file; names both.
+        ValueError: An image occurs twice, or two would share a file; names both. Or
+            an image has no path.
 
     Example:
         >>> image_ids([dict(img_path='jpg/x/a.jpg'), dict(img_path='jpg/y/a.jpg')])
         {'jpg/x/a.jpg': 'x/a', 'jpg/y/a.jpg': 'y/a'}
     """
-    named = [(str(info["img_path"]), info.get("img_id")) for info in infos]
+    named = [(info.get("img_path"), info.get("img_id")) for info in infos]
+    if any(path is None for path, _ in named):
+        raise ValueError(
+            "the data set does not say where its images are (img_path), after which "
+            "their files are named"
+        )
+    named = [(str(path), name) for path, name in named]
     unnamed = [path for path, name in named if name is None]
     if unnamed and root is None:
-        root = os.path.commonpath([os.path.dirname(path) for path in unnamed] or [""])
+        # Absolute, since a data set may name its images so and the next one not.
+        folders = [os.path.dirname(os.path.abspath(path)) for path in unnamed]
+        root = os.path.commonpath(folders)
     items = [
         TaggedImage(
             without_suffix(os.path.relpath(path, root)) if name is None else str(name),
@@ -336,4 +346,12 @@ def image_ids(
         for path, name in named
     ]
     refuse_shared_files(items)
-    return {item.source: item.image for item in items}
+    ids: dict[str, str] = {}
+    for item in items:
+        # A prediction says its image's path alone.
+        if ids.setdefault(item.source, item.image) != item.image:
+            raise ValueError(
+                f"{item.source}: one image has two ids, {ids[item.source]!r} and "
+                f"{item.image!r}: list it once"
+            )
+    return ids

@@ -9,6 +9,7 @@ import io
 import os
 import re
 import unicodedata
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -408,7 +409,8 @@ def read_rows(
 ) -> list[tuple[str, list[str]]]:
     """The fields of some columns, and ``file:line``, of every row of a table.
 
-    Empty rows are left out. The first of the columns must not be empty in a row.
+    Empty rows, as spreadsheets leave them, are passed over; a warning counts them. The
+    first of the columns must not be empty in a row.
 
     Args:
         path: The table.
@@ -427,7 +429,7 @@ def read_rows(
     text = read_text(path, encoding, remedy, "table")
     delimiter = delimiter or _find_delimiter(text, columns)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows = []
+    rows, empty = [], 0
     try:
         header = [name.strip() for name in next(reader, [])]
         lacking = [name for name in columns if name not in header]
@@ -441,6 +443,8 @@ def read_rows(
         for row in reader:
             source = f"{path}:{reader.line_num}"
             if not any(field.strip() for field in row):
+                # A blank line has no field at all.
+                empty += bool(row)
                 continue
             if len(row) != len(header):
                 raise ValueError(
@@ -454,6 +458,8 @@ def read_rows(
             rows.append((source, fields))
     except csv.Error as error:
         raise ValueError(f"{path}:{reader.line_num}: {error}") from error
+    if empty:
+        warnings.warn(f"{path}: {empty} empty rows are passed over", stacklevel=2)
     return rows
 
 

@@ -1,8 +1,9 @@
 """What a config names."""
 
+from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["leaf_dataset", "type_name"]
+__all__ = ["leaf_dataset", "leaf_datasets", "type_name"]
 
 
 def type_name(config: Any) -> str:
@@ -29,6 +30,32 @@ def type_name(config: Any) -> str:
     return str(getattr(kind, "__name__", kind)).rpartition(".")[2]
 
 
+def leaf_datasets(dataset: Any) -> Iterator[Any]:
+    """The data sets, or the configs of them, that wrappers hold.
+
+    Args:
+        dataset: A data set, or a wrapper with ``dataset`` or ``datasets``
+            (``RepeatDataset``, ``ConcatDataset``, ...); built, or the config of one.
+
+    Yields:
+        Parts of ``dataset`` itself, so that they can be changed in place.
+
+    Example:
+        >>> voc = dict(type='PascalVOCDataset')
+        >>> [*leaf_datasets(dict(type='ConcatDataset', datasets=[voc, voc]))]
+        [{'type': 'PascalVOCDataset'}, {'type': 'PascalVOCDataset'}]
+    """
+    parts, part = (
+        dataset.get(name) if isinstance(dataset, dict) else getattr(dataset, name, None)
+        for name in ("datasets", "dataset")
+    )
+    if parts is None and part is None:
+        yield dataset
+        return
+    for held in [part] if parts is None else parts:
+        yield from leaf_datasets(held)
+
+
 def leaf_dataset(config: Any) -> dict:
     """The config of the data set that wrappers hold; the first of several.
 
@@ -44,11 +71,7 @@ def leaf_dataset(config: Any) -> dict:
         >>> leaf_dataset(dict(type='RepeatDataset', times=2, dataset=voc)) is voc
         True
     """
-    while isinstance(config, dict):
-        if "dataset" in config:
-            config = config["dataset"]
-        elif config.get("datasets"):
-            config = config["datasets"][0]
-        else:
-            return config
-    return {}
+    if not isinstance(config, dict):
+        return {}
+    first = next(leaf_datasets(config), {})
+    return first if isinstance(first, dict) else {}

@@ -291,6 +291,8 @@ def test_cvat_refusals(save, tmp_path):
         ("c.jpg", None),
         ("../a.jpg", "a.jpg"),
         ("/data/upload/7/0123abcd-a.jpg", "a.jpg"),
+        # Eight digits in the midst of a name are its own.
+        ("/data/upload/7/a0123abcd-.jpg", None),
         ("gs://bucket/a.jpg", "a.jpg"),
         ("https://example.org/%61.jpg", "a.jpg"),
         ("/data/local-files/?d=jpg/c.jpg", "jpg/c.jpg"),

@@ -185,3 +185,18 @@ def test_labels_of_other_weights_are_not_mixed_in(build_runner, small_config, tm
     assert files(tmp_path / "work/pseudo_labels") == before
     test(0)
     assert files(tmp_path / "work/pseudo_labels") == before
+
+
+def test_labels_of_another_pipeline_of_a_joined_data_set(run, tmp_path):
+    def test(size: int) -> None:
+        parts = []
+        for number in range(2):
+            save_image(tmp_path / f"{number}/{number}.jpg", number)
+            parts.append(dataset_of(tmp_path / str(number), f"{number}.jpg"))
+        resize = dict(type="Resize", scale=(size, size))
+        parts[1]["pipeline"].insert(1, resize)
+        run(dict(type="ConcatDataset", datasets=parts)).test()
+
+    test(24)
+    with pytest.raises(ValueError, match="made with another config_sha256"):
+        test(48)

@@ -122,6 +122,16 @@ def test_centers_by_one_process_by_two_and_after_resume(
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_checkpoint_of_another_network(wood_config, run_tool, tmp_path):
+    state = {"backbone.conv1.weight": torch.zeros(3, 3)}
+    torch.save(dict(state_dict=state), tmp_path / "other.pth")
+    options = ("--cfg-options", f"{HOOK}.checkpoint=other.pth")
+    text = run_tool("train.py", wood_config, *options, fails=True)
+    assert "OoDClusterHook.checkpoint other.pth holds no backbone." in text
+    anyway = "default_hooks.checkpoint_guard.min_share=0"
+    run_tool("train.py", wood_config, *options, anyway)
+
+
 def test_predicted_classes_given_checkpoint_and_interval(
     wood_config, classifier, run_tool, tmp_path
 ):

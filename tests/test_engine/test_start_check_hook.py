@@ -262,6 +262,12 @@ def test_classes_of_the_label_maps(load, segmentor_config, voc_folder, classes, 
         run(cfg, "train")
 
 
+def test_manifest_of_another_program(load, segmentor_config, voc_folder):
+    content = dict(name="an application", classes=4)
+    (voc_folder / "manifest.json").write_text(json.dumps(content))
+    run(load(segmentor_config), "train")
+
+
 # Schedules
 
 
@@ -302,6 +308,7 @@ POLY = dict(type="PolyLR", eta_min=0.0, begin=0)
         (dict(POLY, end=9), True),
         (dict(type="LinearLR", start_factor=0.1, end=1), True),
         (dict(type="MultiStepLR", milestones=[1]), True),
+        (dict(type="CosineAnnealingMomentum", T_max=2, end=2), True),
     ],
     ids=str,
 )

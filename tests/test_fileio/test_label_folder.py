@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from mmwood.fileio.label_folder import ScoreMaps, load_score_maps, save_score_maps
+from mmwood.fileio.label_folder import (
+    PSEUDO_LABELS,
+    LabelFolder,
+    ScoreMaps,
+    load_score_maps,
+    save_score_maps,
+)
 
 
 def some_maps() -> ScoreMaps:
@@ -58,3 +64,16 @@ def test_missing_maps(tmp_path):
     np.savez(path, other=np.zeros(3))
     with pytest.raises(ValueError, match=r"a\.npz does not hold score maps"):
         load_score_maps(path)
+
+
+def test_nothing_old_stays_where_all_is_made_anew(tmp_path):
+    folder = LabelFolder(tmp_path)
+    old = [folder.label("x/a"), folder.scores("x/a"), folder.instances("x/a")]
+    for path in (*old, folder.instance_file, tmp_path / "labels/note.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    folder.begin(dict(format=PSEUDO_LABELS))
+    assert all(path.is_file() for path in (*old, folder.instance_file))
+    folder.begin(dict(format=PSEUDO_LABELS), overwrite=True)
+    left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["manifest.json", "note.txt"]

@@ -13,7 +13,13 @@ from mmwood.converters.table import read_table
 from mmwood.converters.tags import convert_tags
 from mmwood.converters.voc_aug import trainaug_ids
 from mmwood.datasets import ImageLevelDataset
-from mmwood.datasets.pascal_b import read_annotations
+from mmwood.datasets.pascal_b import (
+    ClassTable,
+    Item,
+    Scene,
+    find_candidates,
+    read_annotations,
+)
 from mmwood.fileio.coco import image_name
 from mmwood.fileio.files import write_json
 from mmwood.fileio.label_folder import LabelFolder, image_ids
@@ -159,6 +165,27 @@ def test_converters_refuse_bad_ids(tmp_path):
         trainaug_ids(tmp_path, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "names", [("A", "a"), ("ü", unicodedata.normalize("NFD", "ü"))]
+)
+def test_converters_refuse_names_that_some_file_systems_join(names, tmp_path):
+    lists = "ImageSets/Segmentation"
+    (tmp_path / lists).mkdir(parents=True)
+    for name, image in zip(("train", "val"), names):
+        (tmp_path / lists / f"{name}.txt").write_text(f"{image}\n")
+        (tmp_path / f"{name}.txt").write_text(f"{names[0]}\n")
+    with pytest.raises(ValueError, match=r"val\.txt:1: .* differ only in letter case"):
+        trainaug_ids(tmp_path, tmp_path)
+    item = Item(label=1, category=1, segmentation=[], area=1.0, crowd=False)
+    scenes = {
+        n: Scene(f"{name}.jpg", "", 6, 8, f"images[{n}]", items=[item])
+        for n, name in enumerate(names)
+    }
+    table = ClassTable(("cat",), dict(lvis={}, coco=dict(cat=1)))
+    with pytest.raises(ValueError, match=r"images\[1\]: .* differ only in letter case"):
+        find_candidates({}, scenes, table)
+
+
 def test_addresses_of_lvis():
     url = "http://images.cocodataset.org/val2017/7.jpg"
     assert image_name(dict(coco_url=url), "x") == ("val2017", "7.jpg")
@@ -182,10 +209,9 @@ def items_of(*names):
     ],
 )
 def test_two_images_never_share_a_file(names, reason):
-    with pytest.raises(ValueError, match=rf"list\.txt:3: .*list\.txt:1.*{reason}|"):
+    with pytest.raises(ValueError, match=rf"^list\.txt:3: .*{reason}") as error:
         refuse_shared_files(items_of(*names))
-    with pytest.raises(ValueError, match=reason) as error:
-        refuse_shared_files(items_of(*names))
+    assert "at list.txt:1" in str(error.value)
     assert repr(names[0]) in str(error.value)
     assert repr(names[2]) in str(error.value)
     infos = [dict(img_path=f"jpg/{number}/{n}.jpg") for number, n in enumerate(names)]
@@ -205,6 +231,20 @@ def test_ids_of_images_that_have_none():
     assert list(image_ids([dict(img_path="x/a.jpg", img_id=12)]).values()) == ["12"]
     with pytest.raises(ValueError, match="listed before"):
         image_ids([dict(img_path="x/a.jpg"), dict(img_path="x/a.png")])
+
+
+def test_images_that_no_path_tells_apart():
+    twice = [dict(img_path="a.jpg", img_id=name) for name in ("jpg/a", "a")]
+    with pytest.raises(ValueError, match=r"a\.jpg: one image has two ids, 'jpg/a' and"):
+        image_ids(twice)
+    with pytest.raises(ValueError, match="does not say where its images are"):
+        image_ids([dict(img_path="a.jpg"), dict(img_id="b")])
+
+
+def test_ids_of_images_named_from_here_and_from_the_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    infos = [dict(img_path="x/a.jpg"), dict(img_path=str(tmp_path / "y/a.jpg"))]
+    assert list(image_ids(infos).values()) == ["x/a", "y/a"]
 
 
 def test_images_are_found_by_their_whole_name():
@@ -246,6 +286,12 @@ def test_tables_are_read_leniently(tmp_path):
     ):
         with pytest.raises(ValueError, match=rf"tags\.csv{reason}"):
             read_csv(tag_table(tmp_path, text, encoding))
+
+
+def test_empty_rows_are_counted(tmp_path):
+    path = tag_table(tmp_path, "image;labels\na.jpg;cat\n;\n\n ; \n")
+    with pytest.warns(UserWarning, match=r"tags\.csv: 2 empty rows are passed over"):
+        assert len(read_csv(path)) == 1
 
 
 def test_lists(tmp_path):

@@ -211,3 +211,8 @@ def test_faults_are_told_without_a_traceback(config, run_tool, tmp_path):
     (tmp_path / "without.py").write_text(without)
     text = run_tool("make_affinity_labels.py", "without.py", fails=True)
     assert "train_dataloader.dataset.score_dir" in text
+    two = "\ndata = train_dataloader['dataset']\ntrain_dataloader = dict("
+    two += "dataset=dict(type='ConcatDataset', datasets=[data, data]))\n"
+    (tmp_path / "two.py").write_text(config.read_text() + two)
+    text = run_tool("make_affinity_labels.py", "two.py", fails=True)
+    assert "train_dataloader.dataset: it joins 2 data sets" in text

@@ -343,6 +343,12 @@ def test_maps_are_those_of_the_classifier_that_mined(
     assert "is not the one that ood.csv was mined with" in text
     assert not (tmp_path / "ood.csv.journal").exists()
 
+    summary.unlink()
+    torch.save(dict(state_dict={"head.x": torch.zeros(3)}), tmp_path / "other.pth")
+    other = ("--config", config, "--checkpoint", "other.pth")
+    text = run_tool("review_ood.py", "ood.csv", *other, "--port", 0, fails=True)
+    assert "--checkpoint: other.pth holds no head.classifier.weight" in text
+
     summary.write_text(json.dumps(dict(checkpoint_sha256=file_sha256(checkpoint))))
     server = serve(*options)
     status, _, content = server.get("/picture/map/0")

@@ -1,10 +1,15 @@
 import pytest
 from mmengine.config import Config, ConfigDict
-from mmengine.dataset import pseudo_collate
+from mmengine.dataset import (
+    BaseDataset,
+    ConcatDataset,
+    RepeatDataset,
+    pseudo_collate,
+)
 from mmengine.hooks import EMAHook
 
 from mmwood.models import CAMHead
-from mmwood.utils.config import leaf_dataset, type_name
+from mmwood.utils.config import leaf_dataset, leaf_datasets, type_name
 
 
 @pytest.mark.parametrize(
@@ -59,3 +64,36 @@ def test_leaf_dataset_is_part_of_the_config(config):
 @pytest.mark.parametrize("config", [None, {}, dict(datasets=[]), object()])
 def test_no_leaf_dataset(config):
     assert not leaf_dataset(config).get("pipeline")
+
+
+COCO = dict(type="Other")
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (VOC, [VOC]),
+        (dict(datasets=[dict(dataset=VOC), COCO]), [VOC, COCO]),
+        (dict(dataset=dict(datasets=[COCO, VOC])), [COCO, VOC]),
+        (dict(datasets=[]), []),
+    ],
+)
+def test_leaf_datasets(config, expected):
+    assert [*leaf_datasets(config)] == expected
+
+
+def test_leaf_datasets_that_are_built():
+    one, other = (ListDataset([dict(img_path=name)]) for name in "ab")
+    assert [*leaf_datasets(RepeatDataset(one, 2))] == [one]
+    assert [*leaf_datasets(ConcatDataset([one, other]))] == [one, other]
+
+
+class ListDataset(BaseDataset):
+    """A data set of a list."""
+
+    def __init__(self, infos: list) -> None:
+        self.infos = infos
+        super().__init__()
+
+    def load_data_list(self) -> list:
+        return self.infos

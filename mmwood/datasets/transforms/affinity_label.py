@@ -212,4 +212,4 @@ def read_affinity_label(path: str | os.PathLike) -> np.ndarray:
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(
             f"{error}: make it with {TOOL}, which keeps all others"
-        ) from (error)
+        ) from error

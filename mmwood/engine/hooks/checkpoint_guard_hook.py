@@ -86,6 +86,24 @@ class CheckpointGuardHook(Hook):
         """Compare, unless a training or a test has done so."""
         self._compare(runner, runner.test_dataloader.dataset, whole=True)
 
+    def check(
+        self, name: str, checkpoint: dict, model: nn.Module, whole: bool = False
+    ) -> None:
+        """Refuse a checkpoint that was loaded without a Runner.
+
+        Args:
+            name: What messages call it.
+            checkpoint: Its content.
+            model: What it was loaded into.
+            whole: Whether every part of the model must be filled, or the backbone.
+
+        Raises:
+            ValueError: It leaves such a part random.
+        """
+        parts = [child for child, _ in model.named_children()]
+        parts = parts if whole else ["backbone"]
+        self._refuse(name, _Weights(checkpoint), model, "", parts)
+
     def _compare(self, runner: Runner, dataset, whole: bool) -> "_Weights | None":
         loaded, self._loaded = self._loaded, None
         model = _unwrapped(runner.model)
@@ -283,7 +301,12 @@ def _compare_classes(
         # Weights of a backbone alone, or with another head.
         return
     field = "default_hooks.checkpoint_guard.other_classes=True"
-    advice = "" if whole else f"; set {field} to begin with it all the same"
+    advice = f"; set {field} to begin with it all the same"
+    if whole:
+        advice = (
+            "; if they mean the same, set default_hooks.checkpoint_guard=None, which "
+            "switches this check off"
+        )
     if loaded.classes and classes and tuple(loaded.classes) != tuple(classes):
         raise ValueError(
             f"{name} was trained on the classes {tuple(loaded.classes)}, the data set "

@@ -20,6 +20,8 @@ from mmwood.functional.ood_distance import in_distribution_centers, ood_centers
 from mmwood.registry import HOOKS
 from mmwood.utils.config import leaf_dataset
 
+from .checkpoint_guard_hook import CheckpointGuardHook
+
 __all__ = ["OoDClusterHook"]
 
 
@@ -154,7 +156,11 @@ class OoDClusterHook(Hook):
             self._make_centers(runner, model, start)
             return
         trained = {key: value.clone() for key, value in model.state_dict().items()}
-        load_checkpoint(model, self.checkpoint, map_location="cpu")
+        loaded = load_checkpoint(model, self.checkpoint, map_location="cpu")
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointGuardHook):
+                name = f"mmwood.OoDClusterHook.checkpoint {self.checkpoint}"
+                hook.check(name, loaded, model)
         self._make_centers(runner, model, self.checkpoint)
         head = model.head
         centers = head.in_centers.clone(), head.ood_centers.clone()

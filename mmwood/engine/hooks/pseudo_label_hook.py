@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,7 +30,7 @@ from mmwood.fileio.labels import save_label_png
 from mmwood.functional.cam import seed_from_cam
 from mmwood.progress import progress
 from mmwood.registry import HOOKS
-from mmwood.utils.config import leaf_dataset, type_name
+from mmwood.utils.config import leaf_datasets, type_name
 
 __all__ = ["PseudoLabelHook"]
 
@@ -203,9 +204,9 @@ class PseudoLabelHook(Hook):
     def _describe(self, runner: Runner) -> dict:
         """What determines the bytes of the files, and what a reader needs to know."""
         cfg = runner.cfg.to_dict()
-        dataset = leaf_dataset(cfg["test_dataloader"]["dataset"])
-        pipeline = dataset.get("pipeline", [])
-        settings = dict(model=cfg["model"], pipeline=pipeline)
+        datasets = [*leaf_datasets(cfg["test_dataloader"]["dataset"])]
+        pipelines = [dataset.get("pipeline", []) for dataset in datasets]
+        settings = dict(model=cfg["model"], pipeline=_in_common(pipelines))
         if (cfg.get("test_cfg") or {}).get("fp16"):
             # Mixed precision (--amp) makes other maps.
             settings.update(fp16=True)
@@ -218,13 +219,13 @@ class PseudoLabelHook(Hook):
             config_sha256=text_sha256(
                 json.dumps(settings, sort_keys=True, default=str)
             ),
-            scales=_scales(pipeline),
+            scales=_in_common([_scales(pipeline) for pipeline in pipelines]),
             threshold=self.threshold,
             ignore_band=self.ignore_band,
             scores=list(self.save_scores),
             instances=self.save_instances,
             # The maps that a random walk starts from.
-            input_scores=_input_scores(dataset),
+            input_scores=_in_common([_input_scores(dataset) for dataset in datasets]),
         )
 
     def _skip_finished(self, runner: Runner, loader: DataLoader) -> None:
@@ -304,6 +305,11 @@ def _instance_part(sample, name: str) -> dict:
         if instance.score > 0
     ]
     return dict(image=image, instances=instances)
+
+
+def _in_common(values: list) -> Any:
+    """What all data sets of a test have, or the list of what each has."""
+    return values if any(value != values[0] for value in values) else values[0]
 
 
 def _input_scores(dataset: dict) -> str | None:

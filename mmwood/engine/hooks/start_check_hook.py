@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmwood.engine.weights import unwrap
 from mmwood.fileio.label_folder import PSEUDO_LABELS, LabelFolder
 from mmwood.registry import HOOKS
+from mmwood.utils.config import leaf_datasets
 
 __all__ = ["StartCheckHook", "refuse_empty_epoch"]
 
@@ -129,7 +130,7 @@ def _check_data(runner: Runner, dataset: Dataset, loader: str) -> None:
                 f"model.{name}.num_classes is {head.num_classes}, but "
                 f"{loader}.dataset has {len(classes)} classes: {tuple(classes)}"
             )
-    for leaf in _leaves(dataset):
+    for leaf in leaf_datasets(dataset):
         _check_mask_classes(leaf, f"{loader}.dataset")
 
 
@@ -174,30 +175,18 @@ def _check_mask_classes(dataset: Dataset, field: str) -> None:
         )
 
 
-def _leaves(dataset: Dataset) -> Iterator[Dataset]:
-    """The data sets that wrappers hold."""
-    parts = getattr(dataset, "datasets", None)
-    if parts is None and hasattr(dataset, "dataset"):
-        parts = [dataset.dataset]
-    if parts is None:
-        yield dataset
-        return
-    for part in parts:
-        yield from _leaves(part)
-
-
 def _gives(dataset: Dataset, key: str) -> bool:
     """Whether a data set gives its images what metrics need; True where unknown."""
     return all(
         key in leaf.get_data_info(0)
-        for leaf in _leaves(dataset)
+        for leaf in leaf_datasets(dataset)
         if isinstance(leaf, BaseDataset) and len(leaf)
     )
 
 
 def _check_training_labels(runner: Runner) -> None:
     dataset = runner.train_dataloader.dataset
-    sources = {getattr(leaf, "label_source", None) for leaf in _leaves(dataset)}
+    sources = {getattr(leaf, "label_source", None) for leaf in leaf_datasets(dataset)}
     if "none" in sources and any(name == "head" for name, _ in _heads(runner.model)):
         raise ValueError(
             "train_dataloader.dataset.label_source='none' gives images without "
@@ -234,6 +223,9 @@ def _check_schedules(runner: Runner) -> None:
         schedules = [scheduler for own in schedules.values() for scheduler in own]
     for scheduler in schedules:
         if not hasattr(scheduler, "end") or (scheduler.by_epoch and not by_epoch):
+            continue
+        # Momentum and weight decay may well be 0.
+        if scheduler.param_name != "lr":
             continue
         unit = "epochs" if scheduler.by_epoch else "iterations"
         length = runner.max_epochs if scheduler.by_epoch else runner.max_iters

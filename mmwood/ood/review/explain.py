@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 from PIL import Image
 from torch import nn
@@ -131,5 +131,9 @@ def _build(cfg: Config) -> nn.Module:
         import_module(location)
     init_default_scope(cfg.get("default_scope", "mmpretrain"))
     model = MODELS.build(cfg.model)
-    load_checkpoint(model, cfg.load_from, map_location="cpu")
+    checkpoint = load_checkpoint(model, cfg.load_from, map_location="cpu")
+    guard = dict(type="mmwood.CheckpointGuardHook")
+    if guard := cfg.default_hooks.get("checkpoint_guard", guard):
+        name = f"--checkpoint: {cfg.load_from}"
+        HOOKS.build(guard).check(name, checkpoint, model, whole=True)
     return model.to(get_device()).eval()

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from mmwood.fileio.files import files_by_id
-from mmwood.fileio.images import image_paths, read_picture
+from mmwood.fileio.images import UNREADABLE, image_paths, read_picture, why_unreadable
 from mmwood.fileio.label_folder import LabelFolder, ScoreMaps, load_score_maps
 from mmwood.fileio.labels import VOID, read_label_png
 from mmwood.fileio.scores import SeedCurve
@@ -455,8 +455,9 @@ def figure_source(path: Path) -> str:
         with Image.open(path) as opened:
             # White behind what is transparent, as on paper.
             image = opened.convert("RGBA")
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"figures: {path} is no picture: {error}") from error
+    except UNREADABLE as error:
+        reason = why_unreadable(error)
+        raise ValueError(f"figures: {path} is no picture: {reason}") from error
     paper = Image.new("RGBA", image.size, "white")
     image = Image.alpha_composite(paper, image).convert("RGB")
     scale = (FIGURE_PIXELS / (image.width * image.height)) ** 0.5
