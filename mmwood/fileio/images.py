@@ -14,6 +14,7 @@ from mmwood.fileio.lists import TaggedImage, bullets
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "SOFTWARE",
     "UNREADABLE",
     "check_readable",
     "check_there",
@@ -23,6 +24,7 @@ __all__ = [
     "open_upright",
     "read_picture",
     "read_rgb",
+    "refuse_foreign_drawing",
     "save_picture",
     "why_unreadable",
 ]
@@ -34,7 +36,8 @@ UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBom
 _ORIENTATION = 0x0112
 #: Behind a grey image with transparent parts, as mmcv has it.
 _CANVAS = (124, 117, 104)
-_SOFTWARE = "mmwood"
+#: Who drew a picture, for its metadata.
+SOFTWARE = "mmwood"
 _Wrapper = Callable[[Sequence], Iterable]
 
 
@@ -210,20 +213,31 @@ def save_picture(picture: np.ndarray, path: str | os.PathLike) -> None:
         FileExistsError: There is a file that mmwood did not draw.
     """
     path = Path(path)
-    if path.exists():
-        try:
-            with Image.open(path) as found:
-                drawn = found.info.get("Software") == _SOFTWARE
-        except UNREADABLE:
-            drawn = False
-        if not drawn:
-            raise FileExistsError(
-                f"{path} is there, and mmwood did not draw it: choose another folder"
-            )
+    refuse_foreign_drawing(path)
     about = PngInfo()
-    about.add_text("Software", _SOFTWARE)
+    about.add_text("Software", SOFTWARE)
     with atomic_write(path) as temporary:
         Image.fromarray(picture).save(temporary, pnginfo=about)
+
+
+def refuse_foreign_drawing(path: str | os.PathLike) -> None:
+    """Refuse to draw over a file of somebody else.
+
+    Raises:
+        FileExistsError: There is a file that does not say that mmwood drew it.
+    """
+    if not os.path.exists(path):
+        return
+    try:
+        with Image.open(path) as found:
+            drawn = found.info.get("Software") == SOFTWARE
+    except UNREADABLE:
+        drawn = False
+    if not drawn:
+        raise FileExistsError(
+            f"{path} is there, and mmwood did not draw it: choose another folder or "
+            "name, or move it away"
+        )
 
 
 def open_upright(
