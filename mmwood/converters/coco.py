@@ -21,7 +21,12 @@ from mmwood.fileio.coco import (
 from mmwood.fileio.files import remove_leftovers
 from mmwood.fileio.images import check_readable, check_there
 from mmwood.fileio.labels import VOID
-from mmwood.fileio.lists import TaggedImage, bullets, refuse_shared_files
+from mmwood.fileio.lists import (
+    TaggedImage,
+    bullets,
+    refuse_background,
+    refuse_shared_files,
+)
 
 __all__ = ["convert_coco", "draw_mask"]
 
@@ -103,6 +108,7 @@ def convert_coco(
         names = tuple(ids)
         # Here rather than when the tags are written, which is after the masks.
         refuse_semicolons(names, path)
+        refuse_background(names, f"{path}: categories (--categories)")
         if masks and len(names) >= VOID:
             raise ValueError(
                 f"{path}: {len(names)} categories do not fit into masks of 8 bits: "

@@ -1,6 +1,7 @@
 """Images of photographs: which there are, how they are opened, and what cannot be."""
 
 import os
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -290,7 +291,9 @@ def _refuse_depth(image: Image.Image) -> None:
 
 def why_unreadable(error: BaseException) -> str:
     """Why an image cannot be read, in one line, and the same text every time."""
-    error = error.__cause__ or error
+    # Of half a PNG, the cause tells how Pillow unpacks bytes.
+    if not isinstance(error.__cause__, struct.error):
+        error = error.__cause__ or error
     if isinstance(error, UnidentifiedImageError):
         # Pillow's own text holds an address in memory.
         return "not an image"

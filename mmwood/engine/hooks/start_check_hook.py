@@ -197,10 +197,19 @@ def _gives(dataset: Dataset, key: str) -> bool:
 def _check_training_labels(runner: Runner) -> None:
     dataset = runner.train_dataloader.dataset
     sources = {getattr(leaf, "label_source", None) for leaf in _leaves(dataset)}
-    if "none" in sources and any(name == "head" for name, _ in _heads(runner.model)):
+    if all(name != "head" for name, _ in _heads(runner.model)):
+        return
+    if "none" in sources:
         raise ValueError(
             "train_dataloader.dataset.label_source='none' gives images without "
             "labels: model.head has nothing to learn from them"
+        )
+    tagged = [leaf for leaf in _leaves(dataset) if hasattr(leaf, "label_source")]
+    infos = (leaf.get_data_info(i) for leaf in tagged for i in range(len(leaf)))
+    if tagged and not any(info.get("gt_label", True) for info in infos):
+        raise ValueError(
+            f"train_dataloader.dataset: none of {sum(map(len, tagged))} images shows a "
+            "class: model.head has nothing to learn from them"
         )
 
 
