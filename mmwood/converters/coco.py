@@ -24,6 +24,7 @@ from mmwood.fileio.labels import VOID
 from mmwood.fileio.lists import (
     TaggedImage,
     bullets,
+    check_id,
     refuse_background,
     refuse_shared_files,
 )
@@ -89,7 +90,7 @@ def convert_coco(
         FileNotFoundError: An annotation file or an image is missing.
         ImportError: Masks need pycocotools.
         ValueError: An annotation file is not one, or its entries contradict each
-            other or the images; the message names the entry.
+            other or the images; the message names the entry. A split's name is a path.
     """
     if masks:
         run_lengths()
@@ -101,7 +102,13 @@ def convert_coco(
     counts: dict[str, dict[str, int]] = {}
     pixelless: list[str] = []
     for split, path in splits.items():
-        content = read_coco(path, ("height", "width"), ("id", "segmentation"))
+        if check_id(split, "--split", "the name") != PurePosixPath(split).name:
+            raise ValueError(
+                f"--split: the name {split!r} must be that of a folder in {root}; "
+                "--images names one that is elsewhere"
+            )
+        drawn = ("segmentation",) if masks else ()
+        content = read_coco(path, ("height", "width"), ("id", *drawn))
         ids = _category_ids(content.categories, categories, path)
         if names and tuple(ids) != names:
             raise ValueError(f"{path}: its categories are not those of the other split")
