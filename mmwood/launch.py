@@ -160,7 +160,7 @@ def _add_checks(cfg: Config) -> None:
 
 
 def _refuse_damaged_weights(cfg: Config) -> None:
-    """Name a file of weights that is cut off: torch says neither which nor why."""
+    """Name a file that holds no weights or half of them: torch says neither."""
     paths = {"load_from": cfg.get("load_from")}
     pointer = Path(cfg.work_dir, "last_checkpoint")
     if cfg.get("resume") and not cfg.get("load_from") and pointer.is_file():
@@ -177,6 +177,12 @@ def _refuse_damaged_weights(cfg: Config) -> None:
                 f"{field}: {path} is cut off, so its weights cannot be read: copy or "
                 "download it again, or name an older checkpoint (--resume CHECKPOINT "
                 "to go on with a training)"
+            )
+        # Or, before ZIP, a pickle.
+        if not start.startswith((b"PK\3\4", b"\x80")):
+            raise ValueError(
+                f"{field}: {path} is no checkpoint: expected a .pth file that "
+                "torch.save wrote"
             )
 
 

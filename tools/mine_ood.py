@@ -74,13 +74,8 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    try:
-        check_stack(needs=("mmengine", "mmcv", "mmpretrain"))
-    except StackError as error:
-        sys.exit(str(error))
-    args = parse_args()
-
+def mine(args: argparse.Namespace) -> None:
+    """Find the candidates, write the manifest and print what it holds."""
     from mmengine.dist import barrier, is_main_process
 
     from mmwood.datasets import write_candidate_list
@@ -154,6 +149,18 @@ def main() -> None:
             "--work-dir"
         )
     print(f"wrote {args.out}")
+
+
+def main() -> None:
+    try:
+        check_stack(needs=("mmengine", "mmcv", "mmpretrain"))
+    except StackError as error:
+        sys.exit(str(error))
+    args = parse_args()
+    try:
+        mine(args)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ def main() -> None:
     from mmengine.dist import is_main_process
 
     from mmwood.fileio.files import write_json
+    from mmwood.fileio.scores import refuse_other_content
     from mmwood.launch import (
         build_runner,
         load_config,
@@ -62,6 +63,12 @@ def main() -> None:
 
     if not Path(args.checkpoint).is_file():
         sys.exit(f"checkpoint: there is no file {args.checkpoint}")
+    if args.out is not None:
+        # Before hours of work.
+        try:
+            refuse_other_content(args.out)
+        except FileExistsError as error:
+            sys.exit(str(error))
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
     if args.amp:

@@ -12,9 +12,12 @@ from mmwood.fileio.images import UNREADABLE, image_size, why_unreadable
 from mmwood.fileio.labels import VOID, check_labels, read_label_png
 from mmwood.fileio.lists import (
     bullets,
+    check_id,
+    name_on_disk,
     read_class_names,
     read_csv,
     read_id_list,
+    refuse_background,
     tags_from_xml,
 )
 
@@ -119,7 +122,11 @@ def check_dataset(
         classes: Names of the classes; class c is c + 1 in masks.
         ignore_index: Value of void pixels.
         progress: Wraps a list while its files are read, for instance ``tqdm.tqdm``.
+
+    Raises:
+        ValueError: A class is the background.
     """
+    refuse_background(classes)
     report = Report(classes={name: Counter() for name in classes})
     differing = 0
     first: dict[Path, str] = {}
@@ -234,24 +241,27 @@ def list_entries(
 
     Raises:
         FileNotFoundError: There is no list, or an image has no annotation.
-        ValueError: An annotation is not XML.
+        ValueError: An id is not below its folder, or an annotation is not XML.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no list {path}")
     entries = []
     for item in read_id_list(path):
+        # As the data set finds it.
+        name = check_id(item.image, item.source)
+        name = name_on_disk(images, name, img_suffix)
         tags = None
         if annotations:
-            xml = annotations / f"{item.image}.xml"
+            xml = annotations / f"{name}.xml"
             if not xml.is_file():
                 raise FileNotFoundError(f"{item.source}: there is no annotation {xml}")
             tags = tags_from_xml(xml, use_difficult=True)
         entries.append(
             Entry(
                 item.source,
-                images / (item.image + img_suffix),
-                masks and masks / f"{item.image}.png",
-                objects and objects / f"{item.image}.png",
+                images / (name + img_suffix),
+                masks and masks / f"{name}.png",
+                objects and objects / f"{name}.png",
                 tags,
             )
         )
@@ -268,17 +278,15 @@ def tag_entries(path: Path, root: Path, masks: Path | None = None) -> list[Entry
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no such CSV file.
+        ValueError: It is no such CSV file, or an image is not below ``root``.
     """
-    return [
-        Entry(
-            item.source,
-            root / item.image,
-            masks and (masks / item.image).with_suffix(".png"),
-            tags=item.tags,
-        )
-        for item in read_csv(path)
-    ]
+    entries = []
+    for item in read_csv(path):
+        # As the data set finds it.
+        name = name_on_disk(root, check_id(item.image, item.source))
+        mask = masks and (masks / name).with_suffix(".png")
+        entries.append(Entry(item.source, root / name, mask, tags=item.tags))
+    return entries
 
 
 def voc_aug_entries(voc: Path) -> tuple[dict[str, list[Entry]], Sequence[str]]:

@@ -21,7 +21,13 @@ from mmwood.fileio.coco import (
 from mmwood.fileio.files import remove_leftovers
 from mmwood.fileio.images import check_readable, check_there
 from mmwood.fileio.labels import VOID
-from mmwood.fileio.lists import TaggedImage, bullets, refuse_shared_files
+from mmwood.fileio.lists import (
+    TaggedImage,
+    bullets,
+    check_id,
+    refuse_background,
+    refuse_shared_files,
+)
 
 __all__ = ["convert_coco", "draw_mask"]
 
@@ -84,7 +90,7 @@ def convert_coco(
         FileNotFoundError: An annotation file or an image is missing.
         ImportError: Masks need pycocotools.
         ValueError: An annotation file is not one, or its entries contradict each
-            other or the images; the message names the entry.
+            other or the images; the message names the entry. A split's name is a path.
     """
     if masks:
         run_lengths()
@@ -96,13 +102,20 @@ def convert_coco(
     counts: dict[str, dict[str, int]] = {}
     pixelless: list[str] = []
     for split, path in splits.items():
-        content = read_coco(path, ("height", "width"), ("id", "segmentation"))
+        if check_id(split, "--split", "the name") != PurePosixPath(split).name:
+            raise ValueError(
+                f"--split: the name {split!r} must be that of a folder in {root}; "
+                "--images names one that is elsewhere"
+            )
+        drawn = ("segmentation",) if masks else ()
+        content = read_coco(path, ("height", "width"), ("id", *drawn))
         ids = _category_ids(content.categories, categories, path)
         if names and tuple(ids) != names:
             raise ValueError(f"{path}: its categories are not those of the other split")
         names = tuple(ids)
         # Here rather than when the tags are written, which is after the masks.
         refuse_semicolons(names, path)
+        refuse_background(names, f"{path}: categories (--categories)")
         if masks and len(names) >= VOID:
             raise ValueError(
                 f"{path}: {len(names)} categories do not fit into masks of 8 bits: "

@@ -37,9 +37,10 @@ def read_table(
         ValueError: The file has another encoding, lacks a column, or a row is not
             like the header; the message names the line.
     """
+    notes: list[str] = []
     try:
         rows = read_rows(
-            path, (image_column, label_column), delimiter, encoding, REMEDY
+            path, (image_column, label_column), delimiter, encoding, REMEDY, notes
         )
     except LookupError as error:
         raise ValueError(f"--encoding: {error}") from error
@@ -47,4 +48,4 @@ def read_table(
         TaggedImage(image, split_tags(labels, separator), source)
         for source, (image, labels) in rows
     ]
-    return TagSource(merge_rows(items))
+    return TagSource(merge_rows(items), notes=notes)

@@ -17,6 +17,7 @@ from mmwood.fileio.lists import (
     bullets,
     name_on_disk,
     question_classes,
+    refuse_background,
     refuse_shared_files,
     unknown_classes,
     without_suffix,
@@ -62,12 +63,14 @@ def convert_tags(
     Raises:
         FileExistsError: See the writer.
         FileNotFoundError: Images are missing.
-        ValueError: There is no tag, a tag is not among ``classes``, or two entries
-            mean one image, or two that differ only in their suffix.
+        ValueError: There is no tag, a tag is not among ``classes``, a class is the
+            background, or two entries mean one image, or two that differ only in their
+            suffix.
     """
     if not classes and not source.classes:
         question_classes(source.items, "name the classes with --classes")
     classes = list(classes or source.classes or _sorted_tags(source.items))
+    refuse_background(classes)
     finder = ImageFinder(root, images)
     missing, items = [], []
     for item in source.items:

@@ -24,6 +24,7 @@ from mmwood.fileio.lists import (
     read_class_names,
     read_csv,
     read_id_list,
+    refuse_background,
     refuse_shared_files,
     tags_from_lists,
     tags_from_xml,
@@ -139,6 +140,7 @@ class ImageLevelDataset(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """Read the annotation, check it and return one dict per image."""
+        self._notes: list[str] = []
         items = self._read()
         classes = self._class_names()
         where = self.ann_file or self.data_prefix["img_path"]
@@ -189,6 +191,11 @@ class ImageLevelDataset(BaseDataset):
             folder = self.data_prefix["img_path"]
             return list_folder(folder, "data_prefix.img_path")
         path = Path(self.ann_file)
+        if self.label_source == "none" and path.suffix == ".csv":
+            raise ValueError(
+                f"ann_file: label_source='none' takes a list of image ids, not {path}; "
+                "ann_file='' takes all images of data_prefix.img_path"
+            )
         if not path.is_file():
             raise FileNotFoundError(f"ann_file: there is no file {path}")
         if self.label_source == "coco":
@@ -196,7 +203,7 @@ class ImageLevelDataset(BaseDataset):
             self._metainfo.setdefault("classes", names)
             return items
         if self.label_source == "csv":
-            return read_csv(path)
+            return read_csv(path, self._notes)
         return read_id_list(path)
 
     def _class_names(self) -> tuple[str, ...]:
@@ -207,11 +214,7 @@ class ImageLevelDataset(BaseDataset):
                 "as a file with one a line"
             )
         names = read_class_names(names)
-        if "background" in (name.casefold() for name in names):
-            raise ValueError(
-                f"classes: {list(names)} name the background, which is no class here: "
-                "leave it out. Label 0 of a mask is background, c + 1 is class c"
-            )
+        refuse_background(names)
         return names
 
     def _tag_reader(self, classes: tuple[str, ...]):
@@ -318,7 +321,8 @@ class ImageLevelDataset(BaseDataset):
             message += f"; images that show no class: {untagged}"
         if empty:
             message += f"; classes that no image shows: {', '.join(empty)}"
-        print_log(message, logger="current")
+        for note in (*self._notes, message):
+            print_log(note, logger="current")
 
 
 def _bar(label: str) -> Callable[[Sequence], Iterable]:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ __all__ = [
 
 #: How the names of files begin that are being written.
 TEMPORARY = ".tmp-"
+#: How Excel's files begin, new ones, which are ZIP archives, and old ones.
+_WORKBOOKS = (b"PK\3\4", b"\xd0\xcf\x11\xe0")
 
 
 @contextmanager
@@ -154,6 +157,11 @@ def read_text(
     if not path.is_file():
         raise FileNotFoundError(f"there is no {what} {path}")
     content = path.read_bytes()
+    if content.startswith(_WORKBOOKS):
+        raise ValueError(
+            f"{path}: is an Excel workbook or an archive, not text: save it as CSV in "
+            "UTF-8"
+        )
     try:
         return content.decode(encoding)
     except UnicodeError as error:
@@ -211,7 +219,7 @@ def compare_description(
     if not isinstance(found, Mapping):
         raise ValueError(f"{place}{path} is described by {found!r}, no JSON object")
     differing = [
-        f"{key} ({old!r} instead of {new!r})"
+        f"{key} ({_shown(old)} instead of {_shown(new)})"
         for key, old, new in _differences(found, expected)
         if key not in but
     ]
@@ -219,6 +227,13 @@ def compare_description(
         raise ValueError(
             f"{place}{path} was made with another {', '.join(differing)}: {remedy}"
         )
+
+
+def _shown(value: Any) -> str:
+    """A value for a message; of a hash, what tells it from another one."""
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+        return repr(f"{value[:8]}...")
+    return repr(value)
 
 
 def _differences(

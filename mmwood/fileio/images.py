@@ -1,6 +1,7 @@
 """Images of photographs: which there are, how they are opened, and what cannot be."""
 
 import os
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +15,7 @@ from mmwood.fileio.lists import TaggedImage, bullets
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "SOFTWARE",
     "UNREADABLE",
     "check_readable",
     "check_there",
@@ -23,6 +25,7 @@ __all__ = [
     "open_upright",
     "read_picture",
     "read_rgb",
+    "refuse_foreign_drawing",
     "save_picture",
     "why_unreadable",
 ]
@@ -34,7 +37,8 @@ UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBom
 _ORIENTATION = 0x0112
 #: Behind a grey image with transparent parts, as mmcv has it.
 _CANVAS = (124, 117, 104)
-_SOFTWARE = "mmwood"
+#: Who drew a picture, for its metadata.
+SOFTWARE = "mmwood"
 _Wrapper = Callable[[Sequence], Iterable]
 
 
@@ -197,20 +201,31 @@ def save_picture(picture: np.ndarray, path: str | os.PathLike) -> None:
         FileExistsError: There is a file that mmwood did not draw.
     """
     path = Path(path)
-    if path.exists():
-        try:
-            with Image.open(path) as found:
-                drawn = found.info.get("Software") == _SOFTWARE
-        except UNREADABLE:
-            drawn = False
-        if not drawn:
-            raise FileExistsError(
-                f"{path} is there, and mmwood did not draw it: choose another folder"
-            )
+    refuse_foreign_drawing(path)
     about = PngInfo()
-    about.add_text("Software", _SOFTWARE)
+    about.add_text("Software", SOFTWARE)
     with atomic_write(path) as temporary:
         Image.fromarray(picture).save(temporary, pnginfo=about)
+
+
+def refuse_foreign_drawing(path: str | os.PathLike) -> None:
+    """Refuse to draw over a file of somebody else.
+
+    Raises:
+        FileExistsError: There is a file that does not say that mmwood drew it.
+    """
+    if not os.path.exists(path):
+        return
+    try:
+        with Image.open(path) as found:
+            drawn = found.info.get("Software") == SOFTWARE
+    except UNREADABLE:
+        drawn = False
+    if not drawn:
+        raise FileExistsError(
+            f"{path} is there, and mmwood did not draw it: choose another folder or "
+            "name, or move it away"
+        )
 
 
 def open_upright(
@@ -263,7 +278,9 @@ def _refuse_depth(image: Image.Image) -> None:
 
 def why_unreadable(error: BaseException) -> str:
     """Why an image cannot be read, in one line, and the same text every time."""
-    error = error.__cause__ or error
+    # Of half a PNG, the cause tells how Pillow unpacks bytes.
+    if not isinstance(error.__cause__, struct.error):
+        error = error.__cause__ or error
     if isinstance(error, UnidentifiedImageError):
         # Pillow's own text holds an address in memory.
         return "not an image"

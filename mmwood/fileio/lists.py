@@ -9,7 +9,6 @@ import io
 import os
 import re
 import unicodedata
-import warnings
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,6 +35,7 @@ __all__ = [
     "read_id_list",
     "read_rows",
     "read_xml",
+    "refuse_background",
     "refuse_shared_files",
     "tags_from_lists",
     "tags_from_xml",
@@ -269,6 +269,19 @@ def read_class_names(
     return tuple(classes)
 
 
+def refuse_background(classes: Sequence[str], field: str = "classes") -> None:
+    """Refuse a name for what is no class.
+
+    Raises:
+        ValueError: A class is called background.
+    """
+    if "background" in (name.casefold() for name in classes):
+        raise ValueError(
+            f"{field}: {list(classes)} name the background, which is no class here: "
+            "leave it out. Label 0 of a mask is background, c + 1 is class c"
+        )
+
+
 def unknown_classes(tags: Iterable[str], classes: Sequence[str]) -> str | None:
     """What is wrong with tags that are no class; None if all are.
 
@@ -282,16 +295,12 @@ def unknown_classes(tags: Iterable[str], classes: Sequence[str]) -> str | None:
     alike = {_folded(name): name for name in classes}
     for name in unknown:
         known = alike.get(_folded(name))
-        same_form = unicodedata.normalize("NFC", name)
-        if known is not None and unicodedata.normalize("NFC", known) == same_form:
-            text += (
-                f". {name!r} and {known!r} look the same and differ in their Unicode "
-                f"form: {name!a}, {known!a}"
-            )
+        if known is not None and (form := _different_form(name, known)):
+            text += form
+        elif known is None and (reason := _no_name(name)):
+            text += f". {name!r} {reason}"
         elif close := [known] if known else get_close_matches(name, classes, 1):
             text += f". Does {name!r} mean {close[0]!r}?"
-        elif reason := _no_name(name):
-            text += f". {name!r} {reason}"
     return text
 
 
@@ -323,13 +332,23 @@ def question_classes(items: Iterable[TaggedImage], remedy: str) -> None:
         if other != name:
             faults.append(
                 f"{place} is nearly that of {where[other]}, {other!r} (of "
-                f"{counts[other]} images)"
+                f"{counts[other]} images)" + _different_form(name, other)
             )
     if faults:
         raise ValueError(
             f"{len(faults)} tags are questionable; mend them, or {remedy}:"
             + bullets(faults)
         )
+
+
+def _different_form(name: str, other: str) -> str:
+    """What tells names apart that look the same; empty if they do not."""
+    if unicodedata.normalize("NFC", name) != unicodedata.normalize("NFC", other):
+        return ""
+    return (
+        f". {name!r} and {other!r} look the same and differ in their Unicode form: "
+        f"{name!a}, {other!a}"
+    )
 
 
 def _folded(name: str) -> str:
@@ -371,12 +390,18 @@ def csv_reader(path: str | os.PathLike, field: str) -> Iterator[Any]:
             ) from error
 
 
-def read_csv(path: str | os.PathLike) -> list[TaggedImage]:
+def read_csv(
+    path: str | os.PathLike, notes: list[str] | None = None
+) -> list[TaggedImage]:
     """Images and tags from a CSV file with the columns ``image`` and ``labels``.
 
     ``labels`` holds class names separated by semicolons and may be empty. Fields are
     separated by commas, semicolons or tabs, which the header tells; other columns and
     empty rows are passed over.
+
+    Args:
+        path: The file.
+        notes: Gets how many empty rows there are, if there are any.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -388,7 +413,7 @@ def read_csv(path: str | os.PathLike) -> list[TaggedImage]:
         "save it as UTF-8, or convert it with tools/dataset_converters/tags.py and "
         "--encoding, for instance cp1252 (Windows), or utf-16"
     )
-    rows = read_rows(path, columns, remedy=remedy)
+    rows = read_rows(path, columns, remedy=remedy, notes=notes)
     return [
         TaggedImage(image, split_tags(labels), source)
         for source, (image, labels) in rows
@@ -406,6 +431,7 @@ def read_rows(
     delimiter: str | None = None,
     encoding: str = "utf-8-sig",
     remedy: str = "save it as UTF-8",
+    notes: list[str] | None = None,
 ) -> list[tuple[str, list[str]]]:
     """The fields of some columns, and ``file:line``, of every row of a table.
 
@@ -420,6 +446,7 @@ def read_rows(
         encoding: Encoding of the file; 'utf-8-sig' is UTF-8 with or without a byte
             order mark.
         remedy: What to do about another encoding, for the error.
+        notes: Gets how many empty rows there are, if there are any.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -443,23 +470,26 @@ def read_rows(
         for row in reader:
             source = f"{path}:{reader.line_num}"
             if not any(field.strip() for field in row):
-                # A blank line has no field at all.
-                empty += bool(row)
+                empty += 1
                 continue
             if len(row) != len(header):
+                quoted = ", in quotation marks" if delimiter == ";" else ""
                 raise ValueError(
                     f"{source}: expected {len(header)} fields as in the header, got "
                     f"{len(row)} (fields are separated by {delimiter!r}, the labels of "
-                    "an image by semicolons)"
+                    f"an image by semicolons{quoted})"
                 )
             fields = [row[index].strip() for index in indices]
             if not fields[0]:
                 raise ValueError(f"{source}: column {columns[0]!r} names no image")
             rows.append((source, fields))
     except csv.Error as error:
-        raise ValueError(f"{path}:{reader.line_num}: {error}") from error
-    if empty:
-        warnings.warn(f"{path}: {empty} empty rows are passed over", stacklevel=2)
+        raise ValueError(
+            f"{path}:{reader.line_num}: {error}; a field that begins with a quotation "
+            "mark must end with one"
+        ) from error
+    if empty and notes is not None:
+        notes.append(f"{path}: empty rows, passed over: {empty}")
     return rows
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "read_metrics",
     "read_seed_curve",
     "read_seed_result",
+    "refuse_other_content",
 ]
 
 LABEL_SCORES = ("mIoU", "precision", "recall")
@@ -101,6 +102,38 @@ def parse_json(
         raise ValueError(
             f"{path} is no {expected} ({type(error).__name__}: {error})"
         ) from error
+
+
+def refuse_other_content(path: str | os.PathLike, field: str = "--out") -> None:
+    """Refuse to replace a file that holds no scores by scores.
+
+    Args:
+        path: The JSON file to write.
+        field: What names it, for the error.
+
+    Raises:
+        FileExistsError: There is a file that is no JSON object of names and numbers.
+    """
+    if not os.path.exists(path):
+        return
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict) or _lists_objects(content):
+        raise FileExistsError(
+            f"{field}: {path} is there and holds no scores: name another file, or move "
+            "it away"
+        )
+
+
+def _lists_objects(content: Any) -> bool:
+    """Whether a list in it holds objects, as in annotations and configs."""
+    if isinstance(content, dict):
+        return any(_lists_objects(value) for value in content.values())
+    return isinstance(content, list) and any(
+        isinstance(item, dict) or _lists_objects(item) for item in content
+    )
 
 
 def read_seed_result(path: str | os.PathLike, at: str) -> SeedResult:

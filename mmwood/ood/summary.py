@@ -36,12 +36,19 @@ def check_manifest(path: str | os.PathLike, update: bool = False) -> None:
         update: Whether its states will be carried over.
 
     Raises:
+        FileExistsError: There is no manifest, but a file of its summary's name.
         ValueError: It holds reviewed rows and is not to be updated, or is no manifest.
     """
     path = Path(path)
     if path.suffix.lower() != ".csv":
         raise ValueError(f"--out must be a .csv file, got {path}")
     if not path.exists():
+        summary = path.with_suffix(".json")
+        if summary.exists():
+            raise FileExistsError(
+                f"--out: {summary} is there, without {path}, whose summary it would "
+                "hold: name another file, or move it away"
+            )
         return
     reviewed = sum(1 for _ in _reviewed(path))
     if reviewed and not update:

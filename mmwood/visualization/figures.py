@@ -1,13 +1,15 @@
 """What every chart begins and ends with."""
 
 import os
+from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmwood.fileio.files import atomic_write
+from mmwood.fileio.images import SOFTWARE, refuse_foreign_drawing
 
-__all__ = ["add_title", "new_figure", "save_figure"]
+__all__ = ["add_title", "new_figure", "numbers_path", "save_figure"]
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -23,6 +25,33 @@ def add_title(figure: Figure, title: str, note: str) -> None:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
-    """Write the figure, atomically; the suffix of ``path`` is the format."""
+    """Write the figure as a PNG, atomically.
+
+    Raises:
+        FileExistsError: There is a file that mmwood did not draw.
+    """
+    refuse_foreign_drawing(path)
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+        figure.savefig(temporary, dpi=120, metadata=dict(Software=SOFTWARE))
+
+
+def numbers_path(figure: Path, suffix: str = ".json", name: str = "") -> Path:
+    """The file beside a figure that holds its numbers; ask before the figure is drawn.
+
+    Args:
+        figure: The figure.
+        suffix: Of a file that is named like the figure.
+        name: Of the file, where it is named otherwise.
+
+    Raises:
+        FileExistsError: The figure, or such a file without the figure, is somebody
+            else's.
+    """
+    refuse_foreign_drawing(figure)
+    path = figure.with_name(name or f"{figure.stem}{suffix}")
+    if path.exists() and not figure.exists():
+        raise FileExistsError(
+            f"{path} is there, without {figure}, whose numbers it would hold: name "
+            "another file with --out, or move it away"
+        )
+    return path

@@ -1,6 +1,8 @@
 """Every kind of fault, in a data set that has one of each."""
 
+import json
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -13,7 +15,11 @@ from mmwood.converters.check import (
     list_entries,
     tag_entries,
 )
+from mmwood.converters.coco import convert_coco
+from mmwood.converters.source import TagSource
+from mmwood.converters.tags import convert_tags
 from mmwood.fileio.labels import save_label_png
+from mmwood.fileio.lists import TaggedImage
 
 CLASSES = ("disc", "square", "stripe")
 
@@ -134,3 +140,44 @@ def test_lists_that_contradict_each_other(tmp_path):
         list_entries(tmp_path / "ImageSets/a.txt", tmp_path, annotations=tmp_path)
     empty = check_dataset({"none.txt": []}, ("cat",))
     assert empty.errors == ["none.txt: lists no image"]
+
+
+@pytest.mark.parametrize("name", ["/{root}/a", "../voc/JPEGImages/image_0", "C:/a"])
+def test_ids_are_those_of_data_sets(name, voc_folder):
+    name = name.format(root=voc_folder)
+    (voc_folder / "list.txt").write_text(f"image_1\n{name}\n")
+    (voc_folder / "tags.csv").write_text(f"image,labels\n{name}.jpg,disc\n")
+    with pytest.raises(ValueError, match=r"list\.txt:2: image "):
+        list_entries(voc_folder / "list.txt", voc_folder / "JPEGImages")
+    with pytest.raises(ValueError, match=r"tags\.csv:2: image "):
+        tag_entries(voc_folder / "tags.csv", voc_folder)
+
+
+def test_names_are_found_as_data_sets_find_them(tmp_path):
+    composed, decomposed = (unicodedata.normalize(f, "x/ü") for f in ("NFC", "NFD"))
+    (tmp_path / "x").mkdir()
+    Image.new("RGB", (8, 6)).save(tmp_path / f"{decomposed}.jpg")
+    for name in (composed, decomposed, decomposed.replace("/", "\\")):
+        (tmp_path / "list.txt").write_text(f"{name}\n")
+        (tmp_path / "tags.csv").write_text(f"image,labels\n{name}.jpg,disc\n")
+        lists = dict(
+            list=list_entries(tmp_path / "list.txt", tmp_path),
+            tags=tag_entries(tmp_path / "tags.csv", tmp_path),
+        )
+        assert check_dataset(lists, CLASSES).errors == []
+
+
+def test_background_is_no_class(tmp_path):
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg")
+    source = TagSource([TaggedImage("a.jpg", {"disc", "Background"}, "t.csv:2")])
+    coco = dict(images=[], annotations=[], categories=[dict(id=1, name="background")])
+    (tmp_path / "coco.json").write_text(json.dumps(coco))
+    for convert in (
+        lambda: check_dataset({}, ["background", "disc"]),
+        lambda: convert_tags(tmp_path, source),
+        lambda: convert_tags(tmp_path, source, classes=["Background", "disc"]),
+        lambda: convert_coco(tmp_path, dict(train=tmp_path / "coco.json")),
+    ):
+        with pytest.raises(ValueError, match="name the background, which is no class"):
+            convert()
+    assert not (tmp_path / "tags.csv").exists()

@@ -339,6 +339,24 @@ def test_bad_files(content, write, tmp_path):
     refuses(FileNotFoundError, r"\(id 5\): .*other/five\.jpg", images="other")
     with pytest.raises(FileNotFoundError, match="there is no annotation file"):
         convert_coco(tmp_path, dict(a=tmp_path / "none.json"))
+    # Lists and tags are named after splits.
+    for name in ("../a", "/a", "a/../b", "C:a", "a/b", ""):
+        with pytest.raises(ValueError, match="--split: the name"):
+            convert_coco(tmp_path, {name: tmp_path / "none.json"})
+
+
+def test_tags_need_no_outlines(tmp_path):
+    """As annotations of boxes have none."""
+    Image.new("RGB", (48, 40)).save(tmp_path / "a.jpg")
+    content = dict(
+        images=[dict(id=1, file_name="a.jpg", height=40, width=48)],
+        annotations=[dict(id=1, image_id=1, category_id=1, bbox=[4, 4, 16, 16])],
+        categories=[dict(id=1, name="cat")],
+    )
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(content))
+    convert_coco(tmp_path, dict(train=path), images="", masks=False)
+    assert (tmp_path / "tags.csv").read_text() == "image,labels\na.jpg,cat\n"
 
 
 @pytest.mark.skipif(

@@ -219,6 +219,9 @@ def test_images_without_labels(voc_folder):
     assert [info["img_id"] for info in map(whole_folder.get_data_info, range(6))] == [
         f"image_{number}" for number in range(6)
     ]
+    # own_images.py names a table of tags.
+    with pytest.raises(ValueError, match=r"ann_file: .*not .*tags\.csv; ann_file=''"):
+        by_mask(voc_folder, label_source="none", ann_file="tags.csv")
 
 
 def test_truncated_image(voc_folder):

@@ -115,8 +115,10 @@ def test_two_images_of_a_loader_never_share_a_file(
 
 def test_drawings_replace_nothing_of_the_user(run, tmp_path):
     """--show-dir may be the folder of the images itself."""
-    save_image(tmp_path / "data/a.png")
-    dataset = dataset_of(tmp_path / "data", "a.png")
+    for name in ("0.jpg", "1.jpg", "a.png"):
+        save_image(tmp_path / "data" / name)
+    # Nothing is drawn before the one that cannot be.
+    dataset = dataset_of(tmp_path / "data", "0.jpg", "1.jpg", "a.png")
     before = files(tmp_path / "data")
     runner = run(
         dataset,

@@ -3,13 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
+from PIL import Image
 
 pytest.importorskip("mmpretrain")
 pytest.importorskip("mmseg")
 
+from mmwood.fileio.labels import save_label_png
 from mmwood.launch import build_runner
 
 REPOSITORY = Path(__file__).parents[2]
@@ -228,6 +231,23 @@ def test_training_without_labels(untagged):
         run(untagged(), "train")
 
 
+def test_training_on_images_that_show_no_class(untagged, voc_folder):
+    cfg = untagged()
+    names = sorted(path.name for path in (voc_folder / "JPEGImages").iterdir())
+    tags = voc_folder / "tags.csv"
+    cfg.train_dataloader.dataset.update(label_source="csv", ann_file=str(tags))
+    cfg.train_dataloader.dataset.pipeline = [
+        dict(type="mmwood.LoadImage"),
+        dict(type="Resize", scale=(32, 32)),
+        dict(type="PackInputs"),
+    ]
+    tags.write_text("image,labels\n" + "".join(f"{name},\n" for name in names))
+    with pytest.raises(ValueError, match="none of 6 images shows a class"):
+        run(cfg, "train")
+    tags.write_text(f"image,labels\n{names[0]},\n{names[1]},disc\n")
+    run(cfg, "train")
+
+
 # Masks
 
 
@@ -334,3 +354,16 @@ def test_resumed_training_follows_the_schedule_of_its_new_length(load):
     first = runner.optim_wrapper.param_groups[0]["initial_lr"]
     expected = [first * (1 - step / 8) ** 0.9 for step in range(3, 9)]
     assert rates == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("verb", ["train", "test"])
+def test_masks_of_paint_programs(load, segmentor_config, voc_folder, verb):
+    """Their objects are 255, which is void."""
+    for path in (voc_folder / "SegmentationClass").glob("*.png"):
+        mask = np.array(Image.open(path))
+        save_label_png(np.where(mask > 0, 255, 0).astype(np.uint8), path)
+    with pytest.raises(ValueError, match=rf"{verb}_dataloader.*none of 6 masks"):
+        run(load(segmentor_config), verb)
+    # One class is enough, and images may show none.
+    save_label_png(np.full_like(mask, 2), path)
+    run(load(segmentor_config), verb)

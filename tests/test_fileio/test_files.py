@@ -6,6 +6,7 @@ import pytest
 
 from mmwood.fileio.files import (
     atomic_write,
+    compare_description,
     file_sha256,
     remove_leftovers,
     text_sha256,
@@ -65,3 +66,14 @@ def test_json_and_hashes(tmp_path):
     expected = hashlib.sha256(content).hexdigest()
     assert file_sha256(tmp_path / "a.json") == expected
     assert text_sha256(content.decode()) == expected
+
+
+def test_hashes_of_a_message_are_short():
+    found = dict(weights_sha256="1" * 64, name="1" * 63)
+    wanted = dict(weights_sha256="2" * 64, name="b")
+    with pytest.raises(ValueError, match="made with") as error:
+        compare_description(found, wanted, "labels", "name another folder")
+    assert str(error.value) == (
+        "labels was made with another weights_sha256 ('11111111...' instead of "
+        f"'22222222...'), name ('{'1' * 63}' instead of 'b'): name another folder"
+    )

@@ -159,3 +159,12 @@ def test_a_drawing_replaces_drawings_only(tmp_path):
         with pytest.raises(FileExistsError, match=rf"{name} is there, and mmwood did"):
             save_picture(picture, tmp_path / name)
         assert (tmp_path / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("length", [60, 2000])
+def test_half_a_png_is_called_so(length, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 48, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    os.truncate(tmp_path / "a.png", length)
+    with pytest.raises(ValueError, match=r"a\.png cannot be read: .*truncated"):
+        read_picture(tmp_path / "a.png")

@@ -288,10 +288,32 @@ def test_tables_are_read_leniently(tmp_path):
             read_csv(tag_table(tmp_path, text, encoding))
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"PK\3\4\x14\0", r"tags\.csv: is an Excel workbook or an archive"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", r"tags\.csv: is an Excel workbook"),
+        (
+            b"image;labels\na.jpg;cat;dog\n",
+            r":2: .*semicolons, in quotation marks",
+        ),
+        (b"image,labels\na.jpg,cat,dog\n", r":2: .*an image by semicolons\)"),
+        (b'image,labels\n"a.jpg,cat\n', "that begins with a quotation mark must end"),
+    ],
+)
+def test_what_to_do_about_tables(content, reason, tmp_path):
+    (tmp_path / "tags.csv").write_bytes(content)
+    for read in (read_csv, read_table):
+        with pytest.raises(ValueError, match=reason):
+            read(tmp_path / "tags.csv")
+
+
 def test_empty_rows_are_counted(tmp_path):
-    path = tag_table(tmp_path, "image;labels\na.jpg;cat\n;\n\n ; \n")
-    with pytest.warns(UserWarning, match=r"tags\.csv: 2 empty rows are passed over"):
-        assert len(read_csv(path)) == 1
+    path = tag_table(tmp_path, "image;labels\n;\na.jpg;cat\n\n ; \n")
+    notes = []
+    assert len(read_csv(path, notes)) == 1
+    assert notes == read_table(path).notes == [f"{path}: empty rows, passed over: 3"]
+    assert read_table(tag_table(tmp_path, "image,labels\na.jpg,cat\n")).notes == []
 
 
 def test_lists(tmp_path):
@@ -319,6 +341,10 @@ def test_ids_of_class_lists_may_hold_spaces(tmp_path):
         (("cat", "Cat"), r"'cat' \(of 1 images\) is nearly .*list\.txt:2, 'Cat'"),
         (("hot dog", "hot_dog"), "is nearly that of"),
         (("ü", unicodedata.normalize("NFD", "ü")), "is nearly that of"),
+        (
+            ("ü", unicodedata.normalize("NFD", "ü")),
+            r"form: '\\xfc', 'u\\u0308'",
+        ),
         (("cat", "nan"), r"'nan' \(of 1 images\) is what programs write"),
         (("cat", "None"), "is what programs write"),
         (("cat", "cat, dog"), "looks like several names"),
@@ -348,5 +374,6 @@ def test_unknown_classes_get_a_hint():
         (unicodedata.normalize("NFD", "flügel"), "differ in their Unicode form"),
         ("nan", "leave the field empty"),
         ("cat, dog", "several names"),
+        ("cat, cat", "several names"),
     ):
         assert hint in unknown_classes({name}, classes)

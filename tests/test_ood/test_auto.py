@@ -314,7 +314,10 @@ def test_what_is_wrong_changes_nothing(mined, tmp_path, run_tool):
         (auto, "there is no rule"),
         ((*auto, "--duplicates", "--max-bits", 64), "max_bits must be in 0..63"),
         ((*auto, "--in-distribution", "none"), "there is no folder none"),
-        ((*auto, "--in-distribution", "empty"), "in_distribution: empty holds no image"),
+        (
+            (*auto, "--in-distribution", "empty"),
+            "in_distribution: empty holds no image",
+        ),
     ):
         assert message in run_tool(*command, fails=True)
     for limit in (1.5, float("nan")):

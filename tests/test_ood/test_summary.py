@@ -173,3 +173,6 @@ def test_unfinished_parts_and_wrong_manifests_are_refused(tmp_path):
     (tmp_path / "notes.csv").write_text("a,b\n")
     with pytest.raises(ValueError, match=r"notes\.csv:1: a manifest's header"):
         check_manifest(tmp_path / "notes.csv")
+    (tmp_path / "coco.json").write_text("{}")
+    with pytest.raises(FileExistsError, match=r"coco\.json is there, without"):
+        check_manifest(tmp_path / "coco.csv")

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -338,3 +339,63 @@ def test_tsne_refusals(small_config, wood_config, classifier, run_tool, tmp_path
     torch.save(dict(state_dict={"other": torch.zeros(1)}), tmp_path / "other.pth")
     text = refusal(wood_config, "other.pth", "disc")
     assert "other.pth is not one of the config's model" in text
+
+
+def one_curve(folder):
+    return write_curve(folder / "curve.json", (80.0, 30.0, 20.0), 43.0)
+
+
+def class_change(folder):
+    one = one_curve(folder)
+    return ["class_change.py", "--base", one, "--other", one, "--out", "tags.png"]
+
+
+def ood_amount(folder):
+    return ["ood_amount.py", "--run", f"5={one_curve(folder)}", "--out", "tags.png"]
+
+
+def ia_iou_cases(folder):
+    return ["ia_iou_cases.py", "--out", "tags.png"]
+
+
+def size_report(folder):
+    (folder / "masks").mkdir(exist_ok=True)
+    Image.fromarray(np.ones((6, 8), np.uint8)).save(folder / "masks/a.png")
+    return ["size_report.py", "data", "masks", "--classes", "cat", "--out", "tags.png"]
+
+
+def ood_clusters(folder):
+    return ["ood_clusters.py", ".", "--out", "."]
+
+
+def tsne(folder):
+    for name in ("config.py", "a.pth"):
+        (folder / name).touch()
+    return ["tsne.py", "config.py", "a.pth", "--classes", "cat", "--out", "tags.png"]
+
+
+@pytest.mark.parametrize(
+    ("command", "figure", "beside"),
+    [
+        (class_change, "tags.png", "tags.json"),
+        (ood_amount, "tags.png", "tags.json"),
+        (ia_iou_cases, "tags.png", "tags.json"),
+        (size_report, "tags.png", "tags.json"),
+        (ood_clusters, "overview.png", "index.csv"),
+        (tsne, "tags.png", "tags.csv"),
+    ],
+)
+def test_figures_and_their_numbers_replace_nothing_of_the_users(
+    command, figure, beside, run_tool, tmp_path
+):
+    tool, *arguments = command(tmp_path)
+    for name, fault in (
+        (figure, "is there, and mmwood did not draw it"),
+        (beside, f"is there, without .*{figure}, whose numbers it would hold"),
+    ):
+        (tmp_path / name).write_text("the user's own")
+        text = run_tool(f"analysis_tools/{tool}", *arguments, fails=True)
+        assert "Traceback" not in text
+        assert re.search(f"{name} {fault}", text), text
+        assert (tmp_path / name).read_text() == "the user's own"
+        (tmp_path / name).unlink()

@@ -93,6 +93,16 @@ def test_tags(voc_folder, run_tool, tmp_path):
     text = run_tool(*command, *table, fails=True)
     assert "t.csv:2: image_0.jpg" in text
     assert "Traceback" not in text
+    # A table with more columns, under the name of what is written.
+    own = voc_folder / "tags.csv"
+    written = own.read_text()
+    own.write_text("image,labels,note\nJPEGImages/image_0.jpg,disc,mine\n")
+    text = run_tool(*command, "--table", own, "--overwrite", fails=True)
+    assert text == (
+        f"--table: {own} is the file that --overwrite would replace: rename it first\n"
+    )
+    assert "mine" in own.read_text()
+    own.write_text(written)
 
     tasks = [
         dict(

@@ -71,3 +71,16 @@ def test_faults(folders, run_tool, change, message):
     text = run_tool(TOOL, f"mine={run}", "--masks", masks, "--classes", 2, fails=True)
     assert message in text
     assert "Traceback" not in text
+
+
+def test_numbers_replace_no_other_file(folders, run_tool):
+    masks, run, _ = folders
+    before = (masks / "1.png").read_bytes()
+    out = ("--out", masks / "1.png")
+    text = run_tool(
+        TOOL, f"a={run}", "--masks", masks, "--classes", 2, *out, fails=True
+    )
+    assert text == f"--out: {masks / '1.png'} is there and holds no scores: name " + (
+        "another file, or move it away\n"
+    )
+    assert (masks / "1.png").read_bytes() == before

@@ -134,6 +134,21 @@ def test_a_training_goes_on_after_a_full_disk_and_a_cut_checkpoint(
     torch.testing.assert_close(weights(second), whole)
 
 
+@pytest.mark.parametrize(
+    "content", [b"image,labels\n", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"]
+)
+@pytest.mark.parametrize("field", ["load_from", "model.init_cfg.checkpoint"])
+def test_what_is_no_checkpoint_is_named(field, content, tmp_path):
+    from mmwood.launch import build_runner
+
+    path = tmp_path / "a.pth"
+    path.write_bytes(content)
+    cfg = Config(dict(work_dir=str(tmp_path), launcher="none"))
+    cfg.merge_from_dict({field: str(path)})
+    with pytest.raises(ValueError, match=rf"{field}: .*a\.pth is no checkpoint"):
+        build_runner(cfg)
+
+
 def test_cut_weights_of_a_part_of_the_model_are_named(tmp_path):
     from mmwood.launch import build_runner
 

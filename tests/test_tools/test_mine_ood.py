@@ -294,6 +294,14 @@ def test_stock_classifiers_and_what_is_refused(mined, run_tool, tmp_path):
     run = ("mine_ood.py", config, checkpoint)
     text = run_tool(*run[:2], "none.pth", *arguments("refused"), fails=True)
     assert "there is no file none.pth" in text
+    # In one line.
+    for arguments_, message in (
+        ((config, config), f"load_from: {config} is no checkpoint"),
+        (("none.py", checkpoint), "config: there is no file none.py"),
+    ):
+        text = run_tool("mine_ood.py", *arguments_, *arguments("refused"), fails=True)
+        assert "Traceback" not in text
+        assert text.splitlines()[-1].startswith(message)
     assert "usage" in run_tool("dist_mine.sh", config, fails=True)
 
 

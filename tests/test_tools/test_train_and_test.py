@@ -55,6 +55,14 @@ def test_train_resume_and_refusals(small_config, checkpoint, run_tool, tmp_path)
     assert "none.py" in run_tool("train.py", "none.py", fails=True)
     text = run_tool("test.py", small_config, "none.pth", fails=True)
     assert "there is no file none.pth" in text
+    # What --out would replace is looked at first.
+    (tmp_path / "tags.csv").write_text("image,labels\n")
+    out = ("--out", "tags.csv")
+    text = run_tool("test.py", small_config, small_config, *out, fails=True)
+    assert text.endswith(
+        "tags.csv is there and holds no scores: name another file, or move it away\n"
+    )
+    assert (tmp_path / "tags.csv").read_text() == "image,labels\n"
 
 
 def test_labels_pictures_metrics_and_repair(

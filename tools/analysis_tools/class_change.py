@@ -18,6 +18,7 @@ from mmwood.visualization.charts import (
     png_path,
     save_class_changes,
 )
+from mmwood.visualization.figures import numbers_path
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,6 +50,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
+        numbers = numbers_path(args.out)
         base, other = (
             [read_seed_result(path, args.at) for path in paths]
             for paths in (args.base, args.other)
@@ -72,7 +74,6 @@ def main() -> None:
     save_class_changes(
         changes, miou["mIoU"], args.out, f"{THRESHOLDS[args.at]}; {runs}"
     )
-    numbers = args.out.with_suffix(".json")
     write_json(
         numbers,
         dict(

@@ -3,11 +3,8 @@
 
 import argparse
 import sys
-from pathlib import Path
 
-from PIL import Image
-
-from mmwood.fileio.files import atomic_write
+from mmwood.fileio.images import save_picture
 from mmwood.visualization.comparison import one_image_per_class, seed_comparison
 
 
@@ -52,10 +49,9 @@ def main() -> None:
             args.suffix,
             with_labels=not args.maps_only,
         )
+        save_picture(sheet, args.out)
     except (OSError, ValueError) as error:
         sys.exit(str(error))
-    with atomic_write(Path(args.out)) as temporary:
-        Image.fromarray(sheet).save(temporary)
     print(f"{len(ids)} images: {args.out}")
 
 

@@ -18,6 +18,7 @@ from mmwood.evaluation.seed_metric import SeedScores
 from mmwood.fileio.files import files_by_id, write_json
 from mmwood.fileio.labels import VOID, check_labels, read_label_png
 from mmwood.fileio.lists import read_id_list
+from mmwood.fileio.scores import refuse_other_content
 
 
 def parse_args() -> argparse.Namespace:
@@ -90,6 +91,8 @@ def main() -> None:
         sys.exit(f"expected NAME=FOLDER, got {wrong[0]!r}")
     results = {}
     try:
+        if args.out is not None:
+            refuse_other_content(args.out)
         for name, folder in (item.split("=", 1) for item in args.folders):
             folder = Path(folder)
             if (folder / "labels").is_dir():

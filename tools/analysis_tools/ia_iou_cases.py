@@ -31,6 +31,7 @@ from mmwood.fileio.labels import read_label_png
 from mmwood.fileio.lists import TaggedImage, read_class_names, read_id_list
 from mmwood.functional.instance_iou import Instances, score_instances, split_instances
 from mmwood.visualization.charts import png_path
+from mmwood.visualization.figures import numbers_path
 from mmwood.visualization.ia_iou_cases import (
     BACKGROUND,
     FOUND,
@@ -343,13 +344,13 @@ def choose_image(images: np.ndarray, areas: np.ndarray, shown: list[int]) -> int
 
 def main() -> None:
     args = parse_args()
-    results = {f"growth_{name}": growth(name) for name in PLACES}
     try:
+        numbers = numbers_path(args.out)
+        results = {f"growth_{name}": growth(name) for name in PLACES}
         if args.masks is not None:
             results["removal"] = removal(args)
         cases = [case for case, _ in results.values()]
         save_cases(cases, args.out, "scores of the one class, without background")
-        numbers = args.out.with_suffix(".json")
         write_json(numbers, {name: values for name, (_, values) in results.items()})
     except (OSError, ValueError) as error:
         sys.exit(str(error))

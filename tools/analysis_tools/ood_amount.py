@@ -17,6 +17,7 @@ from mmwood.visualization.charts import (
     png_path,
     save_amount_curve,
 )
+from mmwood.visualization.figures import numbers_path
 
 
 def run(text: str) -> tuple[int, str]:
@@ -59,6 +60,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
+        numbers = numbers_path(args.out)
         curve = amount_curve(
             [
                 (amount, read_seed_result(path, args.at).miou)
@@ -68,7 +70,6 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     save_amount_curve(curve, args.out, THRESHOLDS[args.at])
-    numbers = args.out.with_suffix(".json")
     amounts = [
         dict(
             amount._asdict(), runs=[path for n, path in args.run if n == amount.images]

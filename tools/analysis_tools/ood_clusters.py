@@ -21,14 +21,20 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from mmwood.fileio.files import atomic_write
-from mmwood.fileio.images import UNREADABLE, open_upright, why_unreadable
+from mmwood.fileio.images import (
+    UNREADABLE,
+    open_upright,
+    refuse_foreign_drawing,
+    save_picture,
+    why_unreadable,
+)
 from mmwood.fileio.lists import csv_reader
 from mmwood.fileio.scores import parse_json
 from mmwood.visualization.contact_sheet import contact_sheet
+from mmwood.visualization.figures import numbers_path
 
 COLUMNS = ["image", "cluster", "distance", "class", "probability"]
 #: Side of an image's place in pixels.
@@ -205,11 +211,6 @@ def overview(clusters: Sequence[Cluster], members_csv: Path) -> np.ndarray:
     )
 
 
-def save(image: np.ndarray, path: Path) -> None:
-    with atomic_write(path) as temporary:
-        Image.fromarray(image).save(temporary)
-
-
 def save_index(clusters: Sequence[Cluster], drawn: int, path: Path) -> None:
     """One row a cluster; the first ``drawn`` ones have a sheet."""
     with (
@@ -254,23 +255,25 @@ def main() -> None:
     args = parse_args()
     members_csv = args.folder / "members.csv"
     try:
+        index = numbers_path(args.out / "overview.png", name="index.csv")
         clusters = read_clusters(args.folder)
         if not clusters:
             sys.exit(f"{members_csv} lists no image")
         drawn = clusters[: args.largest]
-        if (args.out / "index.csv").is_file():
+        if index.is_file():
             # Sheets of an earlier run may be of clusters that are no more.
             for path in args.out.glob("cluster_*.png"):
+                refuse_foreign_drawing(path)
                 path.unlink()
         for cluster in tqdm(drawn, desc="sheets", disable=None):
             sheet = cluster_sheet(cluster, members_csv, args.per_cluster, args.columns)
-            save(sheet, args.out / cluster.sheet)
-        save(overview(drawn, members_csv), args.out / "overview.png")
+            save_picture(sheet, args.out / cluster.sheet)
+        save_picture(overview(drawn, members_csv), args.out / "overview.png")
     except (OSError, ValueError) as error:
         sys.exit(str(error))
-    save_index(clusters, len(drawn), args.out / "index.csv")
+    save_index(clusters, len(drawn), index)
     print(f"sheets of {len(drawn)} of {len(clusters)} clusters: {args.out}")
-    print(f"overview: {args.out / 'overview.png'}\nindex: {args.out / 'index.csv'}")
+    print(f"overview: {args.out / 'overview.png'}\nindex: {index}")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from mmwood.fileio.lists import read_class_names, read_id_list
 from mmwood.fileio.scores import read_instance_scores
 from mmwood.functional.instance_iou import split_instances
 from mmwood.visualization.charts import png_path
+from mmwood.visualization.figures import numbers_path
 from mmwood.visualization.size_charts import (
     RUN_COLOURS,
     SIZE_COLOURS,
@@ -186,7 +187,7 @@ def report_data(args: argparse.Namespace) -> None:
         disputed_pixels=disputed,
         classes={name: dict(zip(SIZES, row)) for name, row in by_class.items()},
     )
-    write_json(args.out.with_suffix(".json"), numbers)
+    write_json(args.numbers, numbers)
 
 
 def report_runs(args: argparse.Namespace) -> None:
@@ -221,16 +222,17 @@ def report_runs(args: argparse.Namespace) -> None:
         settings=first,
         runs={name: dict(file=path, iou=runs[name].iou) for name, path in args.runs},
     )
-    write_json(args.out.with_suffix(".json"), numbers)
+    write_json(args.numbers, numbers)
 
 
 def main() -> None:
     args = parse_args()
     try:
+        args.numbers = numbers_path(args.out)
         (report_data if args.verb == "data" else report_runs)(args)
     except (OSError, ValueError) as error:
         sys.exit(str(error))
-    print(f"figure: {args.out}\nnumbers: {args.out.with_suffix('.json')}")
+    print(f"figure: {args.out}\nnumbers: {args.numbers}")
 
 
 if __name__ == "__main__":

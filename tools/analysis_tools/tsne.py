@@ -25,6 +25,7 @@ from tqdm import tqdm
 from mmwood.fileio.files import atomic_write
 from mmwood.stack import StackError, check_stack
 from mmwood.visualization.charts import CLASS_COLOURS, png_path, save_embeddings
+from mmwood.visualization.figures import numbers_path
 
 if TYPE_CHECKING:
     from mmengine.model import BaseModel
@@ -282,11 +283,11 @@ def main() -> None:
         sys.exit(str(error))
     args = parse_args()
     try:
+        numbers = numbers_path(args.out, ".csv")
         points, names, is_ood, images = embeddings(args)
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     save_embeddings(points, names, is_ood, args.out)
-    numbers = args.out.with_suffix(".csv")
     with (
         atomic_write(numbers) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,

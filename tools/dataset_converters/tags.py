@@ -101,11 +101,22 @@ def read_source(args: argparse.Namespace) -> TagSource | None:
     return read_cvat(args.cvat) if args.cvat else None
 
 
+def refuse_own_table(args: argparse.Namespace) -> None:
+    """Keep the table, which may have more columns, from being written over."""
+    written = args.root / "tags.csv"
+    if args.table and args.overwrite and written.resolve() == args.table.resolve():
+        raise ValueError(
+            f"--table: {args.table} is the file that --overwrite would replace: rename "
+            "it first"
+        )
+
+
 def main() -> None:
     args = parse_args()
     try:
         source = read_source(args)
         if source is not None:
+            refuse_own_table(args)
             done = convert_tags(
                 args.root,
                 source,

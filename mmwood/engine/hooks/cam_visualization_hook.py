@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmwood.engine.image_ids import ImageIds
-from mmwood.fileio.images import read_picture, save_picture
+from mmwood.fileio.images import read_picture, refuse_foreign_drawing, save_picture
 from mmwood.fileio.label_folder import LabelFolder
 from mmwood.functional.cam import seed_from_cam
 from mmwood.registry import HOOKS
@@ -67,6 +67,10 @@ class CAMVisualizationHook(Hook):
         if self.enable:
             dataset = runner.test_loop.dataloader.dataset
             self._ids = ImageIds(dataset, "default_hooks.visualization")
+            if self.out_dir is not None:
+                # Before the first one is drawn.
+                for name in self._ids:
+                    refuse_foreign_drawing(LabelFolder(self.out_dir).picture(name))
         self._shows = self.enable and self.show and _has_display()
         if self.enable and self.show and not self._shows:
             runner.logger.warning(

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from mmengine.dataset import BaseDataset, InfiniteSampler
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmwood.engine.weights import unwrap
 from mmwood.fileio.label_folder import PSEUDO_LABELS, LabelFolder
+from mmwood.fileio.labels import read_label_png
 from mmwood.registry import HOOKS
 from mmwood.utils.config import leaf_datasets
 
@@ -43,7 +45,8 @@ class StartCheckHook(Hook):
     - A data set of the label maps that :class:`mmwood.PseudoLabelHook` wrote has their
       classes in their order (``manifest.json``), for a segmentation network after
       background.
-    - An epoch has at least one step, and images to learn classes from have labels.
+    - An epoch has at least one step, images to learn classes from have labels, and
+      the masks of a segmentation network show a class: 255 is void, no object.
     - No learning rate is 0 before the training ends. A training that is resumed with
       another length follows the schedule of the new length.
 
@@ -132,6 +135,7 @@ def _check_data(runner: Runner, dataset: Dataset, loader: str) -> None:
             )
     for leaf in leaf_datasets(dataset):
         _check_mask_classes(leaf, f"{loader}.dataset")
+        _refuse_masks_without_class(leaf, f"{loader}.dataset")
 
 
 def _heads(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -175,6 +179,34 @@ def _check_mask_classes(dataset: Dataset, field: str) -> None:
         )
 
 
+def _refuse_masks_without_class(dataset: Dataset, field: str) -> None:
+    """Refuse a segmentation data set all of whose masks are background and void.
+
+    Masks are read up to the first that shows a class.
+    """
+    if getattr(dataset, "label_map", None) or not hasattr(dataset, "reduce_zero_label"):
+        return
+    void = dataset.ignore_index
+    met = set()
+    for index in range(len(dataset)):
+        path = dataset.get_data_info(index).get("seg_map_path")
+        if path is None or not Path(path).is_file():
+            return
+        try:
+            met |= set(np.unique(read_label_png(path)).tolist())
+        except ValueError:
+            # Not for us to judge: the pipeline may read masks of other kinds.
+            return
+        if met - {0, void}:
+            return
+    if void in met:
+        raise ValueError(
+            f"{field}.data_prefix.seg_map_path: none of {len(dataset)} masks shows a "
+            f"class: they hold 0, the background, and {void}, which is void, as paint "
+            "programs write objects: write 1 for the first class"
+        )
+
+
 def _gives(dataset: Dataset, key: str) -> bool:
     """Whether a data set gives its images what metrics need; True where unknown."""
     return all(
@@ -187,10 +219,19 @@ def _gives(dataset: Dataset, key: str) -> bool:
 def _check_training_labels(runner: Runner) -> None:
     dataset = runner.train_dataloader.dataset
     sources = {getattr(leaf, "label_source", None) for leaf in leaf_datasets(dataset)}
-    if "none" in sources and any(name == "head" for name, _ in _heads(runner.model)):
+    if all(name != "head" for name, _ in _heads(runner.model)):
+        return
+    if "none" in sources:
         raise ValueError(
             "train_dataloader.dataset.label_source='none' gives images without "
             "labels: model.head has nothing to learn from them"
+        )
+    tagged = [leaf for leaf in _leaves(dataset) if hasattr(leaf, "label_source")]
+    infos = (leaf.get_data_info(i) for leaf in tagged for i in range(len(leaf)))
+    if tagged and not any(info.get("gt_label", True) for info in infos):
+        raise ValueError(
+            f"train_dataloader.dataset: none of {sum(map(len, tagged))} images shows a "
+            "class: model.head has nothing to learn from them"
         )
 
 
