@@ -226,7 +226,7 @@ def _check_training_labels(runner: Runner) -> None:
             "train_dataloader.dataset.label_source='none' gives images without "
             "labels: model.head has nothing to learn from them"
         )
-    tagged = [leaf for leaf in _leaves(dataset) if hasattr(leaf, "label_source")]
+    tagged = [leaf for leaf in leaf_datasets(dataset) if hasattr(leaf, "label_source")]
     infos = (leaf.get_data_info(i) for leaf in tagged for i in range(len(leaf)))
     if tagged and not any(info.get("gt_label", True) for info in infos):
         raise ValueError(
