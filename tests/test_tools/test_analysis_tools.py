@@ -227,9 +227,11 @@ def test_ood_clusters_refusals(clusters, run_tool, tmp_path):
     ):
         members.write_text(wrong)
         assert message in refusal()
-    for wrong in ("{", "[]", '{"names": null}'):
+    for wrong in ("[]", '{"names": null}'):
         record.write_text(wrong)
-        assert "clusters.json:1: not JSON" in refusal()
+        assert "clusters.json is no clusters.json" in refusal()
+    record.write_text("{")
+    assert "clusters.json:1: not JSON" in refusal()
     record.unlink()
     assert "there is no file" in refusal()
 
@@ -263,8 +265,8 @@ def classifier(small_config: Path, run_tool, tmp_path: Path) -> Path:
 def test_tsne(small_config, wood_config, classifier, run_tool, tmp_path):
     tool = "analysis_tools/tsne.py"
     # One epoch more, with OoD images; its checkpoint has the same name.
-    start = ("--cfg-options", f"load_from={classifier}")
-    run_tool("train.py", wood_config, "--work-dir", "wood", *start)
+    options = (f"load_from={classifier}", "optim_wrapper.optimizer.lr=0.05")
+    run_tool("train.py", wood_config, "--work-dir", "wood", "--cfg-options", *options)
     first, second = classifier, tmp_path / "wood/epoch_1.pth"
     (tmp_path / "copy").mkdir()
     copy = shutil.copy(first, tmp_path / "copy/epoch_1.pth")

@@ -136,7 +136,7 @@ def test_lvis_with_the_plants_of_coco(lvis_and_coco, run_tool, call, tmp_path):
     assert hashes(root) == whole
 
     text = call(*arguments, "--seed", 1, fails=True)
-    assert "was built with another seed" in text
+    assert "was made with another seed" in text
     text = call("alone", "--lvis", lvis, "--number", 500)
     assert "--number 500 is more than there are" in text
     assert "without --coco there are no potted plants" in text
@@ -218,7 +218,7 @@ def test_a_review_of_the_real_coco(tiny_coco, call, run_tool, tmp_path):
     review.close()
 
     again = (*arguments, "--exclude", "review/review.csv")
-    assert "was built with another excluded" in call(*again, fails=True)
+    assert "was made with another excluded" in call(*again, fails=True)
     text = call(*again, "--force")
     names = (tmp_path / "b/ImageSets/Segmentation/val.txt").read_text().split()
     assert len(names) == 12

@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 from mmwood.fileio.journal import Journal, journal_path
+from mmwood.registry import MODELS
 
 pytest.importorskip("mmpretrain")
 
@@ -105,12 +108,12 @@ def config(small_config: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    """As much of a classifier as tests ask for; the rest is the seed's."""
-    weight = torch.ones(3, 64, 1, 1)
-    torch.save(
-        dict(state_dict={"head.classifier.weight": weight}), tmp_path / "model.pth"
-    )
+def checkpoint(small_config: Path, tmp_path: Path) -> Path:
+    """A classifier of random weights."""
+    pytest.importorskip("mmpretrain")
+    init_default_scope("mmpretrain")
+    model = MODELS.build(Config.fromfile(small_config).model)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / "model.pth")
     return tmp_path / "model.pth"
 
 
@@ -185,7 +188,7 @@ def test_what_only_the_main_process_sees_ends_mining(
         *("--candidates", voc_folder / "JPEGImages", "--out", "ood.csv"),
     )
     review.close()
-    assert "ValueError: --out: ood.csv must not change now" in text
+    assert "--out: ood.csv must not change now" in text
 
 
 def test_a_batch_that_one_process_refuses_ends_mining(
