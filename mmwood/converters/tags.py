@@ -15,6 +15,7 @@ from mmwood.fileio.images import image_paths
 from mmwood.fileio.lists import (
     TaggedImage,
     bullets,
+    check_id,
     name_on_disk,
     question_classes,
     refuse_background,
@@ -80,6 +81,7 @@ def convert_tags(
         if path is None:
             missing.append(f"{item.source}: {item.image}")
             continue
+        path = check_id(path, item.source)
         items.append(TaggedImage(path, item.tags, item.source))
     refuse_shared_files(items, lambda item: without_suffix(item.image))
     if missing:

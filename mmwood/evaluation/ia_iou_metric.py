@@ -1,5 +1,6 @@
 """Instance-aware mIoU of semantic segmentation, in all and by object size."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -146,6 +147,11 @@ class CocoInstances:
         every = chain(*self._annotations.values())
         return sum(annotation["category_id"] not in labels for annotation in every)
 
+    def without_category(self, classes: Sequence[str]) -> list[str]:
+        """The classes, but for background, of which no category has the name."""
+        names = {*self._categories.values(), "background"}
+        return [name for name in classes if name not in names]
+
     def _labels(self, classes: Sequence[str] | None) -> dict[int, int]:
         names = list(self._categories.values())
         classes = [None, *names] if classes is None else list(classes)
@@ -269,8 +275,17 @@ class IAIoUMetric(BaseMetric):
 
     def _start(self) -> None:
         if self._tally is None:
-            classes = len(self.dataset_meta["classes"])
-            self._tally, self._last = Tally.zero(classes), Tally.zero(classes)
+            names = self.dataset_meta["classes"]
+            self._tally, self._last = Tally.zero(len(names)), Tally.zero(len(names))
+            lacking = self._coco.without_category(names) if self._coco else ()
+            if lacking:
+                print_log(
+                    f"mmwood.IAIoUMetric.instance_file: {self.instance_file} has no "
+                    f"categories {', '.join(lacking)}: their instances are connected "
+                    "components. Give categories the names of the classes",
+                    logger="current",
+                    level=logging.WARNING,
+                )
 
     def _score(self, sample: dict) -> Tally:
         name = sample.get("img_path")

@@ -83,14 +83,14 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 def files_by_id(folder: str | os.PathLike, suffix: str = ".png") -> dict[str, Path]:
     """The files below a folder by image id: their path without suffix, sorted.
 
-    Hidden files are left out: those that are being written are.
+    What is being written is left out, and what macOS leaves on foreign disks.
     """
     folder = Path(folder)
     found = walk(folder) if folder.is_dir() else ()
     return {
         path.relative_to(folder).with_suffix("").as_posix(): path
         for path in sorted(found)
-        if path.suffix == suffix and not path.name.startswith(".")
+        if path.suffix == suffix and not path.name.startswith((TEMPORARY, "._"))
     }
 
 

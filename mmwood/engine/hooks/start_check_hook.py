@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from mmengine.dataset import BaseDataset, InfiniteSampler
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -71,7 +71,9 @@ class StartCheckHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Leave schedules of another length out of what is resumed."""
         theirs, ours = checkpoint.get("param_schedulers"), runner.param_schedulers
-        if not runner.cfg.get("resume") or not theirs or not isinstance(ours, list):
+        if not runner.cfg.get("resume") or not theirs:
+            return
+        if not isinstance(theirs, list) or not isinstance(ours, list):
             return
         ends = [scheduler.get("end") for scheduler in theirs]
         if ends != [getattr(scheduler, "end", None) for scheduler in ours]:
@@ -212,7 +214,8 @@ def _gives(dataset: Dataset, key: str) -> bool:
     return all(
         key in leaf.get_data_info(0)
         for leaf in leaf_datasets(dataset)
-        if isinstance(leaf, BaseDataset) and len(leaf)
+        # Others may call labels and masks by other names.
+        if hasattr(leaf, "seg_map_suffix") and len(leaf)
     )
 
 
