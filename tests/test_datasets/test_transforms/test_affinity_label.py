@@ -191,6 +191,7 @@ def test_wrong_fields_are_refused_at_once(fields, message, tmp_path):
         AffinityLabel(**fields)
 
 
+@needs_crf
 def test_missing_crf_is_an_error_at_once(monkeypatch, tmp_path):
     finished_labels(tmp_path / "labels", AffinityLabel())
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
@@ -248,6 +249,7 @@ def test_label_is_read_from_the_folder(sample, tmp_path):
     assert read["seg_fields"] == ["gt_seg_map"]
 
 
+@needs_crf
 def test_labels_of_other_settings_are_refused(tmp_path):
     folder = tmp_path / "labels"
     with pytest.raises(
