@@ -31,6 +31,7 @@ CASES = {
         "small_config",
         dict(out_dir="{out}/labels", save_scores=["full"]),
     ),
+    "StartCheckHook": ("small_config", dict()),
     "TestScoresHook": ("small_config", dict()),
 }
 #: That of tools/mine_ood.py is in tests of its own.
