@@ -38,7 +38,8 @@ def load(small_config, irn_config, segmentor_config, tmp_path):
         cfg.log_level = "ERROR"
         cfg.experiment_name = f"{tmp_path.name}_{next(count)}"
         cfg.visualizer.name = cfg.experiment_name
-        return cfg
+        # Most of the time would go into formatting the copies in the work dir.
+        return Config(cfg.to_dict(), format_python_code=False)
 
     return load_kind
 

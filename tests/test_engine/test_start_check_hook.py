@@ -31,7 +31,8 @@ def load(small_config, tmp_path):
         cfg.experiment_name = f"{tmp_path.name}_{load_with.count}"
         cfg.visualizer.name = cfg.experiment_name
         load_with.count += 1
-        return cfg
+        # Most of the time would go into formatting the copies in the work dir.
+        return Config(cfg.to_dict(), format_python_code=False)
 
     load_with.count = 0
     return load_with
