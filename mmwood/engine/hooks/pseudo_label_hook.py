@@ -236,11 +236,9 @@ class PseudoLabelHook(Hook):
         """
         dataset = loader.dataset
         batches = list(loader.batch_sampler)
-        names = {
-            index: self._ids(dataset.get_data_info(index))
-            for batch in batches
-            for index in batch
-        }
+        # In the order of the data set.
+        ids = list(self._ids)
+        names = {index: ids[index] for batch in batches for index in batch}
         found = progress(names.values(), "find finished", delay=1)
         self._finished = {
             name
