@@ -5,13 +5,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CLASSIC ?= .venv-classic
 
-.PHONY: demo docs test test-classic lint format clean
+.PHONY: demo docs test test-fast test-classic lint format clean
 
 demo: $(VENV)/installed
 	$(BIN)/python tools/run_pipeline.py configs/pipelines/demo.py
 
 test: lint $(VENV)/crf
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+# All but the tests that take seconds each.
+test-fast: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m "not slow"
 
 # The same tests on OpenMMLab's classic packages. It compiles mmcv, 10 to 30 minutes on two
 # cores, and needs a C++ compiler.

@@ -22,7 +22,7 @@ from pathlib import Path
 from common import add_json_argument, compare, write_results
 from prettytable import PrettyTable
 
-from mmwood.ood.openimages import TABLES, Foreground, write_candidates
+from mmwood.converters.openimages import TABLES, Foreground, write_candidates
 
 LABELS = 20_000
 ROWS_PER_IMAGE = 12

@@ -10,8 +10,8 @@ pytest.importorskip("mmpretrain")
 
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
+from mmwood.engine.runner import use_tta
 from mmwood.fileio.labels import voc_palette
-from mmwood.launch import use_tta
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = [

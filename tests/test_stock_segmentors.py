@@ -24,8 +24,8 @@ from mmseg.registry import MODELS
 
 from mmwood.engine.ewc_file import load_task
 from mmwood.engine.fisher import set_size_balanced, size_balanced_losses
+from mmwood.engine.runner import use_tta
 from mmwood.fileio.labels import save_label_png
-from mmwood.launch import use_tta
 
 CONFIGS = Path(mmseg.__file__).parent / ".mim/configs"
 WEIGHT = 50.0

@@ -14,7 +14,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from mmwood.stack import StackError, check_stack
+from mmwood.utils.distribution import DistributionError, check_distribution
 
 if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
@@ -87,7 +87,7 @@ def parse_args() -> argparse.Namespace:
         metavar="KEY=VALUE",
         help="override settings of the config, as for tools/train.py",
     )
-    # What mmwood.launch.load_config reads beside these; nothing is trained here.
+    # What mmwood.engine.runner.load_config reads beside these; nothing is trained here.
     parser.set_defaults(launcher="none", local_rank=0, work_dir=None)
     args = parser.parse_args()
     if args.workers is not None and args.workers < 0:
@@ -138,9 +138,9 @@ def make_labels(args: argparse.Namespace) -> str:
 
     # Here, and not by a registry, which would swallow what breaks an import.
     import mmwood.datasets  # noqa: F401
+    from mmwood.engine.runner import load_config
     from mmwood.fileio.files import file_sha256
     from mmwood.fileio.label_folder import AFFINITY_LABELS, LabelFolder
-    from mmwood.launch import load_config
     from mmwood.registry import DATASETS
 
     cfg = load_config(args)
@@ -191,8 +191,8 @@ def make_labels(args: argparse.Namespace) -> str:
 
 def main() -> None:
     try:
-        check_stack(needs=("mmengine", "mmcv"))
-    except StackError as error:
+        check_distribution(needs=("mmengine", "mmcv"))
+    except DistributionError as error:
         sys.exit(str(error))
     args = parse_args()
     try:

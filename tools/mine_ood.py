@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmwood.stack import StackError, check_stack
+from mmwood.utils.distribution import DistributionError, check_distribution
 
 
 def at_least(least: int):
@@ -26,7 +26,7 @@ def at_least(least: int):
 
 
 def parse_args() -> argparse.Namespace:
-    from mmwood.launch import add_common_arguments
+    from mmwood.engine.runner import add_common_arguments
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file of the in-distribution classifier")
@@ -79,11 +79,11 @@ def mine(args: argparse.Namespace) -> None:
     from mmengine.dist import barrier, is_main_process
 
     from mmwood.datasets import write_candidate_list
+    from mmwood.engine.runner import build_runner, load_config
     from mmwood.fileio.files import remove_leftovers
     from mmwood.fileio.mining_results import part_paths
-    from mmwood.launch import build_runner, load_config
-    from mmwood.ood.mining import use_candidates
-    from mmwood.ood.summary import (
+    from mmwood.ood.config import use_candidates
+    from mmwood.ood.results import (
         check_manifest,
         not_under_review,
         summary_tables,
@@ -153,8 +153,8 @@ def mine(args: argparse.Namespace) -> None:
 
 def main() -> None:
     try:
-        check_stack(needs=("mmengine", "mmcv", "mmpretrain"))
-    except StackError as error:
+        check_distribution(needs=("mmengine", "mmcv", "mmpretrain"))
+    except DistributionError as error:
         sys.exit(str(error))
     args = parse_args()
     try:

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from mmwood.stack import StackError, check_stack
+from mmwood.utils.distribution import DistributionError, check_distribution
 
 TOOLS = Path(__file__).resolve().parent
 
@@ -115,8 +115,8 @@ def status(pipeline) -> str:
 
 def main() -> None:
     try:
-        check_stack()
-    except StackError as error:
+        check_distribution()
+    except DistributionError as error:
         sys.exit(str(error))
     args = parse_args()
 

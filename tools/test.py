@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mmwood.stack import StackError, check_stack
+from mmwood.utils.distribution import DistributionError, check_distribution
 
 
 def parse_args() -> argparse.Namespace:
-    from mmwood.launch import add_common_arguments
+    from mmwood.engine.runner import add_common_arguments
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
@@ -43,22 +43,22 @@ def plain(value: Any) -> Any:
 
 def main() -> None:
     try:
-        check_stack()
-    except StackError as error:
+        check_distribution()
+    except DistributionError as error:
         sys.exit(str(error))
     args = parse_args()
 
     from mmengine.dist import is_main_process
 
-    from mmwood.fileio.files import write_json
-    from mmwood.fileio.scores import refuse_other_content
-    from mmwood.launch import (
+    from mmwood.engine.runner import (
         build_runner,
         load_config,
         save_results,
         show_results,
         use_tta,
     )
+    from mmwood.fileio.files import write_json
+    from mmwood.fileio.scores import refuse_other_content
     from mmwood.utils.config import type_name
 
     if not Path(args.checkpoint).is_file():

@@ -4,11 +4,11 @@
 import argparse
 import sys
 
-from mmwood.stack import StackError, check_stack
+from mmwood.utils.distribution import DistributionError, check_distribution
 
 
 def parse_args() -> argparse.Namespace:
-    from mmwood.launch import add_common_arguments
+    from mmwood.engine.runner import add_common_arguments
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
@@ -33,14 +33,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     try:
-        check_stack()
-    except StackError as error:
+        check_distribution()
+    except DistributionError as error:
         sys.exit(str(error))
     args = parse_args()
 
     import torch
 
-    from mmwood.launch import build_runner, load_config
+    from mmwood.engine.runner import build_runner, load_config
 
     cfg = load_config(args)
     if args.no_validate:

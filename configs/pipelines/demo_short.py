@@ -1,5 +1,5 @@
 # The demo with few images and few steps, in two minutes: for checks of the pipeline itself
-# (tools/checks/). Its masks are worth nothing.
+# (tests/checks/). Its masks are worth nothing.
 _base_ = "./demo.py"
 
 work_dir = "work_dirs/demo_short"

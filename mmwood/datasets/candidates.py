@@ -13,8 +13,8 @@ from mmengine.dataset import BaseDataset
 
 from mmwood.fileio.files import atomic_write, file_sha256
 from mmwood.fileio.images import IMAGE_SUFFIXES, UNREADABLE, image_paths, why_unreadable
-from mmwood.progress import progress
 from mmwood.registry import DATASETS
+from mmwood.utils.progress import progress
 
 __all__ = ["CandidateDataset", "write_candidate_list"]
 

@@ -31,8 +31,8 @@ from mmwood.fileio.lists import (
     unknown_classes,
     without_suffix,
 )
-from mmwood.progress import progress
 from mmwood.registry import DATASETS
+from mmwood.utils.progress import progress
 
 __all__ = ["ImageLevelDataset"]
 

@@ -24,9 +24,9 @@ from mmwood.fileio.lists import (
     refuse_shared_files,
     without_suffix,
 )
-from mmwood.progress import progress
 from mmwood.registry import DATASETS
 from mmwood.utils.config import leaf_datasets
+from mmwood.utils.progress import progress
 
 __all__ = ["OoDDataset", "OoDMixDataset"]
 

@@ -10,8 +10,8 @@ from mmengine.model import BaseModel
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mmwood.functional.grouping import group_by_shape
-from mmwood.progress import progress
+from mmwood.functional.batching import group_by_shape
+from mmwood.utils.progress import progress
 
 __all__ = ["Features", "extract_features", "with_pipeline"]
 

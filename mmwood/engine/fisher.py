@@ -18,8 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
 from mmwood.functional.ewc import squared_gradient_sums
-from mmwood.progress import progress
 from mmwood.utils.activations import without_checkpointing
+from mmwood.utils.progress import progress
 
 __all__ = ["measure_fisher", "set_size_balanced", "size_balanced_losses"]
 

@@ -5,7 +5,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from mmwood.fileio.label_folder import image_ids
-from mmwood.progress import progress
+from mmwood.utils.progress import progress
 
 __all__ = ["ImageIds"]
 

@@ -1,5 +1,6 @@
 """Elastic weight consolidation (EWC) of Kirkpatrick et al., "Overcoming catastrophic
-forgetting in neural networks", PNAS 2017."""
+forgetting in neural networks", PNAS 2017.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 

@@ -18,10 +18,10 @@ from tqdm import tqdm
 from mmwood.fileio.files import write_json
 from mmwood.fileio.images import UNREADABLE, list_folder, open_upright
 from mmwood.fileio.journal import SaveError
+from mmwood.ood.results import read_summary
 from mmwood.ood.review.counts import KEPT, REJECTED, UNSEEN, Table
 from mmwood.ood.review.decisions import Review
 from mmwood.ood.review.pictures import PictureError
-from mmwood.ood.summary import read_summary
 
 __all__ = ["Rules", "apply_rules", "duplicates", "image_hash", "near", "rules_table"]
 

@@ -11,7 +11,7 @@ from mmwood.fileio.files import (
     text_sha256,
     write_json,
 )
-from mmwood.progress import progress
+from mmwood.utils.progress import progress
 
 __all__ = ["Hashes", "tree"]
 

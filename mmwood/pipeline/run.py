@@ -23,7 +23,7 @@ from mmwood.pipeline.hashes import tree
 from mmwood.pipeline.progress import Progress
 from mmwood.pipeline.records import machine, versions
 from mmwood.pipeline.stage import PipelineError, Stage
-from mmwood.processes import end_with_parent
+from mmwood.utils.processes import end_with_parent
 
 __all__ = ["Plan", "StageError", "make_plan", "run_plan"]
 

@@ -9,7 +9,7 @@ pytest.importorskip("mmpretrain")
 pytest.importorskip("mmseg")
 
 from mmwood.engine import CheckpointGuardHook
-from mmwood.launch import build_runner
+from mmwood.engine.runner import build_runner
 
 KINDS = ("classifier", "irn", "segmentor")
 #: Backbones of other weights than the ResNet-18 of the configs.

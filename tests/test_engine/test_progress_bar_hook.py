@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from mmwood.engine import ProgressBarHook
 from mmwood.engine.hooks import progress_bar_hook as hook_module
-from mmwood.progress import progress
+from mmwood.utils.progress import progress
 
 BAR = re.compile(r"(train|val|test|below): +(\d+)%.*?(\d+)/(\d+) \[[^\]]*")
 

@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 from mmwood.datasets import write_candidate_list
 from mmwood.engine import hooks
 from mmwood.fileio.mining_results import merged
-from mmwood.ood.mining import use_candidates
+from mmwood.ood.config import use_candidates
 
 #: The config of each hook, and its fields.
 CASES = {

@@ -12,8 +12,8 @@ from PIL import Image
 pytest.importorskip("mmpretrain")
 pytest.importorskip("mmseg")
 
+from mmwood.engine.runner import build_runner
 from mmwood.fileio.labels import save_label_png
-from mmwood.launch import build_runner
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -14,8 +14,8 @@ from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 
 from mmwood.converters.coco import convert_coco, draw_mask
+from mmwood.converters.pascal_b import draw_scene, read_annotations
 from mmwood.datasets import ImageLevelDataset
-from mmwood.datasets.pascal_b import draw_scene, read_annotations
 from mmwood.evaluation.ia_iou_metric import CocoInstances, IAIoUMetric
 from mmwood.fileio.coco import decode_mask, encode_mask, merge_instances
 from mmwood.fileio.files import write_json

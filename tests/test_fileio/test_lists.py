@@ -9,17 +9,17 @@ from PIL import Image
 from mmwood.converters.coco import convert_coco
 from mmwood.converters.cvat import read_cvat
 from mmwood.converters.label_studio import read_label_studio
-from mmwood.converters.table import read_table
-from mmwood.converters.tags import convert_tags
-from mmwood.converters.voc_aug import trainaug_ids
-from mmwood.datasets import ImageLevelDataset
-from mmwood.datasets.pascal_b import (
+from mmwood.converters.pascal_b import (
     ClassTable,
     Item,
     Scene,
     find_candidates,
     read_annotations,
 )
+from mmwood.converters.table import read_table
+from mmwood.converters.tags import convert_tags
+from mmwood.converters.voc_aug import trainaug_ids
+from mmwood.datasets import ImageLevelDataset
 from mmwood.fileio.coco import image_name
 from mmwood.fileio.files import write_json
 from mmwood.fileio.label_folder import LabelFolder, image_ids

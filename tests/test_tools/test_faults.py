@@ -24,7 +24,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmwood.datasets import context_shapes
+from mmwood.converters import context_shapes
 from mmwood.engine import AtomicBackend
 from mmwood.engine.ewc_file import ConsolidatedTask, load_task, save_task
 from mmwood.fileio.candidates import Candidate, write_manifest
@@ -139,7 +139,7 @@ def test_a_training_goes_on_after_a_full_disk_and_a_cut_checkpoint(
 )
 @pytest.mark.parametrize("field", ["load_from", "model.init_cfg.checkpoint"])
 def test_what_is_no_checkpoint_is_named(field, content, tmp_path):
-    from mmwood.launch import build_runner
+    from mmwood.engine.runner import build_runner
 
     path = tmp_path / "a.pth"
     path.write_bytes(content)
@@ -150,7 +150,7 @@ def test_what_is_no_checkpoint_is_named(field, content, tmp_path):
 
 
 def test_cut_weights_of_a_part_of_the_model_are_named(tmp_path):
-    from mmwood.launch import build_runner
+    from mmwood.engine.runner import build_runner
 
     path = tmp_path / "imagenet.pth"
     torch.save(dict(weight=torch.rand(1000)), path)

@@ -23,8 +23,8 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmwood.fileio.candidates import read_manifest, write_manifest
 from mmwood.fileio.journal import journal_path
+from mmwood.ood.results import write_results
 from mmwood.ood.review.decisions import Review
-from mmwood.ood.summary import write_results
 
 CLASSES = ("disc", "square", "stripe")
 SIZES = ((40, 48), (33, 47), (40, 48), (48, 36))

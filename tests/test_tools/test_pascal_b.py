@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmwood.datasets.pascal_b import read_class_table
+from mmwood.converters.pascal_b import read_class_table
 from mmwood.evaluation import IAIoUMetric
 from mmwood.fileio.candidates import read_manifest
 from mmwood.ood.review.decisions import Review

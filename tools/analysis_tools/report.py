@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """The report of a run as one HTML file: numbers, pictures, settings, provenance.
 
-SPEC is a JSON file that names what goes in (mmwood/visualization/report/spec.py);
+SPEC is a JSON file that names what goes in (mmwood/report/spec.py);
 FOLDER/index.html needs no other file and no network.
 
 Example:
@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmwood.visualization.report.page import write_report
+from mmwood.report.page import write_report
 
 
 def parse_args() -> argparse.Namespace:

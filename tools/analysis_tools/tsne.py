@@ -23,7 +23,7 @@ from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 from mmwood.fileio.files import atomic_write
-from mmwood.stack import StackError, check_stack
+from mmwood.utils.distribution import DistributionError, check_distribution
 from mmwood.visualization.charts import CLASS_COLOURS, png_path, save_embeddings
 from mmwood.visualization.figures import numbers_path
 
@@ -73,7 +73,7 @@ def parse_args() -> argparse.Namespace:
         metavar="KEY=VALUE",
         help="override settings of the config, as for tools/train.py",
     )
-    # What mmwood.launch.load_config reads beside these; one process is enough.
+    # What mmwood.engine.runner.load_config reads beside these; one process is enough.
     parser.set_defaults(launcher="none", local_rank=0)
     args = parser.parse_args()
     args.classes = list(dict.fromkeys(args.classes))
@@ -189,7 +189,7 @@ def embeddings(
         ValueError: The config, a class, a checkpoint or the perplexity does not fit.
     """
     from mmwood.engine.features import extract_features
-    from mmwood.launch import build_runner, load_config
+    from mmwood.engine.runner import build_runner, load_config
 
     titles = panel_titles(args.checkpoints)
     cfg = load_config(args)
@@ -278,8 +278,8 @@ def embeddings(
 
 def main() -> None:
     try:
-        check_stack(needs=("mmengine", "mmcv", "mmpretrain"))
-    except StackError as error:
+        check_distribution(needs=("mmengine", "mmcv", "mmpretrain"))
+    except DistributionError as error:
         sys.exit(str(error))
     args = parse_args()
     try:

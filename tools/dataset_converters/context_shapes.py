@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from mmwood.datasets.context_shapes import generate
+from mmwood.converters.context_shapes import generate
 from mmwood.fileio.files import atomic_write
 from mmwood.fileio.images import read_picture
 from mmwood.fileio.labels import read_label_png
 from mmwood.fileio.lists import read_rows
-from mmwood.processes import end_children_with_this
+from mmwood.utils.processes import end_children_with_this
 from mmwood.visualization.contact_sheet import contact_sheet
 from mmwood.visualization.panels import overlay_label
 

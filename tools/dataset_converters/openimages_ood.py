@@ -22,7 +22,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mmwood.ood.openimages import read_foreground, summary_tables, write_candidates
+from mmwood.converters.openimages import (
+    read_foreground,
+    summary_tables,
+    write_candidates,
+)
 
 
 def parse_args() -> argparse.Namespace:

@@ -25,7 +25,7 @@ from pathlib import Path
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-from mmwood.datasets.pascal_b import CLASS_TABLE, LIST, PLACES, REVIEW, SIZES, build
+from mmwood.converters.pascal_b import CLASS_TABLE, LIST, PLACES, REVIEW, SIZES, build
 from mmwood.fileio.candidates import STATES, read_manifest
 from mmwood.visualization.size_charts import save_size_distribution
 

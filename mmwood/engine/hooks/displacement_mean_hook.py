@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from mmwood.engine.features import with_pipeline
 from mmwood.engine.weights import averaged_models, checkpoint_weights, unwrap
-from mmwood.functional.grouping import group_by_shape
-from mmwood.progress import progress
+from mmwood.functional.batching import group_by_shape
 from mmwood.registry import HOOKS
+from mmwood.utils.progress import progress
 
 __all__ = ["DisplacementMeanHook"]
 

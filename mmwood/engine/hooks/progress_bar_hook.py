@@ -7,8 +7,8 @@ from mmengine.runner import Runner
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from mmwood.progress import progress
 from mmwood.registry import HOOKS
+from mmwood.utils.progress import progress
 
 __all__ = ["ProgressBarHook"]
 

@@ -28,9 +28,9 @@ from mmwood.fileio.label_folder import (
 )
 from mmwood.fileio.labels import save_label_png
 from mmwood.functional.cam import seed_from_cam
-from mmwood.progress import progress
 from mmwood.registry import HOOKS
 from mmwood.utils.config import leaf_datasets, type_name
+from mmwood.utils.progress import progress
 
 __all__ = ["PseudoLabelHook"]
 

@@ -9,8 +9,8 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmwood.functional.batching import group_by_shape
 from mmwood.functional.cam import merge_scales, strided_size
-from mmwood.functional.grouping import group_by_shape
 from mmwood.models.classifiers.folding import Pair, find_pairs, folded
 from mmwood.models.utils import keep_channels_first, weights_fixed
 from mmwood.registry import MODELS

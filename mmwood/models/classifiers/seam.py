@@ -15,7 +15,7 @@ from mmwood.functional.seam import (
     strongest_only,
     with_background,
 )
-from mmwood.models.levels import NamedLevels, check_levels
+from mmwood.models.utils.named_features import NamedFeatures, check_named_features
 from mmwood.registry import MODELS
 
 from .cam_classifier import CAMClassifier
@@ -95,9 +95,9 @@ class SEAM(CAMClassifier):
         if not 0 < view_scale < 1:
             raise ValueError(f"model.view_scale must be in (0, 1), got {view_scale}")
         self.view_scale = view_scale
-        self._levels: NamedLevels | None = None
+        self._levels: NamedFeatures | None = None
         if levels is not None:
-            self._levels = NamedLevels(self.backbone, levels, "model.levels")
+            self._levels = NamedFeatures(self.backbone, levels, "model.levels")
         self.weights = dict(loss_er=er_weight, loss_ecr=ecr_weight, loss_min=min_weight)
         self.dropout = nn.Dropout2d(dropout)
         self.pcm_levels = nn.ModuleList(
@@ -203,7 +203,7 @@ class SEAM(CAMClassifier):
         Raises:
             ValueError: The levels are not those of ``pcm_in_channels``.
         """
-        check_levels(
+        check_named_features(
             levels,
             [module.in_channels for module in self.pcm_levels],
             "model.pcm_in_channels",

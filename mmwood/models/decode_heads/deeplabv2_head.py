@@ -1,5 +1,6 @@
 """The segmentation head of Chen et al., "DeepLab: Semantic Image Segmentation with
-Deep Convolutional Nets, Atrous Convolution, and Fully Connected CRFs", PAMI 2018."""
+Deep Convolutional Nets, Atrous Convolution, and Fully Connected CRFs", PAMI 2018.
+"""
 
 from collections.abc import Sequence
 from inspect import signature

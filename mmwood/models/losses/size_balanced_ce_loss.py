@@ -1,5 +1,6 @@
 """Size-balanced cross-entropy of Mun et al., "Small Objects Matter in
-Weakly-supervised Semantic Segmentation", WACV 2024."""
+Weakly-supervised Semantic Segmentation", WACV 2024.
+"""
 
 from collections.abc import Iterable, Sequence
 from numbers import Real

@@ -11,16 +11,16 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmwood.functional.affinity import random_walk
+from mmwood.functional.batching import group_by_shape
 from mmwood.functional.cam import EPSILON, strided_size
-from mmwood.functional.grouping import group_by_shape
 from mmwood.functional.instances import (
     detect_instances,
     find_centroids,
     group_centroids,
 )
 from mmwood.functional.relation_loss import RelationTerms, relation_terms, total_loss
-from mmwood.models.levels import NamedLevels, check_levels
 from mmwood.models.utils import keep_channels_first
+from mmwood.models.utils.named_features import NamedFeatures, check_named_features
 from mmwood.registry import MODELS
 
 __all__ = ["IRN"]
@@ -131,10 +131,10 @@ class IRN(BaseModel):
         self.backbone = MODELS.build(backbone)
         self.backbone.requires_grad_(False)
         keep_channels_first(self.backbone)
-        self._levels: NamedLevels | None = None
+        self._levels: NamedFeatures | None = None
         if levels is not None:
             self._check_levels("levels", levels)
-            self._levels = NamedLevels(self.backbone, levels, "model.levels")
+            self._levels = NamedFeatures(self.backbone, levels, "model.levels")
         self.in_channels = tuple(in_channels)
         self.edge_branches = nn.ModuleList(
             _branch(channels, 32, groups=4) for channels in in_channels
@@ -344,7 +344,7 @@ class IRN(BaseModel):
         outputs = self.backbone(inputs)
         if self._levels is not None:
             outputs = self._levels.take()
-        check_levels(
+        check_named_features(
             outputs,
             self.in_channels,
             "model.in_channels",

@@ -16,9 +16,9 @@ from torch import nn
 
 from mmwood.fileio.files import file_sha256
 from mmwood.fileio.images import UNREADABLE, read_rgb
-from mmwood.ood.mining import class_names, use_candidates
+from mmwood.ood.config import class_names, use_candidates
+from mmwood.ood.results import read_summary
 from mmwood.ood.review.pictures import PictureError, Pictures, to_jpeg
-from mmwood.ood.summary import read_summary
 from mmwood.registry import LOCATIONS
 from mmwood.utils.config import type_name
 from mmwood.visualization.panels import overlay_heat

@@ -19,10 +19,10 @@ from mmwood.fileio.candidates import Candidate, write_manifest
 from mmwood.fileio.files import write_json
 from mmwood.fileio.label_folder import ScoreMaps, save_score_maps
 from mmwood.fileio.labels import save_label_png
-from mmwood.visualization.report.numbers import image_miou
-from mmwood.visualization.report.page import write_report
-from mmwood.visualization.report.pictures import PICTURE, figure_source
-from mmwood.visualization.report.spec import read_spec
+from mmwood.report.numbers import image_miou
+from mmwood.report.page import write_report
+from mmwood.report.pictures import PICTURE, figure_source
+from mmwood.report.spec import read_spec
 
 TOOL = "analysis_tools/report.py"
 CLASSES = ("disc", "square", "stripe")

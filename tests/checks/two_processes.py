@@ -35,8 +35,9 @@ from mmengine.config import Config
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-TOOLS = Path(__file__).resolve().parents[1]
-CONFIGS = TOOLS.parent / "configs/demo"
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / "tools"
+CONFIGS = ROOT / "configs/demo"
 SIDE = 64
 #: A number of images that no batch and no number of processes divides.
 IMAGES = dict(train=17, val=7, ood=13)

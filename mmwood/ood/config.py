@@ -9,8 +9,8 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import CheckpointLoader
 
+from mmwood.engine.runner import CHECKS
 from mmwood.fileio.lists import read_class_names
-from mmwood.launch import CHECKS
 from mmwood.utils.config import leaf_dataset, type_name
 
 __all__ = ["class_names", "use_candidates"]

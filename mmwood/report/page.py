@@ -10,8 +10,8 @@ import jinja2
 from mmwood import __version__
 from mmwood.fileio.files import atomic_write
 from mmwood.fileio.labels import voc_palette
-from mmwood.visualization.report import numbers, pictures
-from mmwood.visualization.report.spec import Spec, read_spec
+from mmwood.report import numbers, pictures
+from mmwood.report.spec import Spec, read_spec
 
 __all__ = ["write_report"]
 
@@ -24,7 +24,7 @@ def write_report(spec_file: str | os.PathLike, out: str | os.PathLike) -> Path:
     The same files give the same bytes.
 
     Args:
-        spec_file: See :func:`mmwood.visualization.report.spec.read_spec`.
+        spec_file: See :func:`mmwood.report.spec.read_spec`.
         out: The folder, made if need be.
 
     Returns:

@@ -18,12 +18,12 @@ from mmwood.fileio.images import UNREADABLE, image_paths, read_picture, why_unre
 from mmwood.fileio.label_folder import LabelFolder, ScoreMaps, load_score_maps
 from mmwood.fileio.labels import VOID, read_label_png
 from mmwood.fileio.scores import SeedCurve
-from mmwood.progress import progress
+from mmwood.report.numbers import by_name, image_miou
+from mmwood.report.spec import Data, Labels, Spec
+from mmwood.utils.progress import progress
 from mmwood.visualization.comparison import one_image_per_class
 from mmwood.visualization.figures import new_figure
 from mmwood.visualization.panels import overlay_heat, overlay_label
-from mmwood.visualization.report.numbers import by_name, image_miou
-from mmwood.visualization.report.spec import Data, Labels, Spec
 
 __all__ = [
     "BRANCH_COLOURS",
@@ -159,7 +159,7 @@ class Album:
         return Cell(picture_source(picture), alt, caption)
 
     def miou(self, path: Path, truth: np.ndarray) -> float:
-        """mIoU of one label map; NaN where the truth shows no object."""
+        """MIoU of one label map; NaN where the truth shows no object."""
         if not np.isin(truth, (0, VOID), invert=True).any():
             return np.nan
         try:
@@ -469,7 +469,7 @@ def figure_source(path: Path) -> str:
 
 
 def curve_chart(curves: Sequence[tuple[int, str, str, SeedCurve]]) -> str:
-    """mIoU over the background threshold.
+    """MIoU over the background threshold.
 
     Args:
         curves: Number of the branch, its name, what the labels are called, and the

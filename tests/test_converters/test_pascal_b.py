@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from mmengine.config import Config
 from PIL import Image
 
-from mmwood.datasets import pascal_b
-from mmwood.datasets.pascal_b import (
+from mmwood.converters import pascal_b
+from mmwood.converters.pascal_b import (
     LEFT_OUT,
     REVIEW,
     Item,

@@ -2,7 +2,7 @@
 
 from importlib import metadata
 
-__all__ = ["StackError", "check_stack"]
+__all__ = ["DistributionError", "check_distribution"]
 
 #: Import name -> distribution, for each stack. See requirements/.
 ONEDL = {
@@ -19,7 +19,7 @@ OPENMMLAB = {
 }
 
 
-class StackError(ImportError):
+class DistributionError(ImportError):
     """OpenMMLab is missing, or two distributions of it overwrite each other."""
 
 
@@ -31,7 +31,7 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-def check_stack(needs: tuple[str, ...] = ("mmengine", "mmcv")) -> str:
+def check_distribution(needs: tuple[str, ...] = ("mmengine", "mmcv")) -> str:
     """Say which stack is installed.
 
     Args:
@@ -41,7 +41,7 @@ def check_stack(needs: tuple[str, ...] = ("mmengine", "mmcv")) -> str:
         'onedl' or 'openmmlab'.
 
     Raises:
-        StackError: A package is missing, or both distributions of one are
+        DistributionError: A package is missing, or both distributions of one are
             installed, in which case files of one lie over files of the other. The
             message says which command to run.
     """
@@ -52,7 +52,7 @@ def check_stack(needs: tuple[str, ...] = ("mmengine", "mmcv")) -> str:
     ]
     if doubled:
         names = " ".join(name for pair in doubled for name in pair)
-        raise StackError(
+        raise DistributionError(
             "Two distributions of OpenMMLab overwrite each other here: run "
             f'`pip uninstall -y {names}`, then `pip install -e ".[onedl]"`.'
         )
@@ -62,7 +62,7 @@ def check_stack(needs: tuple[str, ...] = ("mmengine", "mmcv")) -> str:
         if not (_is_installed(ONEDL[name]) or _is_installed(OPENMMLAB[name]))
     ]
     if missing:
-        raise StackError(
+        raise DistributionError(
             f"OpenMMLab's {', '.join(missing)} is not installed: run "
             '`pip install -e ".[onedl]"` (or ".[openmmlab]" for the classic '
             "packages)."

@@ -2,7 +2,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmwood.ood.mining import class_names, use_candidates
+from mmwood.ood.config import class_names, use_candidates
 
 PIPELINE = [dict(type="LoadImageFromFile"), dict(type="PackInputs")]
 

@@ -20,9 +20,9 @@ def check(folder: Path, distributions: tuple[str, ...]) -> str:
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\n")
     code = (
         "import sys; sys.path = [p for p in sys.path if 'site-packages' not in p]\n"
-        "from mmwood.stack import StackError, check_stack\n"
-        "try: print(check_stack())\n"
-        "except StackError as error: print(error)"
+        "from mmwood.utils.distribution import DistributionError, check_distribution\n"
+        "try: print(check_distribution())\n"
+        "except DistributionError as error: print(error)"
     )
     result = subprocess.run(
         [sys.executable, "-S", "-c", code],

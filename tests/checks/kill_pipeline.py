@@ -9,7 +9,7 @@ times of day or of work: logs, the report, mining's bookkeeping. Checkpoints hol
 too: their weights are compared; and so the hashes of checkpoints in manifests differ.
 
 Example:
-    python tools/checks/kill_pipeline.py configs/pipelines/demo_short.py --kills 50
+    python tests/checks/kill_pipeline.py configs/pipelines/demo_short.py --kills 50
 """
 
 import argparse

@@ -14,7 +14,7 @@ LOADER = """\
 import time
 import torch
 from torch.utils.data import DataLoader
-from mmwood.processes import end_children_with_this
+from mmwood.utils.processes import end_children_with_this
 end_children_with_this()
 batches = iter(DataLoader(torch.zeros(100, 1 << 20), num_workers=2))
 next(batches)

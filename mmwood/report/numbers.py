@@ -23,10 +23,10 @@ from mmwood.fileio.scores import (
     read_metrics,
     read_seed_curve,
 )
-from mmwood.ood.summary import read_summary
+from mmwood.ood.results import read_summary
+from mmwood.report.spec import Branch, Labels, Network, Spec
+from mmwood.report.terms import explain
 from mmwood.visualization.charts import class_changes
-from mmwood.visualization.report.spec import Branch, Labels, Network, Spec
-from mmwood.visualization.report.terms import explain
 
 __all__ = [
     "ClassTable",
@@ -262,7 +262,7 @@ def size_rows(spec: Spec) -> list[SizeRow]:
 
 
 def image_miou(label: np.ndarray, truth: np.ndarray, classes: int) -> float:
-    """mIoU of one image, in percent, over the classes in its truth or its label.
+    """MIoU of one image, in percent, over the classes in its truth or its label.
 
     Background is a class; pixels without truth are left out, pixels without label are
     of no class.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mmwood.fileio.candidates import Candidate, read_manifest, write_manifest
 from mmwood.fileio.mining_results import Finding, Part
-from mmwood.ood.summary import check_manifest, summary_tables, write_results
+from mmwood.ood.results import check_manifest, summary_tables, write_results
 
 CLASSES = ["b", "a", "ä,c"]
 #: Few values, so that there are ties.

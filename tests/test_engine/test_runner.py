@@ -11,8 +11,8 @@ from mmpretrain.datasets import ImageNet
 from mmseg.engine import SegVisualizationHook
 
 from mmwood.engine import CAMVisualizationHook, EpochTrainLoop
+from mmwood.engine.runner import build_runner, save_results, show_results, use_tta
 from mmwood.evaluation import IAIoUMetric, SeedMetric
-from mmwood.launch import build_runner, save_results, show_results, use_tta
 from mmwood.models import MultiScaleCAM
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmwood.datasets import context_shapes
-from mmwood.datasets.context_shapes import (
+from mmwood.converters import context_shapes
+from mmwood.converters.context_shapes import (
     CLASSES,
     CONTEXTS,
     NEUTRAL_CONTEXTS,

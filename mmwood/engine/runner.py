@@ -14,9 +14,9 @@ from mmengine.dist import is_distributed
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmwood.processes import end_children_with_this, end_with_parent
 from mmwood.registry import LOCATIONS
 from mmwood.utils.config import leaf_datasets, type_name
+from mmwood.utils.processes import end_children_with_this, end_with_parent
 
 __all__ = [
     "add_common_arguments",

@@ -1,0 +1,79 @@
+"""Checks of arguments, one line each; it imports nothing of mmwood."""
+
+from collections.abc import Collection
+from typing import Any
+
+__all__ = ["at_least", "check_shapes", "one_of"]
+
+
+def check_shapes(**arrays: tuple[Any, str]) -> dict[str, int]:
+    """Check the shapes of tensors or arrays that belong together.
+
+    Args:
+        **arrays: By name: a tensor or array, and its axes, separated by spaces. A
+            number is the axis's size; axes of one name have one size, in all arrays; a
+            first ``...`` stands for any axes before.
+
+    Returns:
+        The size of every named axis.
+
+    Raises:
+        ValueError: A shape is another; it names all arrays, what was expected and what
+            was given.
+
+    Example:
+        >>> check_shapes(features=(torch.zeros(2, 8, 5, 4), "B D h w"),
+        ...              weight=(torch.zeros(3, 8), "C D"))
+        {'B': 2, 'D': 8, 'h': 5, 'w': 4, 'C': 3}
+    """
+    sizes: dict[str, int] = {}
+    for array, axes in arrays.values():
+        shape, names = tuple(array.shape), axes.split()
+        if names[:1] == ["..."]:
+            names = names[1:]
+            shape = shape[max(0, len(shape) - len(names)) :]
+        fits = len(shape) == len(names) and all(
+            size == (int(name) if name.isdecimal() else sizes.setdefault(name, size))
+            for name, size in zip(names, shape)
+        )
+        if not fits:
+            expected = [f"{n} {_written(a.split())}" for n, (_, a) in arrays.items()]
+            given = [str(tuple(array.shape)) for array, _ in arrays.values()]
+            raise ValueError(
+                f"expected {' and '.join(expected)}, got {' and '.join(given)}"
+            )
+    return sizes
+
+
+def one_of(name: str, value: Any, choices: Collection[Any]) -> None:
+    """Check that a field has one of the values that it can have.
+
+    Raises:
+        ValueError: It has another one; names the field and its values.
+    """
+    if value not in choices:
+        *others, last = map(repr, choices)
+        listed = f"{', '.join(others)} or {last}" if others else last
+        raise ValueError(f"{name} must be {listed}, but is {value!r}")
+
+
+def at_least(name: str, value: float, minimum: float, *, integer: bool = False) -> None:
+    """Check that a number is not below a limit, and no NaN.
+
+    Args:
+        name: The field's name.
+        value: The number.
+        minimum: The limit, itself allowed.
+        integer: Whether it must be a whole number, too; True and False are none.
+
+    Raises:
+        ValueError: It is below, or no such number.
+    """
+    whole = not isinstance(value, bool) and float(value).is_integer()
+    if not value >= minimum or (integer and not whole):
+        kind = "an integer of at least" if integer else "at least"
+        raise ValueError(f"{name} must be {kind} {minimum}, but is {value!r}")
+
+
+def _written(axes: list[str]) -> str:
+    return f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"

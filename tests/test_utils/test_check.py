@@ -1,0 +1,61 @@
+"""Checks of arguments."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from mmwood.utils.check import at_least, check_shapes, one_of
+
+
+def test_shapes_that_fit():
+    sizes = check_shapes(
+        cam=(torch.zeros(2, 3, 5, 4), "... C h w"), edge=(np.zeros((5, 4)), "h w")
+    )
+    assert sizes == dict(C=3, h=5, w=4)
+    assert check_shapes(pair=(torch.zeros(2, 7), "2 N")) == dict(N=7)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (
+            dict(a=((2, 3), "B C"), b=((4,), "B")),
+            "expected a (B, C) and b (B,), got (2, 3) and (4,)",
+        ),
+        (dict(a=((2, 3), "C")), "expected a (C,), got (2, 3)"),
+        (dict(a=((3, 5), "2 N")), "expected a (2, N), got (3, 5)"),
+        (dict(a=((3,), "... h w")), "expected a (..., h, w), got (3,)"),
+        (dict(a=((3, 4), "h h")), "expected a (h, h), got (3, 4)"),
+    ],
+)
+def test_shapes_that_do_not_fit(shapes, message):
+    arrays = {
+        name: (torch.zeros(shape), axes) for name, (shape, axes) in shapes.items()
+    }
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_shapes(**arrays)
+
+
+def test_one_of():
+    one_of("check", "none", ("none", "header"))
+    with pytest.raises(ValueError, match="^void must be 'a', 'b' or 3, but is 'c'$"):
+        one_of("void", "c", ("a", "b", 3))
+    with pytest.raises(ValueError, match="^void must be 'a', but is None$"):
+        one_of("void", None, ("a",))
+
+
+@pytest.mark.parametrize("value", [-1, float("nan"), 0.999])
+def test_below_the_limit(value):
+    at_least("beta", 1, 1)
+    with pytest.raises(ValueError, match="^beta must be at least 1, but is"):
+        at_least("beta", value, 1)
+
+
+@pytest.mark.parametrize("value", [2.5, True, float("nan"), float("inf")])
+def test_not_whole(value):
+    at_least("steps", 2.0, 0, integer=True)
+    message = "^steps must be an integer of at least 0, but is"
+    with pytest.raises(ValueError, match=message):
+        at_least("steps", value, 0, integer=True)
