@@ -1,4 +1,4 @@
-# make demo: the main job on the built-in data. make test: lint, format and tests.
+# make demo: the main job on the built-in data. make test: lint, types and tests.
 # make docs: the documentation site. All set themselves up in VENV first.
 PYTHON ?= python3
 VENV ?= .venv
@@ -29,6 +29,7 @@ docs: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
