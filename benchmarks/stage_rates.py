@@ -38,12 +38,12 @@ from PIL import Image
 from prettytable import PrettyTable
 
 from mmwood.converters.context_shapes import generate
-from mmwood.datasets import write_candidate_list
 from mmwood.fileio.files import write_json
 from mmwood.fileio.label_folder import LabelFolder, ScoreMaps, save_score_maps
 from mmwood.fileio.labels import save_label_png
 from mmwood.fileio.mining_results import Finding, Part
 from mmwood.functional.cam import seed_from_cam
+from mmwood.ood.candidates import write_candidate_list
 from mmwood.ood.results import write_results
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

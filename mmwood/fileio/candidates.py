@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 
 from mmwood.fileio.files import atomic_write
-from mmwood.fileio.lists import csv_reader
+from mmwood.fileio.tables import csv_reader
 
 __all__ = ["COLUMNS", "STATES", "Candidate", "read_manifest", "write_manifest"]
 
@@ -50,7 +50,7 @@ def read_manifest(path: str | os.PathLike) -> Iterator[tuple[int, Candidate]]:
             line.
     """
     with csv_reader(path, "manifest") as reader:
-        header = next(reader, [])
+        header: list[str] = next(reader, [])
         if tuple(header) != COLUMNS:
             raise ValueError(
                 f"{path}:1: a manifest's header is {','.join(COLUMNS)!r}, got "

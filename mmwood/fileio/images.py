@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,7 +39,6 @@ _ORIENTATION = 0x0112
 _CANVAS = (124, 117, 104)
 #: Who drew a picture, for its metadata.
 SOFTWARE = "mmwood"
-_Wrapper = Callable[[Sequence], Iterable]
 
 
 def image_paths(folder: str | os.PathLike) -> Iterator[Path]:
@@ -81,10 +80,7 @@ def list_folder(folder: str | os.PathLike, field: str) -> list[TaggedImage]:
 
 
 def check_there(
-    items: Sequence[TaggedImage],
-    paths: Sequence[str | os.PathLike],
-    field: str,
-    progress: _Wrapper = iter,
+    items: Sequence[TaggedImage], paths: Iterable[str | os.PathLike], field: str
 ) -> None:
     """Refuse files that do not exist, with the lines that name them.
 
@@ -92,14 +88,13 @@ def check_there(
         items: The images.
         paths: The file of each.
         field: What names them, for the error.
-        progress: Wraps the list of paths while it is gone through.
 
     Raises:
         FileNotFoundError: One is missing.
     """
     faults = [
         f"{item.source}: {path}"
-        for item, path in zip(items, progress(paths))
+        for item, path in zip(items, paths)
         if not os.path.isfile(path)
     ]
     if faults:
@@ -110,10 +105,7 @@ def check_there(
 
 
 def check_readable(
-    items: Sequence[TaggedImage],
-    paths: Sequence[str | os.PathLike],
-    decode: bool,
-    progress: _Wrapper = iter,
+    items: Sequence[TaggedImage], paths: Iterable[str | os.PathLike], decode: bool
 ) -> list[tuple[int, int]]:
     """The images' sizes (W, H), from their headers or from decoding them whole.
 
@@ -121,14 +113,13 @@ def check_readable(
         items: The images.
         paths: The file of each.
         decode: Whether to decode.
-        progress: Wraps the list of paths while it is gone through.
 
     Raises:
         ValueError: One is not an image, has values that are no levels of grey or
             colour, or is, with ``decode``, damaged.
     """
     sizes, faults = [], []
-    for item, path in zip(items, progress(paths)):
+    for item, path in zip(items, paths):
         try:
             sizes.append(image_size(path, decode))
         except UNREADABLE as error:

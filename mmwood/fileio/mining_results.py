@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmwood.fileio.files import compare_description
+
 __all__ = ["Finding", "Part", "finished_images", "merged", "next_run", "part_paths"]
 
 _TABLES = (
@@ -136,7 +138,8 @@ def finished_images(
             if not _has_tables(connection, "main"):
                 continue
             (text,) = connection.execute("SELECT json FROM description").fetchone()
-            _compare(path, json.loads(text), description)
+            remedy = f"name another --work-dir, or delete {path.parent} to mine anew"
+            compare_description(json.loads(text), description, path, remedy)
             for (number,) in connection.execute("SELECT number FROM images"):
                 finished[number] = True
     return finished
@@ -181,16 +184,3 @@ def _has_tables(connection: sqlite3.Connection, schema: str) -> bool:
     """False for a file whose process was killed before its first batch was written."""
     query = f"SELECT 1 FROM {schema}.sqlite_master WHERE name = 'images'"
     return connection.execute(query).fetchone() is not None
-
-
-def _compare(path: Path, found: dict, expected: dict) -> None:
-    differing = [
-        f"{key} ({found.get(key)!r} instead of {expected.get(key)!r})"
-        for key in dict.fromkeys([*expected, *found])
-        if found.get(key) != expected.get(key)
-    ]
-    if differing:
-        raise ValueError(
-            f"{path} was made with another {', '.join(differing)}: name another "
-            f"--work-dir, or delete {path.parent} to mine anew"
-        )

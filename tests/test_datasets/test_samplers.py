@@ -153,7 +153,7 @@ def test_skip_leads_where_an_undisturbed_training_would_be():
         second = list(sampler)
         rest = whole[skipped + len(first) :]
         assert second == rest[:length]
-    with pytest.raises(ValueError, match="must not be negative, got -1"):
+    with pytest.raises(ValueError, match="num_samples must be at least 0, but is -1"):
         sampler.skip(-1)
 
 
@@ -215,9 +215,9 @@ def test_two_processes(tmp_path):
 def test_refusals():
     with pytest.raises(ValueError, match="OoDMixDataset, it is a list"):
         OoDRatioSampler([1, 2])
-    with pytest.raises(ValueError, match="in_per_batch must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="in_per_batch must be at least 1, but is 0"):
         OoDRatioSampler(Numbers(4, 4), in_per_batch=0)
-    with pytest.raises(ValueError, match="ood_per_batch must not be negative, got -1"):
+    with pytest.raises(ValueError, match="ood_per_batch must be at least 0, but is -1"):
         OoDRatioSampler(Numbers(4, 4), in_per_batch=1, ood_per_batch=-1)
     with pytest.raises(ValueError, match=r"4 in-distribution images .* 1 x 5 = 5"):
         OoDRatioSampler(Numbers(4, 4), in_per_batch=5)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmwood.datasets import ImageLevelDataset, OoDDataset, write_candidate_list
+from mmwood.datasets import ImageLevelDataset, OoDDataset
 from mmwood.datasets.transforms import LoadImage
 from mmwood.fileio.images import (
     image_size,
@@ -17,6 +17,7 @@ from mmwood.fileio.images import (
     save_picture,
 )
 from mmwood.ood.auto import image_hash
+from mmwood.ood.candidates import write_candidate_list
 from mmwood.ood.review.pictures import Cache, PictureError, Pictures
 
 RAMP = np.linspace(0, 65535, 60 * 80).reshape(60, 80)

@@ -28,12 +28,12 @@ from mmwood.fileio.lists import (
     TaggedImage,
     check_id,
     question_classes,
-    read_csv,
     read_id_list,
     refuse_shared_files,
-    tags_from_lists,
     unknown_classes,
 )
+from mmwood.fileio.tables import read_csv
+from mmwood.fileio.voc import tags_from_lists
 
 BAD_IDS = (
     "/data/photos/a",

@@ -13,6 +13,7 @@ from mmwood.fileio.label_folder import (
     AFFINITY_LABELS,
     MAPS,
     LabelFolder,
+    MapKind,
     load_score_maps,
 )
 from mmwood.fileio.labels import read_label_png
@@ -23,6 +24,7 @@ from mmwood.functional.refine import (
     refine_settings,
 )
 from mmwood.registry import TRANSFORMS
+from mmwood.utils.check import one_of
 
 __all__ = ["AffinityLabel", "read_affinity_label"]
 
@@ -63,10 +65,10 @@ class AffinityLabel(BaseTransform):
         FileNotFoundError: ``folder`` holds no manifest, or lacks the image's label; or
             the score maps are missing.
         ImportError: The refinement needs a package that is not installed.
-        ValueError: A field has no such value; the labels of ``folder`` were made with
-            other settings, or not to the end; the image has no score maps, or maps or
-            a label of another size, or was flipped before; a file is damaged; a class
-            is above 253.
+        ValueError: A threshold, ``refine``, ``maps`` or ``powers`` has no such value;
+            the labels of ``folder`` were made with other settings, or not to the end;
+            the image has no score maps, or maps or a label of another size, or was
+            flipped before; a file is damaged; a class is above 253.
 
     Required keys:
         - img: (H, W, 3) uint8 BGR; img_path; img_id; score_path (without ``folder``)
@@ -84,14 +86,11 @@ class AffinityLabel(BaseTransform):
         foreground: float = 0.30,
         background: float = 0.05,
         refine: Mapping | None = CRF,
-        maps: str = "full",
+        maps: MapKind = "full",
         folder: str | None = None,
         powers: Sequence[float] | None = None,
     ) -> None:
-        if maps not in MAPS:
-            raise ValueError(
-                f"mmwood.AffinityLabel: maps must be one of {MAPS}, got {maps!r}"
-            )
+        one_of("mmwood.AffinityLabel: maps", maps, MAPS)
         self.foreground = foreground
         self.background = background
         self.refine = refine_settings(refine)
@@ -131,7 +130,7 @@ class AffinityLabel(BaseTransform):
         if self.folder is None:
             results["gt_seg_map"] = self._make(results)
         else:
-            results["gt_seg_map"] = self._read(results)
+            results["gt_seg_map"] = self._read(self.folder, results)
         fields = results.setdefault("seg_fields", [])
         if "gt_seg_map" not in fields:
             fields.append("gt_seg_map")
@@ -175,13 +174,15 @@ class AffinityLabel(BaseTransform):
         classes: Sequence[int] | np.ndarray,
         refine: Mapping | None,
     ) -> np.ndarray:
-        data = (image, maps, classes)
         if self.powers is not None:
-            return power_affinity_label(*data, *self.powers, refine)
-        return affinity_label(*data, self.foreground, self.background, refine)
+            low, high = self.powers
+            return power_affinity_label(image, maps, classes, low, high, refine)
+        return affinity_label(
+            image, maps, classes, self.foreground, self.background, refine
+        )
 
-    def _read(self, results: dict) -> np.ndarray:
-        path = LabelFolder(self.folder).label(results["img_id"])
+    def _read(self, folder: str, results: dict) -> np.ndarray:
+        path = LabelFolder(folder).label(results["img_id"])
         label = read_affinity_label(path)
         size = results["img"].shape[:2]
         if label.shape != size:
