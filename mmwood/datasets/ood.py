@@ -265,21 +265,14 @@ class OoDDataset(BaseDataset):
 
 
 def _refuse_open_decisions(manifest: Path) -> None:
-    """A review's journal holds what is not in the manifest yet."""
     # It needs fcntl, which the rest of this package can do without.
-    from mmwood.fileio.journal import journal_path
+    from mmwood.fileio.journal import journal_path, open_decisions
 
-    journal = journal_path(manifest)
-    if not journal.is_file():
-        return
-    with journal.open("rb") as file:
-        # The other lines say who opened the file.
-        count = sum(not line.startswith(b'{"format"') for line in file)
-    if count:
+    if count := open_decisions(manifest):
         raise ValueError(
             f"ann_file: {manifest} lacks {count} decisions of its review, which are in "
-            f"{journal}: finish the review; if it was cut off, bring them in with "
-            f"`python tools/review_ood.py {manifest}`"
+            f"{journal_path(manifest)}: finish the review; if it was cut off, bring "
+            f"them in with `python tools/review_ood.py {manifest}`"
         )
 
 

@@ -280,9 +280,9 @@ def unknown_classes(tags: Iterable[str], classes: Sequence[str]) -> str | None:
     if not unknown:
         return None
     text = f"the unknown class {unknown}; the data set's classes are {list(classes)}"
-    alike = {_folded(name): name for name in classes}
+    alike = {_simplified(name): name for name in classes}
     for name in unknown:
-        known = alike.get(_folded(name))
+        known = alike.get(_simplified(name))
         if known is not None and (form := _different_form(name, known)):
             text += form
         elif known is None and (reason := _no_name(name)):
@@ -316,7 +316,7 @@ def question_classes(items: Iterable[TaggedImage], remedy: str) -> None:
         place = f"{where[name]}: the tag {name!r} (of {counts[name]} images)"
         if reason := _no_name(name):
             faults.append(f"{place} {reason}")
-        other = alike.setdefault(_folded(name), name)
+        other = alike.setdefault(_simplified(name), name)
         if other != name:
             faults.append(
                 f"{place} is nearly that of {where[other]}, {other!r} (of "
@@ -339,7 +339,7 @@ def _different_form(name: str, other: str) -> str:
     )
 
 
-def _folded(name: str) -> str:
+def _simplified(name: str) -> str:
     text = unicodedata.normalize("NFKC", name).casefold()
     return re.sub(r"[\s_-]+", " ", text)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from mmwood.fileio.files import compare_description
 
-__all__ = ["Finding", "Part", "finished_images", "merged", "next_run", "part_paths"]
+__all__ = ["Finding", "Shard", "finished_images", "merged", "next_run", "shard_paths"]
 
 _TABLES = (
     "CREATE TABLE description (json TEXT)",
@@ -49,7 +49,7 @@ class Finding:
     sha256: str = ""
 
 
-class Part:
+class Shard:
     """One process's file; it appears with the first batch.
 
     Args:
@@ -109,21 +109,21 @@ class Part:
             self._connection = None
 
 
-def part_paths(folder: str | os.PathLike) -> list[Path]:
-    """The part files of a folder, sorted."""
+def shard_paths(folder: str | os.PathLike) -> list[Path]:
+    """The shards of a folder, sorted."""
     return sorted(Path(folder).glob("part_*.sqlite"))
 
 
 def next_run(folder: str | os.PathLike) -> int:
-    """A number that no part file of the folder has: ``part_RUN_RANK.sqlite``."""
-    runs = [int(path.stem.split("_")[1]) for path in part_paths(folder)]
+    """A number that no shard of the folder has: ``part_RUN_RANK.sqlite``."""
+    runs = [int(path.stem.split("_")[1]) for path in shard_paths(folder)]
     return max(runs, default=-1) + 1
 
 
 def finished_images(
     folder: str | os.PathLike, description: dict, count: int
 ) -> np.ndarray:
-    """Which of ``count`` candidates the part files of a folder hold.
+    """Which of ``count`` candidates the shards of a folder hold.
 
     Returns:
         Shape (count,), bool.
@@ -133,7 +133,7 @@ def finished_images(
             ``description`` says; the message names what differs.
     """
     finished = np.zeros(count, dtype=bool)
-    for path in part_paths(folder):
+    for path in shard_paths(folder):
         with _opened(path) as connection:
             if not _has_tables(connection, "main"):
                 continue
@@ -147,9 +147,9 @@ def finished_images(
 
 @contextmanager
 def merged(folder: str | os.PathLike) -> Iterator[sqlite3.Connection]:
-    """All part files of a folder as one temporary database on disk.
+    """All shards of a folder as one temporary database on disk.
 
-    It has the tables ``description`` (json), with one row a part, ``images`` (number,
+    It has the tables ``description`` (json), with one row a shard, ``images`` (number,
     top, fault, unreadable: the path if there is a fault) and ``found`` (number, class,
     image, probability, sha256).
     """
@@ -157,7 +157,7 @@ def merged(folder: str | os.PathLike) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect("", isolation_level=None)) as connection:
         for table in _TABLES:
             connection.execute(table)
-        for path in part_paths(folder):
+        for path in shard_paths(folder):
             connection.execute("ATTACH ? AS part", [str(path)])
             if _has_tables(connection, "part"):
                 for table in ("description", "images", "found"):
