@@ -288,15 +288,14 @@ class ImageLevelDataset(BaseDataset):
         images = [info["img_path"] for info in data_list]
         bar = progress(images, "read images", delay=1)
         sizes = check_readable(items, bar, decode=self.check == "decode")
-        misfits = []
-        for item, info, size in zip(items, data_list, sizes):
-            if "seg_map_path" in info:
-                mask_size = image_size(info["seg_map_path"])
-                if mask_size != size:
-                    misfits.append(
-                        f"{item.source}: mask {info['seg_map_path']} has (W, H) = "
-                        f"{mask_size}, its image {size}"
-                    )
+        if "seg_map_path" not in data_list[0]:
+            return
+        masks = [info["seg_map_path"] for info in data_list]
+        misfits = [
+            f"{item.source}: mask {mask} has (W, H) = {found}, its image {size}"
+            for item, mask, size in zip(items, masks, sizes)
+            if (found := image_size(mask)) != size
+        ]
         if misfits:
             raise ValueError(
                 f"data_prefix.seg_map_path: {len(misfits)} of {len(items)} masks do "

@@ -185,11 +185,8 @@ def tags_from_coco(
 def segment(segmentation: Any, height: int, width: int) -> dict | None:
     """COCO's compressed run lengths of a segmentation in any of its forms.
 
-    Args:
-        segmentation: A list of polygons [x, y, x, y, ...], or run lengths: ``size``
-            [H, W] and ``counts``, a list or COCO's string.
-        height: Height of the image.
-        width: Width of the image.
+    It is a list of polygons [x, y, x, y, ...], or run lengths: ``size`` [H, W] and
+    ``counts``, a list or COCO's string.
 
     Returns:
         What pycocotools decodes; None without a polygon of three points, since nothing
@@ -269,11 +266,8 @@ def layered_masks(
     Crowds come first, below all; then instances, the largest first, so that the smaller
     one is seen. Of equally many pixels, the last one is seen.
 
-    Args:
-        annotations: Those of the image, each with ``segmentation`` and perhaps ``id``
-            and ``iscrowd``.
-        size: Height and width of the image.
-        path: What errors call the source.
+    Each annotation has ``segmentation`` and perhaps ``id`` and ``iscrowd``; errors call
+    their source ``path``.
 
     Returns:
         The layers, and the sources of annotations that cover no pixel.
@@ -349,9 +343,6 @@ def _polygon(polygon: Any, height: int, width: int) -> Sequence[float]:
 
 def encode_mask(mask: np.ndarray) -> dict:
     """COCO's compressed run lengths of a mask, ready for JSON.
-
-    Args:
-        mask: The pixels of one instance.
 
     Returns:
         ``size``, the list [H, W], and ``counts``, a str.
@@ -434,9 +425,6 @@ def merge_instances(
 
 def run_lengths(user: str = "drawing COCO masks") -> ModuleType:
     """``pycocotools.mask``.
-
-    Args:
-        user: What needs it, for the error.
 
     Raises:
         ImportError: pycocotools is not installed; the message says how to install it.

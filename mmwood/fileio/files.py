@@ -43,9 +43,6 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     which is created if need be, and keeps the target's suffix, because image
     writers choose the format by it.
 
-    Args:
-        path: The file to write.
-
     Yields:
         The temporary path to write to.
 
@@ -182,11 +179,6 @@ def read_json(
 ) -> Any:
     """The content of a JSON file.
 
-    Args:
-        path: The file.
-        what: What should be there, for the error.
-        object_hook: As in :func:`json.loads`.
-
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is not JSON in UTF-8; the message names the line.
@@ -202,10 +194,6 @@ def read_json(
 
 def read_xml(path: str | os.PathLike, what: str) -> ElementTree.Element:
     """The root of an XML file.
-
-    Args:
-        path: The file.
-        what: What should be there, for the error.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -229,12 +217,8 @@ def compare_description(
 ) -> None:
     """Refuse files that were made from something else.
 
-    Args:
-        found: What describes the files that are there; it may say more.
-        expected: What describes those that are wanted.
-        path: The files, for the error.
-        remedy: What to do, for the error.
-        field: Of the config, or an option; stands before the error.
+    What was ``found`` of them may say more than what is ``expected``. The error begins
+    with ``field``, of a config or an option, and ends with ``remedy``.
 
     Raises:
         ValueError: A value of ``expected`` differs.

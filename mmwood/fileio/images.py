@@ -58,10 +58,6 @@ def image_paths(folder: str | os.PathLike) -> Iterator[Path]:
 def list_folder(folder: str | os.PathLike, field: str) -> list[TaggedImage]:
     """All images below a folder, named from it, in sorted order.
 
-    Args:
-        folder: The folder.
-        field: What names it, for the error.
-
     Raises:
         FileNotFoundError: There is no such folder.
         ValueError: It holds no image.
@@ -84,11 +80,6 @@ def check_there(
 ) -> None:
     """Refuse files that do not exist, with the lines that name them.
 
-    Args:
-        items: The images.
-        paths: The file of each.
-        field: What names them, for the error.
-
     Raises:
         FileNotFoundError: One is missing.
     """
@@ -109,11 +100,6 @@ def check_readable(
 ) -> list[tuple[int, int]]:
     """The images' sizes (W, H), from their headers or from decoding them whole.
 
-    Args:
-        items: The images.
-        paths: The file of each.
-        decode: Whether to decode.
-
     Raises:
         ValueError: One is not an image, has values that are no levels of grey or
             colour, or is, with ``decode``, damaged.
@@ -132,11 +118,7 @@ def check_readable(
 
 
 def image_size(path: str | os.PathLike, decode: bool = False) -> tuple[int, int]:
-    """(W, H) as seen after the camera's orientation is applied.
-
-    Args:
-        path: The image.
-        decode: Whether to decode it whole.
+    """(W, H) with the camera's orientation, from the header or from decoding it whole.
 
     Raises:
         One of :data:`UNREADABLE`: It cannot be read.
@@ -184,9 +166,8 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
 def save_picture(picture: np.ndarray, path: str | os.PathLike) -> None:
     """Write a drawing as a PNG that says who drew it, atomically.
 
-    Args:
-        picture: Shape (H, W, 3), uint8 RGB.
-        path: The file to write.
+    Shape:
+        - picture: (H, W, 3) uint8, RGB
 
     Raises:
         FileExistsError: There is a file that mmwood did not draw.

@@ -74,11 +74,9 @@ def save_score_maps(path: str | os.PathLike, maps: ScoreMaps) -> None:
 def load_score_maps(
     path: str | os.PathLike, needs: Iterable[MapKind] = ()
 ) -> ScoreMaps:
-    """Read score maps; the archive's checksums are verified.
+    """Read score maps, which must hold those that ``needs`` names.
 
-    Args:
-        path: The file.
-        needs: Which of :data:`MAPS` must be there.
+    The archive's checksums are verified.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -208,12 +206,7 @@ class LabelFolder:
             compare_description(found, description, self.root, remedy, self.field)
 
     def begin(self, description: Mapping[str, Any], overwrite: bool = False) -> None:
-        """Write a manifest of files that are not complete yet.
-
-        Args:
-            description: As for :meth:`compare`, which comes first.
-            overwrite: Whether to remove the files that are there.
-        """
+        """Write a manifest of files to come; ``overwrite`` removes those of before."""
         if overwrite:
             # Before the new manifest: it must never describe old files.
             files = ("labels/**/*.png", "scores/**/*.npz", "instances/**/*.json")
@@ -230,13 +223,7 @@ class LabelFolder:
     def is_whole(
         self, image_id: str, maps: Iterable[MapKind] = (), instances: bool = False
     ) -> bool:
-        """Whether an image's files are there and whole.
-
-        Args:
-            image_id: The image.
-            maps: Which of :data:`MAPS` must be there.
-            instances: Whether its instances must be there.
-        """
+        """Whether an image's label, score maps and perhaps instances are whole."""
         try:
             read_label_png(self.label(image_id))
             if maps:
@@ -280,10 +267,6 @@ class LabelFolder:
     ) -> dict:
         """The manifest of score maps of some classes, and perhaps of a checkpoint.
 
-        Args:
-            classes: The class names that the maps must be of, in this order.
-            checkpoint: The file that they must have been made with, or None.
-
         Raises:
             FileNotFoundError: There is no manifest, or no such checkpoint.
             ValueError: As :meth:`require`, or no maps were kept.
@@ -310,9 +293,6 @@ def image_ids(infos: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
     It is what the data set says (``img_id``), or else the image's path without suffix
     from the deepest folder that holds all such images.
-
-    Args:
-        infos: What a data set says of each image: ``img_path``, perhaps ``img_id``.
 
     Raises:
         ValueError: An image occurs twice, or two would share a file; names both. Or

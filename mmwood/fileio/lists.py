@@ -107,11 +107,6 @@ def name_on_disk(folder: str | os.PathLike, name: str, suffix: str = "") -> str:
 
     macOS writes an ü as two characters (NFD), most other programs as one (NFC).
 
-    Args:
-        folder: Where the file is.
-        name: Its name, from the folder.
-        suffix: What the file's name has besides.
-
     Returns:
         The name of the file that is there, or ``name`` where there is none.
     """
@@ -130,11 +125,8 @@ def refuse_shared_files(
     """Refuse two images whose label files would be one.
 
     Letter case and the form of Unicode do not tell files apart everywhere: on Windows
-    and macOS ``A.png`` is ``a.png``.
-
-    Args:
-        items: The images.
-        image_id: What names the files of an image; None: ``item.image``.
+    and macOS ``A.png`` is ``a.png``. ``image_id`` says what names the files of an image
+    if it is not ``item.image``.
 
     Raises:
         ValueError: Two ids are equal, or differ only so; the message names both.
@@ -163,10 +155,6 @@ class ImageIndex:
 
     It is the one of the same name without suffix; of several, the one whose folders
     match most of the path's end. No two paths get the same image.
-
-    Args:
-        names: Names of the images, perhaps in folders.
-        where: The list, for errors.
     """
 
     def __init__(self, names: Iterable[str], where: str) -> None:
@@ -294,10 +282,6 @@ def unknown_classes(tags: Iterable[str], classes: Sequence[str]) -> str | None:
 
 def question_classes(items: Iterable[TaggedImage], remedy: str) -> None:
     """Refuse tags of which nobody said that they are classes, and which hardly are.
-
-    Args:
-        items: Images and their tags.
-        remedy: What to do if they are meant, for the error.
 
     Raises:
         ValueError: A name is what programs write into an empty field, looks like

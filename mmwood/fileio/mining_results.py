@@ -68,39 +68,37 @@ class Shard:
         Raises:
             OSError: It cannot be written, a full disk for instance.
         """
+        findings = list(findings)
         try:
-            self._add(findings)
-        except sqlite3.OperationalError as error:
-            raise OSError(
-                errno.EIO, f"{error}; make room and try again", str(self.path)
-            ) from error
-
-    def _add(self, findings: Iterable[Finding]) -> None:
-        if self._connection is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # isolation_level=None: transactions are those written here.
-            self._connection = sqlite3.connect(self.path, isolation_level=None)
-            self._connection.execute("BEGIN IMMEDIATE")
-            for table in _TABLES:
-                self._connection.execute(table)
-            self._connection.execute(
-                "INSERT INTO description VALUES (?)", [json.dumps(self.description)]
-            )
-        else:
-            self._connection.execute("BEGIN IMMEDIATE")
-        for item in findings:
-            self._connection.execute(
+            if self._connection is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                # isolation_level=None: transactions are those written here.
+                self._connection = sqlite3.connect(self.path, isolation_level=None)
+                self._connection.execute("BEGIN IMMEDIATE")
+                for table in _TABLES:
+                    self._connection.execute(table)
+                self._connection.execute(
+                    "INSERT INTO description VALUES (?)", [json.dumps(self.description)]
+                )
+            else:
+                self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(
                 "INSERT INTO images VALUES (?, ?, ?, ?)",
-                [item.number, item.top, item.fault, item.fault and item.image],
+                [(i.number, i.top, i.fault, i.fault and i.image) for i in findings],
             )
             self._connection.executemany(
                 "INSERT INTO found VALUES (?, ?, ?, ?, ?)",
                 [
                     (item.number, index, item.image, probability, item.sha256)
+                    for item in findings
                     for index, probability in item.classes
                 ],
             )
-        self._connection.execute("COMMIT")
+            self._connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise OSError(
+                errno.EIO, f"{error}; make room and try again", str(self.path)
+            ) from error
 
     def close(self) -> None:
         """Close the file."""

@@ -20,9 +20,7 @@ DELIMITERS = (",", ";", "\t")
 def csv_reader(path: str | os.PathLike, field: str) -> Iterator[Any]:
     """A :func:`csv.reader` of a file of any length, whose own errors name the file.
 
-    Args:
-        path: The file, in UTF-8 with or without a byte order mark.
-        field: What names it, for the error.
+    A byte order mark is passed over.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -48,12 +46,8 @@ def read_csv(
     """Images and tags from a CSV file with the columns ``image`` and ``labels``.
 
     ``labels`` holds class names separated by semicolons and may be empty. Fields are
-    separated by commas, semicolons or tabs, which the header tells; other columns and
-    empty rows are passed over.
-
-    Args:
-        path: The file.
-        notes: Gets how many empty rows there are, if there are any.
+    separated by commas, semicolons or tabs, which the header tells. Other columns are
+    passed over, and so are empty rows, which a note counts.
 
     Raises:
         FileNotFoundError: There is no such file.

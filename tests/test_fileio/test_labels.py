@@ -14,7 +14,6 @@ from mmwood.converters.check import check_dataset, list_entries
 from mmwood.converters.writer import Writer
 from mmwood.datasets import ImageLevelDataset
 from mmwood.datasets.transforms import LoadSemanticMask
-from mmwood.datasets.transforms.affinity_label import read_affinity_label
 from mmwood.evaluation import IAIoUMetric
 from mmwood.fileio.label_folder import LabelFolder
 from mmwood.fileio.labels import (
@@ -163,7 +162,6 @@ READERS = dict(
     tags=lambda path: tags_from_mask(path, ["cat", "dog"]),
     dataset=by_dataset,
     transform=by_transform,
-    affinity=read_affinity_label,
     metric=by_metric,
     check=by_check,
     comparison=by_comparison,

@@ -1,7 +1,6 @@
 """Training labels of pixel affinities from cached class activation maps."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -26,7 +25,7 @@ from mmwood.functional.refine import (
 from mmwood.registry import TRANSFORMS
 from mmwood.utils.check import one_of
 
-__all__ = ["AffinityLabel", "read_affinity_label"]
+__all__ = ["AffinityLabel"]
 
 TOOL = "tools/make_affinity_labels.py"
 CRF = dict(method="crf")
@@ -183,7 +182,12 @@ class AffinityLabel(BaseTransform):
 
     def _read(self, folder: str, results: dict) -> np.ndarray:
         path = LabelFolder(folder).label(results["img_id"])
-        label = read_affinity_label(path)
+        try:
+            label = read_label_png(path, "affinity label")
+        except (FileNotFoundError, ValueError) as error:
+            raise type(error)(
+                f"{error}: make it with {TOOL}, which keeps all others"
+            ) from error
         size = results["img"].shape[:2]
         if label.shape != size:
             raise ValueError(
@@ -196,21 +200,3 @@ class AffinityLabel(BaseTransform):
     def __repr__(self) -> str:
         fields = ", ".join(f"{key}={value!r}" for key, value in self.settings.items())
         return f"{type(self).__name__}({fields}, folder={self.folder!r})"
-
-
-def read_affinity_label(path: str | os.PathLike) -> np.ndarray:
-    """Read a label that tools/make_affinity_labels.py wrote.
-
-    Shape:
-        - output: (H, W) uint8
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is damaged, or no label map.
-    """
-    try:
-        return read_label_png(path, "affinity label")
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(
-            f"{error}: make it with {TOOL}, which keeps all others"
-        ) from error
