@@ -2,7 +2,6 @@
 
 import unicodedata
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -280,10 +279,9 @@ def test_lists(tmp_path):
     [
         (("cat", "Cat"), r"'cat' \(of 1 images\) is nearly .*list\.txt:2, 'Cat'"),
         (("hot dog", "hot_dog"), "is nearly that of"),
-        (("ü", unicodedata.normalize("NFD", "ü")), "is nearly that of"),
         (
             ("ü", unicodedata.normalize("NFD", "ü")),
-            r"form: '\\xfc', 'u\\u0308'",
+            r"is nearly that of .*form: '\\xfc', 'u\\u0308'",
         ),
         (("cat", "nan"), r"'nan' \(of 1 images\) is what programs write"),
         (("cat", "None"), "is what programs write"),
@@ -294,8 +292,8 @@ def test_questionable_classes(tags, reason, tmp_path):
     items = [TaggedImage("a", {tag}, f"list.txt:{n}") for n, tag in enumerate(tags, 1)]
     with pytest.raises(ValueError, match=reason):
         question_classes(items, "name the classes")
-    Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(tmp_path / "a.jpg")
-    Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(tmp_path / "b.jpg")
+    for name in "ab":
+        Image.new("RGB", (8, 6)).save(tmp_path / f"{name}.jpg")
     rows = "".join(f'{n}.jpg,"{tag}"\n' for n, tag in zip("ab", tags))
     (tmp_path / "tags.csv").write_text(f"image,labels\n{rows}", encoding="utf-8")
     source = read_table(tmp_path / "tags.csv")

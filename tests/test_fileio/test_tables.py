@@ -41,6 +41,8 @@ def test_tables_are_read_leniently(tmp_path):
             r":2: .*semicolons, in quotation marks",
         ),
         (b"image,labels\na.jpg,cat,dog\n", r":2: .*an image by semicolons\)"),
+        (b"image,labels\na.jpg\n", r":2: expected 2 fields"),
+        (b"picture,labels\n", r":1: .*lacks \['image'\]"),
         (b'image,labels\n"a.jpg,cat\n', "that begins with a quotation mark must end"),
     ],
 )
