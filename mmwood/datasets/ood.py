@@ -9,7 +9,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from mmwood.datasets.image_level import FileCheck
-from mmwood.fileio.candidates import STATES, read_manifest
+from mmwood.fileio.candidates import STATES, State, read_manifest
 from mmwood.fileio.files import text_sha256
 from mmwood.fileio.images import check_readable, check_there, list_folder
 from mmwood.fileio.lists import (
@@ -82,7 +82,7 @@ class OoDDataset(BaseDataset):
         ann_file: str = "",
         data_root: str = "",
         data_prefix: dict | None = None,
-        states: Sequence[str] = ("kept",),
+        states: Sequence[State] = ("kept",),
         classes: str | Sequence[str] | None = None,
         num_images: int | None = None,
         num_per_class: int | None = None,
@@ -188,7 +188,7 @@ class OoDDataset(BaseDataset):
         _refuse_open_decisions(path)
         best: dict[str, tuple[float, TaggedImage]] = {}
         rejected = set()
-        counts = dict.fromkeys(STATES, 0)
+        counts: dict[str, int] = dict.fromkeys(STATES, 0)
         for line, row in read_manifest(path):
             source = f"{path}:{line}"
             image = str(Path(row.image))
