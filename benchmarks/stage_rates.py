@@ -38,12 +38,12 @@ from PIL import Image
 from prettytable import PrettyTable
 
 from mmwood.converters.context_shapes import generate
-from mmwood.datasets import write_candidate_list
 from mmwood.fileio.files import write_json
 from mmwood.fileio.label_folder import LabelFolder, ScoreMaps, save_score_maps
 from mmwood.fileio.labels import save_label_png
-from mmwood.fileio.mining_results import Finding, Part
+from mmwood.fileio.mining_results import Finding, Shard
 from mmwood.functional.cam import seed_from_cam
+from mmwood.ood.candidates import write_candidate_list
 from mmwood.ood.results import write_results
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -382,7 +382,7 @@ def measure_lists(root: Path) -> dict:
     size = sum((root / f"candidates.{kind}").stat().st_size for kind in ("txt", "npy"))
     results["candidates_bytes"] = size / LISTED
     # One in ten candidates fools the classifier.
-    part = Part(root / "mining/part_0000_0000.sqlite", dict(classes=list(CLASSES)))
+    part = Shard(root / "mining/part_0000_0000.sqlite", dict(classes=list(CLASSES)))
     start = time.process_time()
     for first in range(0, LISTED, 16):
         part.add(

@@ -78,10 +78,10 @@ def mine(args: argparse.Namespace) -> None:
     """Find the candidates, write the manifest and print what it holds."""
     from mmengine.dist import barrier, is_main_process
 
-    from mmwood.datasets import write_candidate_list
     from mmwood.engine.runner import build_runner, load_config
     from mmwood.fileio.files import remove_leftovers
-    from mmwood.fileio.mining_results import part_paths
+    from mmwood.fileio.mining_results import shard_paths
+    from mmwood.ood.candidates import write_candidate_list
     from mmwood.ood.config import use_candidates
     from mmwood.ood.results import (
         check_manifest,
@@ -113,7 +113,7 @@ def mine(args: argparse.Namespace) -> None:
         with not_under_review(args.out):
             remove_leftovers(folder)
             write_candidate_list(
-                args.candidates, candidates, args.root, frozen=bool(part_paths(folder))
+                args.candidates, candidates, args.root, frozen=bool(shard_paths(folder))
             )
     barrier()
     runner.test()

@@ -15,11 +15,11 @@ from mmwood.fileio.lists import (
     check_id,
     name_on_disk,
     read_class_names,
-    read_csv,
     read_id_list,
     refuse_background,
-    tags_from_xml,
 )
+from mmwood.fileio.tables import read_csv
+from mmwood.fileio.voc import tags_from_xml
 
 __all__ = [
     "Entry",

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from mmwood.converters.source import TagSource
-from mmwood.fileio.lists import TaggedImage, read_xml
+from mmwood.fileio.files import read_xml
+from mmwood.fileio.lists import TaggedImage
 
 __all__ = ["read_cvat"]
 

@@ -13,7 +13,8 @@ from typing import Any
 from mmwood.converters.source import TagSource
 from mmwood.converters.table import REMEDY
 from mmwood.fileio.files import read_json
-from mmwood.fileio.lists import TaggedImage, merge_rows, read_rows
+from mmwood.fileio.lists import TaggedImage
+from mmwood.fileio.tables import merge_rows, read_rows
 
 __all__ = ["read_label_studio"]
 

@@ -24,7 +24,7 @@ from prettytable import PrettyTable
 from tqdm import tqdm
 
 from mmwood.fileio.files import atomic_write, read_json, write_json
-from mmwood.fileio.lists import csv_reader
+from mmwood.fileio.tables import csv_reader
 
 __all__ = [
     "TABLES",

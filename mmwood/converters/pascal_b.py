@@ -60,9 +60,9 @@ from mmwood.fileio.lists import (
     bullets,
     check_id,
     read_id_list,
-    read_rows,
     refuse_shared_files,
 )
+from mmwood.fileio.tables import read_rows
 
 __all__ = [
     "CLASS_TABLE",

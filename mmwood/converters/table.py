@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from mmwood.converters.source import TagSource
-from mmwood.fileio.lists import TaggedImage, merge_rows, read_rows, split_tags
+from mmwood.fileio.lists import TaggedImage
+from mmwood.fileio.tables import merge_rows, read_rows, split_tags
 
 __all__ = ["read_table"]
 

@@ -77,7 +77,7 @@ class Writer:
     def tags(
         self, path: Path, items: Sequence[TaggedImage], classes: Sequence[str]
     ) -> None:
-        """Write what :func:`mmwood.fileio.lists.read_csv` reads.
+        """Write what :func:`mmwood.fileio.tables.read_csv` reads.
 
         Args:
             path: The CSV file.

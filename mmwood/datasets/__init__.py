@@ -1,12 +1,16 @@
-from .candidates import CandidateDataset, write_candidate_list
+"""Data sets, samplers and transforms, which register themselves."""
+
+from .candidates import CandidateDataset
 from .image_level import ImageLevelDataset
-from .ood import OoDDataset, OoDMixDataset
+from .ood import OoDDataset
+from .ood_mix import OoDMixDataset
 from .samplers import OoDRatioSampler
 from .transforms import (
     AffinityLabel,
     LoadImage,
     LoadScoreMaps,
     LoadSemanticMask,
+    RandomFlip,
     RandomSoften,
 )
 
@@ -20,6 +24,6 @@ __all__ = [
     "OoDDataset",
     "OoDMixDataset",
     "OoDRatioSampler",
+    "RandomFlip",
     "RandomSoften",
-    "write_candidate_list",
 ]

@@ -1,19 +1,14 @@
 """Multi-label classification data from image tags, with masks only to evaluate."""
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from mmwood.fileio.coco import tags_from_coco
-from mmwood.fileio.images import (
-    check_readable,
-    check_there,
-    image_size,
-    list_folder,
-)
+from mmwood.fileio.images import check_readable, check_there, image_size, list_folder
 from mmwood.fileio.label_folder import LabelFolder
 from mmwood.fileio.labels import tags_from_mask
 from mmwood.fileio.lists import (
@@ -22,19 +17,23 @@ from mmwood.fileio.lists import (
     check_id,
     name_on_disk,
     read_class_names,
-    read_csv,
     read_id_list,
     refuse_background,
     refuse_shared_files,
-    tags_from_lists,
-    tags_from_xml,
     unknown_classes,
     without_suffix,
 )
+from mmwood.fileio.tables import read_csv
+from mmwood.fileio.voc import tags_from_lists, tags_from_xml
 from mmwood.registry import DATASETS
+from mmwood.utils.check import one_of
 from mmwood.utils.progress import progress
 
-__all__ = ["ImageLevelDataset"]
+__all__ = ["FileCheck", "ImageLevelDataset", "LabelSource"]
+
+LabelSource = Literal["mask", "voc_xml", "voc_list", "coco", "csv", "none"]
+#: What is looked at when a data set is made.
+FileCheck = Literal["none", "header", "decode"]
 
 
 @DATASETS.register_module()
@@ -92,13 +91,10 @@ class ImageLevelDataset(BaseDataset):
         ...      data_root='my_images', data_prefix=dict(img_path='jpg'))
     """
 
-    LABEL_SOURCES = ("mask", "voc_xml", "voc_list", "coco", "csv", "none")
-    CHECKS = ("none", "header", "decode")
-
     def __init__(
         self,
         ann_file: str = "",
-        label_source: str = "csv",
+        label_source: LabelSource = "csv",
         classes: str | Sequence[str] | None = None,
         data_root: str = "",
         data_prefix: dict | None = None,
@@ -108,17 +104,12 @@ class ImageLevelDataset(BaseDataset):
         ignore_index: int = 255,
         score_dir: str | None = None,
         score_checkpoint: str | None = None,
-        check: str = "header",
+        check: FileCheck = "header",
         metainfo: dict | None = None,
         **kwargs,
     ) -> None:
-        if label_source not in self.LABEL_SOURCES:
-            raise ValueError(
-                f"label_source must be one of {self.LABEL_SOURCES}, "
-                f"got {label_source!r}"
-            )
-        if check not in self.CHECKS:
-            raise ValueError(f"check must be one of {self.CHECKS}, got {check!r}")
+        one_of("label_source", label_source, get_args(LabelSource))
+        one_of("check", check, get_args(FileCheck))
         self.label_source = label_source
         self.img_suffix = img_suffix
         self.seg_map_suffix = seg_map_suffix
@@ -146,27 +137,26 @@ class ImageLevelDataset(BaseDataset):
         where = self.ann_file or self.data_prefix["img_path"]
         if not items:
             raise ValueError(f"ann_file: {where} lists no image")
-        suffix = "" if self._has_suffix() else self.img_suffix
         for item in items:
             name = check_id(item.image, item.source)
-            item.image = name_on_disk(self.data_prefix["img_path"], name, suffix)
+            folder = self.data_prefix["img_path"]
+            item.image = name_on_disk(folder, name, self._image_suffix)
         refuse_shared_files(items, self._image_id)
         data_list = [self._data_info(item) for item in items]
         if self.label_source == "mask":
             self._check_there(items, data_list, "seg_map_path")
         if self.score_dir is not None:
-            LabelFolder(self.score_dir, "score_dir").require_scores(
-                classes, self.score_checkpoint
-            )
+            scores = LabelFolder(self.score_dir, "score_dir")
+            scores.require_scores(classes, self.score_checkpoint)
             paths = [info["score_path"] for info in data_list]
-            check_there(items, paths, "score_dir", _bar("find score maps"))
+            bar = progress(paths, "find score maps", delay=1)
+            check_there(items, bar, "score_dir")
         tags_of = self._tag_reader(classes)
         index = {name: number for number, name in enumerate(classes)}
-        pairs = zip(items, data_list)
-        for item, info in progress(pairs, "tags", total=len(items), delay=1):
-            if self.label_source == "none":
-                continue
+        for item, info in zip(progress(items, "tags", delay=1), data_list):
             tags = tags_of(item)
+            if tags is None:
+                continue
             if fault := unknown_classes(tags, classes):
                 raise ValueError(f"{item.source}: image {item.image!r} has {fault}")
             info["gt_label"] = sorted(index[name] for name in tags)
@@ -217,57 +207,62 @@ class ImageLevelDataset(BaseDataset):
         refuse_background(names)
         return names
 
-    def _tag_reader(self, classes: tuple[str, ...]):
+    def _tag_reader(
+        self, classes: tuple[str, ...]
+    ) -> Callable[[TaggedImage], set[str] | None]:
         """A function from an item of the annotation to its class names."""
         if self.label_source == "mask":
             return lambda item: tags_from_mask(
-                self._path(item, "seg_map_path"), classes, self.ignore_index
+                self._path(item, "seg_map_path", self.seg_map_suffix),
+                classes,
+                self.ignore_index,
             )
         if self.label_source == "voc_list":
             return tags_from_lists(Path(self.ann_file), classes, self.use_difficult)
         if self.label_source == "voc_xml":
-
-            def read(item: TaggedImage) -> set[str]:
-                path = self._path(item, "xml_path")
-                if not path.is_file():
-                    raise FileNotFoundError(
-                        f"{item.source}: there is no annotation {path} "
-                        "(data_prefix.xml_path)"
-                    )
-                return tags_from_xml(path, self.use_difficult)
-
-            return read
+            return self._tags_from_xml
         return lambda item: item.tags
 
+    def _tags_from_xml(self, item: TaggedImage) -> set[str]:
+        try:
+            return tags_from_xml(
+                self._path(item, "xml_path", ".xml"), self.use_difficult
+            )
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{item.source}: {error} (data_prefix.xml_path)"
+            ) from error
+
+    @property
     def _has_suffix(self) -> bool:
         """Whether the annotation calls images by file names instead of ids."""
         return self.label_source in ("coco", "csv") or not self.ann_file
 
+    @property
+    def _image_suffix(self) -> str:
+        return "" if self._has_suffix else self.img_suffix
+
     def _image_id(self, item: TaggedImage) -> str:
         """The name of the image's label files: its path without the suffix."""
-        return without_suffix(item.image) if self._has_suffix() else item.image
+        return without_suffix(item.image) if self._has_suffix else item.image
 
-    def _path(self, item: TaggedImage, prefix: str) -> Path:
+    def _path(self, item: TaggedImage, prefix: str, suffix: str) -> Path:
         folder = self.data_prefix.get(prefix)
         if folder is None:
             raise ValueError(
                 f"data_prefix.{prefix}: label_source={self.label_source!r} needs it"
             )
-        suffix = {"seg_map_path": self.seg_map_suffix, "xml_path": ".xml"}[prefix]
         return Path(folder, name_on_disk(folder, self._image_id(item), suffix) + suffix)
 
     def _data_info(self, item: TaggedImage) -> dict:
-        suffix = "" if self._has_suffix() else self.img_suffix
-        info = dict(
-            img_path=str(Path(self.data_prefix["img_path"], item.image + suffix)),
-            img_id=self._image_id(item),
-        )
+        folder, name = self.data_prefix["img_path"], item.image + self._image_suffix
+        info = dict(img_path=str(Path(folder, name)), img_id=self._image_id(item))
         if "seg_map_path" in self.data_prefix or self.label_source == "mask":
-            info["seg_map_path"] = str(self._path(item, "seg_map_path"))
+            path = self._path(item, "seg_map_path", self.seg_map_suffix)
+            info["seg_map_path"] = str(path)
         if self.score_dir is not None:
-            info["score_path"] = str(
-                LabelFolder(self.score_dir, "score_dir").scores(info["img_id"])
-            )
+            scores = LabelFolder(self.score_dir, "score_dir")
+            info["score_path"] = str(scores.scores(info["img_id"]))
         return info
 
     def _refuse_masks_without_class(self, data_list: list[dict]) -> None:
@@ -282,25 +277,25 @@ class ImageLevelDataset(BaseDataset):
     def _check_there(
         self, items: list[TaggedImage], data_list: list[dict], key: str
     ) -> None:
-        field = f"data_prefix.{key}"
-        check_there(items, [info[key] for info in data_list], field, _bar("find files"))
+        paths = [info[key] for info in data_list]
+        bar = progress(paths, "find files", delay=1)
+        check_there(items, bar, f"data_prefix.{key}")
 
     def _check_files(self, items: list[TaggedImage], data_list: list[dict]) -> None:
         self._check_there(items, data_list, "img_path")
         if "seg_map_path" in self.data_prefix and self.label_source != "mask":
             self._check_there(items, data_list, "seg_map_path")
         images = [info["img_path"] for info in data_list]
-        decode = self.check == "decode"
-        sizes = check_readable(items, images, decode, _bar("read images"))
-        misfits = []
-        for item, info, size in zip(items, data_list, sizes):
-            if "seg_map_path" in info:
-                mask_size = image_size(info["seg_map_path"])
-                if mask_size != size:
-                    misfits.append(
-                        f"{item.source}: mask {info['seg_map_path']} has (W, H) = "
-                        f"{mask_size}, its image {size}"
-                    )
+        bar = progress(images, "read images", delay=1)
+        sizes = check_readable(items, bar, decode=self.check == "decode")
+        if "seg_map_path" not in data_list[0]:
+            return
+        masks = [info["seg_map_path"] for info in data_list]
+        misfits = [
+            f"{item.source}: mask {mask} has (W, H) = {found}, its image {size}"
+            for item, mask, size in zip(items, masks, sizes)
+            if (found := image_size(mask)) != size
+        ]
         if misfits:
             raise ValueError(
                 f"data_prefix.seg_map_path: {len(misfits)} of {len(items)} masks do "
@@ -310,11 +305,8 @@ class ImageLevelDataset(BaseDataset):
     def _report(self, where: str, classes: tuple, data_list: list[dict]) -> None:
         if self.label_source == "none":
             return
-        counts = [0] * len(classes)
-        for info in data_list:
-            for label in info["gt_label"]:
-                counts[label] += 1
-        empty = [name for name, count in zip(classes, counts) if not count]
+        shown = {label for info in data_list for label in info["gt_label"]}
+        empty = [name for label, name in enumerate(classes) if label not in shown]
         untagged = sum(not info["gt_label"] for info in data_list)
         message = f"{where}: {len(data_list)} images, {len(classes)} classes"
         if untagged:
@@ -323,7 +315,3 @@ class ImageLevelDataset(BaseDataset):
             message += f"; classes that no image shows: {', '.join(empty)}"
         for note in (*self._notes, message):
             print_log(note, logger="current")
-
-
-def _bar(label: str) -> Callable[[Sequence], Iterable]:
-    return partial(progress, label=label, delay=1)

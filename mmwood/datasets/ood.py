@@ -1,19 +1,16 @@
-"""Out-of-distribution images, and their mixture with labelled ones."""
+"""Out-of-distribution images: a manifest, a list or a folder."""
 
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import get_args
 
-from mmengine.dataset import BaseDataset, Compose, ConcatDataset
+from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from torch.utils.data import Dataset
 
-from mmwood.datasets.image_level import ImageLevelDataset
-from mmwood.fileio.candidates import STATES, read_manifest
-from mmwood.fileio.files import file_sha256, text_sha256
+from mmwood.datasets.image_level import FileCheck
+from mmwood.fileio.candidates import STATES, State, read_manifest
+from mmwood.fileio.files import text_sha256
 from mmwood.fileio.images import check_readable, check_there, list_folder
 from mmwood.fileio.lists import (
     TaggedImage,
@@ -25,10 +22,10 @@ from mmwood.fileio.lists import (
     without_suffix,
 )
 from mmwood.registry import DATASETS
-from mmwood.utils.config import leaf_datasets
+from mmwood.utils.check import at_least, one_of
 from mmwood.utils.progress import progress
 
-__all__ = ["OoDDataset", "OoDMixDataset"]
+__all__ = ["OoDDataset"]
 
 
 @DATASETS.register_module()
@@ -40,8 +37,8 @@ class OoDDataset(BaseDataset):
     ``states``. Its ``ood_class`` is the class of the most probable of the rows that
     let it in.
 
-    A smaller sample is part of every larger one of the same seed, and which images it
-    has does not depend on the order of the list.
+    A smaller sample is part of every larger one of the same random seed, and which
+    images it has does not depend on the order of the list.
 
     Args:
         ann_file: A manifest (``.csv``, see :mod:`mmwood.fileio.candidates`), or any
@@ -57,15 +54,16 @@ class OoDDataset(BaseDataset):
         num_images: Take a sample of so many images.
         num_per_class: Take a sample of so many images of each ``ood_class`` that there
             is; needs a manifest.
-        seed: Seed of the sample.
+        seed: Random seed of the sample.
         check: 'none', 'header' or 'decode', as in :class:`mmwood.ImageLevelDataset`.
         **kwargs: As in ``mmengine.dataset.BaseDataset``.
 
     Raises:
         FileNotFoundError: The list, the folder or an image is missing.
-        ValueError: A field has no such value; an unknown class; no image, or fewer
-            than are asked for; an image listed twice or unreadable; a review of the
-            manifest made decisions that it does not hold yet.
+        ValueError: ``states``, ``check`` or a number has no such value; an unknown
+            class; no image, or fewer than are asked for; an image listed twice or
+            unreadable; a review of the manifest made decisions that it does not hold
+            yet.
 
     Data info:
         - img_path (str): the path
@@ -84,25 +82,22 @@ class OoDDataset(BaseDataset):
         ann_file: str = "",
         data_root: str = "",
         data_prefix: dict | None = None,
-        states: Sequence[str] = ("kept",),
+        states: Sequence[State] = ("kept",),
         classes: str | Sequence[str] | None = None,
         num_images: int | None = None,
         num_per_class: int | None = None,
         seed: int = 0,
-        check: str = "header",
+        check: FileCheck = "header",
         metainfo: dict | None = None,
         **kwargs,
     ) -> None:
         if isinstance(states, str) or not states or set(states) - set(STATES):
             raise ValueError(f"states must be a list of {STATES}, got {states!r}")
-        if check not in ImageLevelDataset.CHECKS:
-            raise ValueError(
-                f"check must be one of {ImageLevelDataset.CHECKS}, got {check!r}"
-            )
+        one_of("check", check, get_args(FileCheck))
         sizes = dict(num_images=num_images, num_per_class=num_per_class)
         for name, value in sizes.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if value is not None:
+                at_least(name, value, 1)
         if None not in sizes.values():
             raise ValueError("set num_images or num_per_class, not both")
         if num_per_class is not None and not ann_file.endswith(".csv"):
@@ -137,9 +132,10 @@ class OoDDataset(BaseDataset):
         items = self._sample(items)
         paths = [str(Path(self.data_prefix["img_path"], i.image)) for i in items]
         if self.check != "none":
-            check_there(items, paths, "data_prefix.img_path", _bar("find images"))
-            decode = self.check == "decode"
-            check_readable(items, paths, decode, _bar("read images"))
+            bar = progress(paths, "find images", delay=1)
+            check_there(items, bar, "data_prefix.img_path")
+            bar = progress(paths, "read images", delay=1)
+            check_readable(items, bar, decode=self.check == "decode")
         self._report(items, classes)
         return [
             dict(
@@ -192,7 +188,7 @@ class OoDDataset(BaseDataset):
         _refuse_open_decisions(path)
         best: dict[str, tuple[float, TaggedImage]] = {}
         rejected = set()
-        counts = dict.fromkeys(STATES, 0)
+        counts: dict[str, int] = dict.fromkeys(STATES, 0)
         for line, row in read_manifest(path):
             source = f"{path}:{line}"
             image = str(Path(row.image))
@@ -268,145 +264,15 @@ class OoDDataset(BaseDataset):
         print_log(message, logger="current")
 
 
-@DATASETS.register_module()
-class OoDMixDataset(ConcatDataset):
-    """In-distribution images, then OoD images.
-
-    Every data sample says with ``is_ood`` what it is: pipelines need no change.
-    :class:`mmwood.OoDRatioSampler` makes batches of both kinds.
-
-    Args:
-        in_distribution: The labelled data set, or its config. The mixture has its
-            metainfo.
-        ood: The OoD data set, or its config.
-        pipeline: Transforms of both, in place of their own.
-        lazy_init: As in ``mmengine.dataset.ConcatDataset``.
-
-    Attributes:
-        num_in: Number of in-distribution images: indices from it are OoD.
-
-    Raises:
-        ValueError: The manifest of the OoD images names a class that the
-            in-distribution images lack; an OoD image is a copy of an in-distribution
-            one; a pipeline does not end with ``PackInputs`` (at the first image).
-
-    Example:
-        >>> dict(type='mmwood.OoDMixDataset',
-        ...      in_distribution=dict(type='mmwood.ImageLevelDataset', ...),
-        ...      ood=dict(type='mmwood.OoDDataset', ann_file='data/ood/ood.csv'),
-        ...      pipeline=train_pipeline)
-    """
-
-    def __init__(
-        self,
-        in_distribution: dict | BaseDataset,
-        ood: dict | BaseDataset,
-        pipeline: list | None = None,
-        lazy_init: bool = False,
-    ) -> None:
-        # ConcatDataset wants equal metainfo, which OoD images do not have.
-        super().__init__([in_distribution], lazy_init=True)
-        self.datasets.append(
-            MMENGINE_DATASETS.build(ood) if isinstance(ood, dict) else ood
-        )
-        if pipeline is not None:
-            for part in self.datasets:
-                for dataset in leaf_datasets(part):
-                    dataset.pipeline = Compose(pipeline)
-        if not lazy_init:
-            self.full_init()
-
-    @property
-    def CLASSES(self) -> tuple[str, ...] | None:
-        """Names of the classes, where mmpretrain's hooks and tools look for them."""
-        return self.metainfo.get("classes")
-
-    @property
-    def in_distribution(self) -> Dataset:
-        """The labelled images."""
-        return self.datasets[0]
-
-    @property
-    def ood(self) -> Dataset:
-        """The OoD images."""
-        return self.datasets[1]
-
-    @property
-    def num_in(self) -> int:
-        """Number of in-distribution images."""
-        return len(self.in_distribution)
-
-    def full_init(self) -> None:
-        """Initialise both parts and compare them."""
-        if self._fully_initialized:
-            return
-        super().full_init()
-        self._check_classes()
-        self._refuse_copies()
-
-    def __getitem__(self, idx: int) -> dict:
-        """The image's packed data, with ``data_samples.is_ood`` (bool)."""
-        data = super().__getitem__(idx)
-        part, _ = self._get_ori_dataset_idx(idx)
-        if "data_samples" not in data:
-            name = ("in_distribution", "ood")[part]
-            raise ValueError(
-                f"dataset.{name}.pipeline must end with PackInputs, which makes the "
-                f"data_samples; it gives {sorted(data)}"
-            )
-        data["data_samples"].set_field(part == 1, "is_ood")
-        return data
-
-    def _check_classes(self) -> None:
-        classes = self.metainfo.get("classes")
-        if classes is None:
-            return
-        for dataset in leaf_datasets(self.ood):
-            if isinstance(dataset, OoDDataset):
-                dataset.check_classes(classes)
-                own = dataset.metainfo.get("classes")
-                if own is not None and tuple(own) != tuple(classes):
-                    raise ValueError(
-                        f"dataset.ood.classes are {list(own)}, those of the "
-                        f"in-distribution images {list(classes)}: leave them out or "
-                        "make them equal"
-                    )
-
-    def _refuse_copies(self) -> None:
-        """Files of equal size are compared by hash, others need not be read."""
-        by_size: dict[int, list[str]] = {}
-        for path in _image_paths(self.in_distribution):
-            by_size.setdefault(os.stat(path).st_size, []).append(path)
-        digest = cache(file_sha256)
-        copies = [
-            f"{path} is {other}"
-            for path in progress(_image_paths(self.ood), "find copies", delay=1)
-            for other in by_size.get(os.stat(path).st_size, ())
-            if digest(path) == digest(other)
-        ]
-        if copies:
-            raise ValueError(
-                f"dataset.ood: {len(copies)} OoD images are copies of in-distribution "
-                "ones; take them out of one of the two lists:" + bullets(copies)
-            )
-
-
 def _refuse_open_decisions(manifest: Path) -> None:
-    """A review's journal holds what is not in the manifest yet."""
     # It needs fcntl, which the rest of this package can do without.
-    from mmwood.fileio.journal import journal_path
+    from mmwood.fileio.journal import journal_path, open_decisions
 
-    journal = journal_path(manifest)
-    if not journal.is_file():
-        return
-    with journal.open("rb") as file:
-        # The other lines say who opened the file.
-        count = sum(not line.startswith(b'{"format"') for line in file)
-    if count:
+    if count := open_decisions(manifest):
         raise ValueError(
             f"ann_file: {manifest} lacks {count} decisions of its review, which are in "
-            f"{journal}: finish the review; if it was cut off, bring them in with "
-            f"`python tools/review_ood.py {manifest}`"
+            f"{journal_path(manifest)}: finish the review; if it was cut off, bring "
+            f"them in with `python tools/review_ood.py {manifest}`"
         )
 
 
@@ -417,17 +283,6 @@ def _image_id(item: TaggedImage) -> str | None:
         return None
 
 
-def _bar(label: str) -> Callable[[Sequence], Iterable]:
-    return partial(progress, label=label, delay=1)
-
-
 def _class_of(item: TaggedImage) -> str:
     """The class that an image of a manifest is taken for."""
-    (name,) = item.tags
-    return name
-
-
-def _image_paths(dataset: Dataset) -> list[str]:
-    """The files of a data set; one that repeats images names each once."""
-    infos = (dataset.get_data_info(index) for index in range(len(dataset)))
-    return list(dict.fromkeys(info["img_path"] for info in infos))
+    return next(iter(item.tags or ()))

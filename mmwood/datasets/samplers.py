@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from mmengine.dist import get_dist_info, sync_random_seed
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 
+from mmwood.datasets.ood_mix import OoDMixDataset
 from mmwood.registry import DATA_SAMPLERS
+from mmwood.utils.check import at_least
 
 __all__ = ["OoDRatioSampler", "ratio_indices"]
 
@@ -26,20 +28,23 @@ def ratio_indices(
     """The indices of one process in one epoch, batch after batch.
 
     An epoch has ``num_in // (in_per_batch * world)`` steps. Its in-distribution images
-    are those that mmengine's ``DefaultSampler`` gives the process with the same seed,
-    without the last ones that fill no step. The OoD images are a stream of
-    permutations that goes on from one epoch to the next: each image comes once before
+    are those that mmengine's ``DefaultSampler`` gives the process with the same random
+    seed, without the last ones that fill no step. The OoD images are a stream of
+    permutations that continues from one epoch to the next: each image comes once before
     any comes again, in all processes together.
 
     Step t of ``world`` processes has the same images as step t of one process with
     ``world`` times as many of each kind in its batch.
 
     Args:
-        num_in, num_ood: Images of each kind; indices from ``num_in`` are OoD.
-        in_per_batch, ood_per_batch: Images of each kind in a batch of one process.
+        num_in: Number of in-distribution images.
+        num_ood: Number of OoD images; their indices start at ``num_in``.
+        in_per_batch: In-distribution images in a batch of one process.
+        ood_per_batch: OoD images in a batch of one process.
         epoch: Number of the epoch, from 0.
-        rank, world: Number of the process, and of all.
-        seed: Seed of the permutations.
+        rank: Number of the process.
+        world: Number of processes.
+        seed: Random seed of the permutations.
         shuffle: Whether they are random.
 
     Returns:
@@ -68,7 +73,7 @@ def ratio_indices(
 def _ood_stream(
     num_ood: int, start: int, size: int, seed: int, shuffle: bool
 ) -> np.ndarray:
-    """Places ``start`` to ``start + size`` of the endless permutations. (size,)"""
+    """Places ``start`` to ``start + size`` of the endless permutations."""
     if not size:
         return np.empty(0, dtype=np.int64)
     first, last = start // num_ood, (start + size - 1) // num_ood
@@ -88,21 +93,22 @@ class OoDRatioSampler(Sampler):
     """Fill every batch with so many in-distribution and so many OoD images.
 
     The dataloader's ``batch_size`` must be ``in_per_batch + ood_per_batch``, for each
-    process. An epoch is one pass over the in-distribution images; the OoD images go on
-    from epoch to epoch. The order depends on seed and epoch alone, so that a resumed
-    training meets the images that an undisturbed one does. See :func:`ratio_indices`.
+    process. An epoch is one pass over the in-distribution images; the OoD images are
+    continued from epoch to epoch. The order depends on random seed and epoch alone, so
+    that a resumed training meets the images that an undisturbed one does. See
+    :func:`ratio_indices`.
 
     Args:
         dataset: A :class:`mmwood.OoDMixDataset`.
         in_per_batch: In-distribution images in a batch.
         ood_per_batch: OoD images in a batch; 0 trains without them, with the same
             in-distribution batches.
-        seed: Seed, the same in all processes. None: mmengine's shared random one.
+        seed: Random seed, the same in all processes. None: mmengine's shared one.
         shuffle: Whether the order is random.
 
     Raises:
-        ValueError: The data set is another one; a number is out of range; too few
-            images for one step.
+        ValueError: The data set is another one; ``in_per_batch`` is below 1 or
+            ``ood_per_batch`` below 0; too few images for one step.
 
     Example:
         >>> train_dataloader = dict(
@@ -113,7 +119,7 @@ class OoDRatioSampler(Sampler):
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: OoDMixDataset,
         in_per_batch: int = 16,
         ood_per_batch: int = 16,
         seed: int | None = None,
@@ -124,14 +130,8 @@ class OoDRatioSampler(Sampler):
                 "mmwood.OoDRatioSampler needs the dataloader's dataset to be a "
                 f"mmwood.OoDMixDataset, it is a {type(dataset).__name__}"
             )
-        if in_per_batch < 1:
-            raise ValueError(
-                f"sampler.in_per_batch must be at least 1, got {in_per_batch}"
-            )
-        if ood_per_batch < 0:
-            raise ValueError(
-                f"sampler.ood_per_batch must not be negative, got {ood_per_batch}"
-            )
+        at_least("sampler.in_per_batch", in_per_batch, 1)
+        at_least("sampler.ood_per_batch", ood_per_batch, 0)
         self.rank, self.world_size = get_dist_info()
         self.num_in = dataset.num_in
         self.num_ood = len(dataset) - self.num_in
@@ -203,7 +203,6 @@ class OoDRatioSampler(Sampler):
         Raises:
             ValueError: The number is negative.
         """
-        if num_samples < 0:
-            raise ValueError(f"num_samples must not be negative, got {num_samples}")
+        at_least("num_samples", num_samples, 0)
         self._skipped_epochs, self._skipped = divmod(num_samples, len(self))
         self.epoch = 0

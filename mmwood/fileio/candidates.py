@@ -9,15 +9,24 @@ import csv
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
+from typing import Literal, get_args
 
 from mmwood.fileio.files import atomic_write
-from mmwood.fileio.lists import csv_reader
+from mmwood.fileio.tables import csv_reader
 
-__all__ = ["COLUMNS", "STATES", "Candidate", "read_manifest", "write_manifest"]
+__all__ = [
+    "COLUMNS",
+    "STATES",
+    "Candidate",
+    "State",
+    "read_manifest",
+    "write_manifest",
+]
 
 COLUMNS = ("image", "class", "probability", "rank", "state", "sha256")
 #: What a person said: nothing yet, shows no foreground object, shows one.
-STATES = ("unseen", "kept", "rejected")
+State = Literal["unseen", "kept", "rejected"]
+STATES: tuple[State, ...] = get_args(State)
 
 
 @dataclass(slots=True)
@@ -50,7 +59,7 @@ def read_manifest(path: str | os.PathLike) -> Iterator[tuple[int, Candidate]]:
             line.
     """
     with csv_reader(path, "manifest") as reader:
-        header = next(reader, [])
+        header: list[str] = next(reader, [])
         if tuple(header) != COLUMNS:
             raise ValueError(
                 f"{path}:1: a manifest's header is {','.join(COLUMNS)!r}, got "

@@ -5,7 +5,7 @@ Whoever draws instances, scores them or takes tags from them reads the file here
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -14,10 +14,10 @@ import numpy as np
 
 from mmwood.fileio.files import read_json
 from mmwood.fileio.lists import TaggedImage, check_id
+from mmwood.utils.require import require
 
 __all__ = [
     "CocoFile",
-    "decode_mask",
     "encode_mask",
     "entry_size",
     "image_name",
@@ -32,7 +32,7 @@ __all__ = [
 
 #: Fields that every entry needs.
 _FIELDS = dict(
-    images=("id",), annotations=("image_id", "category_id"), categories=("id", "name")
+    images=("id",), categories=("id", "name"), annotations=("image_id", "category_id")
 )
 
 
@@ -86,44 +86,43 @@ def read_coco(
         has_id = isinstance(entry, dict) and "id" in entry
         return f"{path}: {key}[{place}]" + (f" (id {entry['id']})" if has_id else "")
 
-    more = dict(images=image_fields, annotations=annotation_fields)
-    for key, fields in _FIELDS.items():
+    def entries(key: str, *fields: str) -> Iterator[tuple[int, dict]]:
         for place, entry in enumerate(content[key]):
             has = entry if isinstance(entry, dict) else ()
-            lacking = [f for f in (*fields, *more.get(key, ())) if f not in has]
+            lacking = [field for field in (*_FIELDS[key], *fields) if field not in has]
             if lacking:
                 raise ValueError(f"{source(key, place)} lacks {', '.join(lacking)}")
-    tables = {}
-    for key in ("images", "categories"):
-        table = tables[key] = {}
-        for place, entry in enumerate(content[key]):
-            try:
-                if table.setdefault(entry["id"], entry) is not entry:
-                    raise ValueError(f"{source(key, place)}: another one has this id")
-            except TypeError as error:
+            yield place, entry
+
+    images: dict[int, dict] = {}
+    classes: dict[int, dict] = {}
+    for key, table, fields in (
+        ("images", images, image_fields),
+        ("categories", classes, ()),
+    ):
+        for place, entry in entries(key, *fields):
+            if isinstance(entry["id"], (list, dict)):
+                raise ValueError(f"{source(key, place)}: its id is no number")
+            if table.setdefault(entry["id"], entry) is not entry:
+                raise ValueError(f"{source(key, place)}: another one has this id")
+    for place, entry in entries("annotations", *annotation_fields):
+        for field, table in (("image_id", images), ("category_id", classes)):
+            value = entry[field]
+            if isinstance(value, (list, dict)) or value not in table:
                 raise ValueError(
-                    f"{source(key, place)}: its id is no number"
-                ) from error
-    for place, entry in enumerate(content["annotations"]):
-        for key, table in (("image_id", "images"), ("category_id", "categories")):
-            value = entry[key]
-            if isinstance(value, (list, dict)) or value not in tables[table]:
-                raise ValueError(
-                    f"{source('annotations', place)} has the unknown {key} {value}"
+                    f"{source('annotations', place)} has the unknown {field} {value}"
                 )
     try:
-        found = sorted(tables["categories"].items())
+        categories = {number: classes[number]["name"] for number in sorted(classes)}
     except TypeError as error:
         raise ValueError(f"{path}: categories: ids are numbers and texts") from error
-    names: dict[str, int] = {}
-    for number, entry in found:
-        name = entry["name"]
-        if not isinstance(name, str) or names.setdefault(name, number) != number:
+    numbers: dict[str, int] = {}
+    for number, name in categories.items():
+        if not isinstance(name, str) or numbers.setdefault(name, number) != number:
             raise ValueError(
                 f"{path}: categories: {name!r} (id {number}) is no name, or two have it"
             )
-    categories = {number: name for name, number in names.items()}
-    return CocoFile(tables["images"], content["annotations"], categories, source)
+    return CocoFile(images, content["annotations"], categories, source)
 
 
 def image_name(entry: Mapping[str, Any], source: str) -> tuple[str, str]:
@@ -173,23 +172,21 @@ def tags_from_coco(
         FileNotFoundError, ValueError: As :func:`read_coco` and :func:`image_name`.
     """
     coco = read_coco(path)
-    items = {}
+    tags: dict[int, set[str]] = {number: set() for number in coco.images}
+    for entry in coco.annotations:
+        tags[entry["image_id"]].add(coco.categories[entry["category_id"]])
+    items = []
     for place, (number, entry) in enumerate(coco.images.items()):
         source = coco.sources("images", place)
-        items[number] = TaggedImage(image_name(entry, source)[1], set(), source)
-    for entry in coco.annotations:
-        items[entry["image_id"]].tags.add(coco.categories[entry["category_id"]])
-    return list(items.values()), tuple(coco.categories.values())
+        items.append(TaggedImage(image_name(entry, source)[1], tags[number], source))
+    return items, tuple(coco.categories.values())
 
 
 def segment(segmentation: Any, height: int, width: int) -> dict | None:
     """COCO's compressed run lengths of a segmentation in any of its forms.
 
-    Args:
-        segmentation: A list of polygons [x, y, x, y, ...], or run lengths: ``size``
-            [H, W] and ``counts``, a list or COCO's string.
-        height: Height of the image.
-        width: Width of the image.
+    It is a list of polygons [x, y, x, y, ...], or run lengths: ``size`` [H, W] and
+    ``counts``, a list or COCO's string.
 
     Returns:
         What pycocotools decodes; None without a polygon of three points, since nothing
@@ -242,7 +239,7 @@ def instance_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
     rle = segment(segmentation, height, width)
     if rle is None:
         return np.zeros((height, width), dtype=bool)
-    return decode_mask(rle)
+    return run_lengths().decode(rle).astype(bool)
 
 
 class Layer(NamedTuple):
@@ -269,11 +266,8 @@ def layered_masks(
     Crowds come first, below all; then instances, the largest first, so that the smaller
     one is seen. Of equally many pixels, the last one is seen.
 
-    Args:
-        annotations: Those of the image, each with ``segmentation`` and perhaps ``id``
-            and ``iscrowd``.
-        size: Height and width of the image.
-        path: What errors call the source.
+    Each annotation has ``segmentation`` and perhaps ``id`` and ``iscrowd``; errors call
+    their source ``path``.
 
     Returns:
         The layers, and the sources of annotations that cover no pixel.
@@ -350,9 +344,6 @@ def _polygon(polygon: Any, height: int, width: int) -> Sequence[float]:
 def encode_mask(mask: np.ndarray) -> dict:
     """COCO's compressed run lengths of a mask, ready for JSON.
 
-    Args:
-        mask: The pixels of one instance.
-
     Returns:
         ``size``, the list [H, W], and ``counts``, a str.
 
@@ -376,21 +367,6 @@ def encode_mask(mask: np.ndarray) -> dict:
     return dict(size=list(mask.shape), counts=rle["counts"].decode("ascii"))
 
 
-def decode_mask(rle: Mapping[str, Any]) -> np.ndarray:
-    """The mask of COCO's compressed run lengths.
-
-    Args:
-        rle: ``size`` [H, W] and ``counts``, a str.
-
-    Shape:
-        - output: (H, W) bool
-
-    Raises:
-        ImportError: pycocotools is not installed.
-    """
-    return run_lengths().decode(dict(rle)).astype(bool)
-
-
 def merge_instances(
     parts: Iterable[Mapping[str, Any]], class_names: Sequence[str]
 ) -> dict:
@@ -411,7 +387,8 @@ def merge_instances(
         ValueError: A file name occurs twice, a category has no name, or a mask does
             not have its image's size.
     """
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     seen = set()
     for image_id, part in enumerate(parts, start=1):
         image = part["image"]
@@ -422,18 +399,23 @@ def merge_instances(
         size = [image["height"], image["width"]]
         images.append(dict(id=image_id, file_name=name, width=size[1], height=size[0]))
         for instance in part["instances"]:
-            _check_instance(instance, name, size, len(class_names))
-            annotations.append(
-                dict(
-                    id=len(annotations) + 1,
-                    image_id=image_id,
-                    category_id=instance["category_id"],
-                    segmentation=instance["segmentation"],
-                    area=instance["area"],
-                    bbox=instance["bbox"],
-                    iscrowd=0,
-                    score=instance["score"],
+            category, count = instance["category_id"], len(class_names)
+            if not 1 <= category <= count:
+                raise ValueError(
+                    f"parts: image {name!r} has an instance with category_id "
+                    f"{category}; with {count} classes it must be in 1..{count}"
                 )
+            own = list(instance["segmentation"]["size"])
+            if own != size:
+                raise ValueError(
+                    f"parts: image {name!r} has (H, W) = {size}, a segmentation of it "
+                    f"{own}"
+                )
+            fields = ("category_id", "segmentation", "area", "bbox", "score")
+            annotation = {field: instance[field] for field in fields}
+            number = len(annotations) + 1
+            annotations.append(
+                dict(annotation, id=number, image_id=image_id, iscrowd=0)
             )
     categories = [
         dict(id=number, name=name) for number, name in enumerate(class_names, start=1)
@@ -441,34 +423,10 @@ def merge_instances(
     return dict(images=images, annotations=annotations, categories=categories)
 
 
-def _check_instance(
-    instance: Mapping[str, Any], name: str, size: list[int], count: int
-) -> None:
-    if not 1 <= instance["category_id"] <= count:
-        raise ValueError(
-            f"parts: image {name!r} has an instance with category_id "
-            f"{instance['category_id']}; with {count} classes it must be in 1..{count}"
-        )
-    if list(instance["segmentation"]["size"]) != size:
-        raise ValueError(
-            f"parts: image {name!r} has (H, W) = {size}, a segmentation of it "
-            f"{instance['segmentation']['size']}"
-        )
-
-
 def run_lengths(user: str = "drawing COCO masks") -> ModuleType:
     """``pycocotools.mask``.
-
-    Args:
-        user: What needs it, for the error.
 
     Raises:
         ImportError: pycocotools is not installed; the message says how to install it.
     """
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise ImportError(
-            f'{user} needs pycocotools: pip install "mmwood[coco]"'
-        ) from error
-    return mask
+    return require("pycocotools.mask", "coco", user)

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ __all__ = [
     "files_by_id",
     "read_json",
     "read_text",
+    "read_xml",
     "remove_leftovers",
     "text_sha256",
     "walk",
@@ -39,9 +42,6 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     when the process is killed. The temporary file lies in the target's folder,
     which is created if need be, and keeps the target's suffix, because image
     writers choose the format by it.
-
-    Args:
-        path: The file to write.
 
     Yields:
         The temporary path to write to.
@@ -94,29 +94,32 @@ def files_by_id(folder: str | os.PathLike, suffix: str = ".png") -> dict[str, Pa
     }
 
 
-def walk(folder: str | os.PathLike) -> Iterator[Path]:
+def walk(
+    folder: str | os.PathLike, leave_out: str | None = None, above: tuple[str, ...] = ()
+) -> Iterator[Path]:
     """The files below a folder, one folder after the other, each sorted.
 
     Links to folders are followed, but not in circles. Only the names of the folders on
     the way are held.
 
+    Args:
+        folder: The folder.
+        leave_out: A pattern of :mod:`fnmatch`: folders of such a name are not entered.
+        above: Real paths of the folders on the way here, which are not entered again.
+
     Raises:
         FileNotFoundError: There is no such folder.
     """
-    yield from _walk(os.fspath(folder), ())
-
-
-def _walk(folder: str, above: tuple[str, ...]) -> Iterator[Path]:
     place = os.path.realpath(folder)
     if place in above:
         return
-    with os.scandir(folder) as found:
+    with os.scandir(os.fspath(folder)) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
-        if entry.is_dir():
-            yield from _walk(entry.path, (*above, place))
-        else:
+        if not entry.is_dir():
             yield Path(entry.path)
+        elif leave_out is None or not fnmatch(entry.name, leave_out):
+            yield from walk(entry.path, leave_out, (*above, place))
 
 
 def remove_leftovers(folder: str | os.PathLike) -> None:
@@ -176,11 +179,6 @@ def read_json(
 ) -> Any:
     """The content of a JSON file.
 
-    Args:
-        path: The file.
-        what: What should be there, for the error.
-        object_hook: As in :func:`json.loads`.
-
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is not JSON in UTF-8; the message names the line.
@@ -194,23 +192,33 @@ def read_json(
         raise ValueError(f"{path}: not a {what}: too deeply nested") from error
 
 
+def read_xml(path: str | os.PathLike, what: str) -> ElementTree.Element:
+    """The root of an XML file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not XML; the message names the line.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no {what} {path}")
+    try:
+        return ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        line = getattr(error, "position", (1,))[0]
+        raise ValueError(f"{path}:{line}: not XML: {error}") from error
+
+
 def compare_description(
     found: Any,
     expected: Mapping[str, Any],
     path: str | os.PathLike,
     remedy: str,
     field: str = "",
-    but: Iterable[str] = ("complete", "images"),
 ) -> None:
     """Refuse files that were made from something else.
 
-    Args:
-        found: What describes the files that are there.
-        expected: What describes those that are wanted.
-        path: The files, for the error.
-        remedy: What to do, for the error.
-        field: Of the config, or an option; stands before the error.
-        but: Keys that are not compared.
+    What was ``found`` of them may say more than what is ``expected``. The error begins
+    with ``field``, of a config or an option, and ends with ``remedy``.
 
     Raises:
         ValueError: A value of ``expected`` differs.
@@ -221,7 +229,6 @@ def compare_description(
     differing = [
         f"{key} ({_shown(old)} instead of {_shown(new)})"
         for key, old, new in _differences(found, expected)
-        if key not in but
     ]
     if differing:
         raise ValueError(

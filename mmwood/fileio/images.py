@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,7 +39,6 @@ _ORIENTATION = 0x0112
 _CANVAS = (124, 117, 104)
 #: Who drew a picture, for its metadata.
 SOFTWARE = "mmwood"
-_Wrapper = Callable[[Sequence], Iterable]
 
 
 def image_paths(folder: str | os.PathLike) -> Iterator[Path]:
@@ -59,10 +58,6 @@ def image_paths(folder: str | os.PathLike) -> Iterator[Path]:
 def list_folder(folder: str | os.PathLike, field: str) -> list[TaggedImage]:
     """All images below a folder, named from it, in sorted order.
 
-    Args:
-        folder: The folder.
-        field: What names it, for the error.
-
     Raises:
         FileNotFoundError: There is no such folder.
         ValueError: It holds no image.
@@ -81,25 +76,16 @@ def list_folder(folder: str | os.PathLike, field: str) -> list[TaggedImage]:
 
 
 def check_there(
-    items: Sequence[TaggedImage],
-    paths: Sequence[str | os.PathLike],
-    field: str,
-    progress: _Wrapper = iter,
+    items: Sequence[TaggedImage], paths: Iterable[str | os.PathLike], field: str
 ) -> None:
     """Refuse files that do not exist, with the lines that name them.
-
-    Args:
-        items: The images.
-        paths: The file of each.
-        field: What names them, for the error.
-        progress: Wraps the list of paths while it is gone through.
 
     Raises:
         FileNotFoundError: One is missing.
     """
     faults = [
         f"{item.source}: {path}"
-        for item, path in zip(items, progress(paths))
+        for item, path in zip(items, paths)
         if not os.path.isfile(path)
     ]
     if faults:
@@ -110,25 +96,16 @@ def check_there(
 
 
 def check_readable(
-    items: Sequence[TaggedImage],
-    paths: Sequence[str | os.PathLike],
-    decode: bool,
-    progress: _Wrapper = iter,
+    items: Sequence[TaggedImage], paths: Iterable[str | os.PathLike], decode: bool
 ) -> list[tuple[int, int]]:
     """The images' sizes (W, H), from their headers or from decoding them whole.
-
-    Args:
-        items: The images.
-        paths: The file of each.
-        decode: Whether to decode.
-        progress: Wraps the list of paths while it is gone through.
 
     Raises:
         ValueError: One is not an image, has values that are no levels of grey or
             colour, or is, with ``decode``, damaged.
     """
     sizes, faults = [], []
-    for item, path in zip(items, progress(paths)):
+    for item, path in zip(items, paths):
         try:
             sizes.append(image_size(path, decode))
         except UNREADABLE as error:
@@ -141,11 +118,7 @@ def check_readable(
 
 
 def image_size(path: str | os.PathLike, decode: bool = False) -> tuple[int, int]:
-    """(W, H) as seen after the camera's orientation is applied.
-
-    Args:
-        path: The image.
-        decode: Whether to decode it whole.
+    """(W, H) with the camera's orientation, from the header or from decoding it whole.
 
     Raises:
         One of :data:`UNREADABLE`: It cannot be read.
@@ -193,9 +166,8 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
 def save_picture(picture: np.ndarray, path: str | os.PathLike) -> None:
     """Write a drawing as a PNG that says who drew it, atomically.
 
-    Args:
-        picture: Shape (H, W, 3), uint8 RGB.
-        path: The file to write.
+    Shape:
+        - picture: (H, W, 3) uint8, RGB
 
     Raises:
         FileExistsError: There is a file that mmwood did not draw.

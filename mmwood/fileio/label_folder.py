@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -31,6 +31,7 @@ __all__ = [
     "MAPS",
     "PSEUDO_LABELS",
     "LabelFolder",
+    "MapKind",
     "ScoreMaps",
     "image_ids",
     "load_score_maps",
@@ -40,8 +41,9 @@ __all__ = [
 #: What manifests say that the folder holds.
 PSEUDO_LABELS = "mmwood pseudo labels 1"
 AFFINITY_LABELS = "mmwood affinity labels 1"
-#: The maps that can be kept: on the stride-4 grid, and at the image's size.
-MAPS = ("strided", "full")
+#: A kind of map that can be kept: on the stride-4 grid, or at the image's size.
+MapKind = Literal["strided", "full"]
+MAPS: tuple[MapKind, ...] = get_args(MapKind)
 
 
 @dataclass
@@ -69,12 +71,12 @@ def save_score_maps(path: str | os.PathLike, maps: ScoreMaps) -> None:
         np.savez(temporary, **arrays)
 
 
-def load_score_maps(path: str | os.PathLike, needs: Iterable[str] = ()) -> ScoreMaps:
-    """Read score maps; the archive's checksums are verified.
+def load_score_maps(
+    path: str | os.PathLike, needs: Iterable[MapKind] = ()
+) -> ScoreMaps:
+    """Read score maps, which must hold those that ``needs`` names.
 
-    Args:
-        path: The file.
-        needs: Which of :data:`MAPS` must be there.
+    The archive's checksums are verified.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -186,8 +188,8 @@ class LabelFolder:
                 another description.
         """
         if not self.manifest_path.is_file():
-            found = self.root.iterdir() if self.root.is_dir() else ()
-            if any(not item.name.startswith(".") for item in found):
+            items = self.root.iterdir() if self.root.is_dir() else ()
+            if any(not item.name.startswith(".") for item in items):
                 raise ValueError(
                     f"{self.field}: {self.root} holds files but no manifest.json, so "
                     "they are not mmwood's: name another folder"
@@ -204,20 +206,11 @@ class LabelFolder:
             compare_description(found, description, self.root, remedy, self.field)
 
     def begin(self, description: Mapping[str, Any], overwrite: bool = False) -> None:
-        """Write a manifest of files that are not complete yet.
-
-        Args:
-            description: As for :meth:`compare`, which comes first.
-            overwrite: Whether to remove the files that are there.
-        """
+        """Write a manifest of files to come; ``overwrite`` removes those of before."""
         if overwrite:
             # Before the new manifest: it must never describe old files.
-            for pattern in (
-                "labels/**/*.png",
-                "scores/**/*.npz",
-                "instances/**/*.json",
-                self.instance_file.name,
-            ):
+            files = ("labels/**/*.png", "scores/**/*.npz", "instances/**/*.json")
+            for pattern in (*files, self.instance_file.name):
                 for path in self.root.glob(pattern):
                     path.unlink()
         remove_leftovers(self.root)
@@ -228,15 +221,9 @@ class LabelFolder:
         write_json(self.manifest_path, dict(description, complete=True, images=images))
 
     def is_whole(
-        self, image_id: str, maps: Iterable[str] = (), instances: bool = False
+        self, image_id: str, maps: Iterable[MapKind] = (), instances: bool = False
     ) -> bool:
-        """Whether an image's files are there and whole.
-
-        Args:
-            image_id: The image.
-            maps: Which of :data:`MAPS` must be there.
-            instances: Whether its instances must be there.
-        """
+        """Whether an image's label, score maps and perhaps instances are whole."""
         try:
             read_label_png(self.label(image_id))
             if maps:
@@ -280,10 +267,6 @@ class LabelFolder:
     ) -> dict:
         """The manifest of score maps of some classes, and perhaps of a checkpoint.
 
-        Args:
-            classes: The class names that the maps must be of, in this order.
-            checkpoint: The file that they must have been made with, or None.
-
         Raises:
             FileNotFoundError: There is no manifest, or no such checkpoint.
             ValueError: As :meth:`require`, or no maps were kept.
@@ -305,17 +288,11 @@ class LabelFolder:
         return found
 
 
-def image_ids(
-    infos: Iterable[Mapping[str, Any]], root: str | os.PathLike | None = None
-) -> dict[str, str]:
+def image_ids(infos: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """The id that names the files of each image of a data set, by the image's path.
 
-    It is what the data set says (``img_id``), or the image's path without suffix from
-    ``root``, or else from the deepest folder that holds all images.
-
-    Args:
-        infos: What a data set says of each image: ``img_path``, perhaps ``img_id``.
-        root: Folder of the images, or None.
+    It is what the data set says (``img_id``), or else the image's path without suffix
+    from the deepest folder that holds all such images.
 
     Raises:
         ValueError: An image occurs twice, or two would share a file; names both. Or
@@ -331,20 +308,14 @@ def image_ids(
             "the data set does not say where its images are (img_path), after which "
             "their files are named"
         )
-    named = [(str(path), name) for path, name in named]
-    unnamed = [path for path, name in named if name is None]
-    if unnamed and root is None:
-        # Absolute, since a data set may name its images so and the next one not.
-        folders = [os.path.dirname(os.path.abspath(path)) for path in unnamed]
-        root = os.path.commonpath(folders)
-    items = [
-        TaggedImage(
-            without_suffix(os.path.relpath(path, root)) if name is None else str(name),
-            None,
-            path,
-        )
-        for path, name in named
-    ]
+    # Absolute, since a data set may name its images so and the next one not.
+    unnamed = [os.path.abspath(str(path)) for path, name in named if name is None]
+    root = os.path.commonpath(map(os.path.dirname, unnamed)) if unnamed else ""
+    items = []
+    for path, name in named:
+        if name is None:
+            name = without_suffix(os.path.relpath(str(path), root))
+        items.append(TaggedImage(str(name), None, source=str(path)))
     refuse_shared_files(items)
     ids: dict[str, str] = {}
     for item in items:

@@ -52,10 +52,9 @@ def voc_palette(count: int = 256) -> np.ndarray:
 def save_label_png(label: np.ndarray, path: str | os.PathLike) -> None:
     """Write a label map as a palette PNG with PASCAL VOC's colours, atomically.
 
-    Args:
-        label: Label map, uint8; or uint16 where there are more than 255 instances,
-            which no palette has room for. Shape: (H, W).
-        path: The PNG file to write.
+    Shape:
+        - label: (H, W) uint8; or uint16 where there are more than 255 instances, which
+          no palette has room for
     """
     image = Image.fromarray(label)
     if label.dtype == np.uint8:
@@ -123,14 +122,9 @@ def check_labels(
     ignore_index: int = VOID,
     what: str = "mask",
 ) -> set[int]:
-    """The labels that occur in a map, without background and void.
+    """The labels that occur in a map, without background (0) and void.
 
-    Args:
-        label: The map: 0 background, c + 1 class c, any integer dtype.
-        path: Its file, for the error.
-        classes: Number of classes without background.
-        ignore_index: The value of void pixels.
-        what: What it is, for the error.
+    Label c + 1 is class c.
 
     Raises:
         ValueError: It holds another value.

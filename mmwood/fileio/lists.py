@@ -1,23 +1,18 @@
-"""Lists of images, class names and tables of tags: one reader for each.
+"""Names: of images, in lists and as the names of their files, and of classes.
 
-Every reader gives a list of :class:`TaggedImage`, in the order of its source, and says
-where each came from, so that an error can name the file and the line.
+What lists images gives :class:`TaggedImage`, in the order of its source, and says where
+each came from, so that an error can name the file and the line.
 """
 
-import csv
-import io
 import os
 import re
 import unicodedata
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from mmwood.fileio.files import TEMPORARY, read_text
 
@@ -26,26 +21,19 @@ __all__ = [
     "TaggedImage",
     "bullets",
     "check_id",
-    "csv_reader",
-    "merge_rows",
     "name_on_disk",
     "question_classes",
     "read_class_names",
-    "read_csv",
     "read_id_list",
-    "read_rows",
-    "read_xml",
+    "read_lines",
     "refuse_background",
     "refuse_shared_files",
-    "tags_from_lists",
-    "tags_from_xml",
     "unknown_classes",
     "without_suffix",
 ]
 
 #: How many of a kind of fault an error message names.
 NAMED_FAULTS = 10
-DELIMITERS = (",", ";", "\t")
 #: What programs write into a field that is empty.
 NO_NAMES = ("nan", "none", "null", "n/a", "na", "<na>", "#n/a")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -68,7 +56,7 @@ class TaggedImage:
 
 
 def check_id(name: str, source: str, what: str = "image") -> str:
-    """The name of an image, as the name of its files in other folders.
+    r"""The name of an image, as the name of its files in other folders.
 
     Backslashes, which programs on Windows write, become slashes, and ``./`` goes.
 
@@ -83,7 +71,7 @@ def check_id(name: str, source: str, what: str = "image") -> str:
             temporary files.
 
     Example:
-        >>> check_id('.\\\\train\\\\a.jpg', 'tags.csv:2')
+        >>> check_id(r'.\train\a.jpg', 'tags.csv:2')
         'train/a.jpg'
     """
     path = PurePosixPath(name.replace("\\", "/"))
@@ -119,11 +107,6 @@ def name_on_disk(folder: str | os.PathLike, name: str, suffix: str = "") -> str:
 
     macOS writes an ü as two characters (NFD), most other programs as one (NFC).
 
-    Args:
-        folder: Where the file is.
-        name: Its name, from the folder.
-        suffix: What the file's name has besides.
-
     Returns:
         The name of the file that is there, or ``name`` where there is none.
     """
@@ -142,11 +125,8 @@ def refuse_shared_files(
     """Refuse two images whose label files would be one.
 
     Letter case and the form of Unicode do not tell files apart everywhere: on Windows
-    and macOS ``A.png`` is ``a.png``.
-
-    Args:
-        items: The images.
-        image_id: What names the files of an image; None: ``item.image``.
+    and macOS ``A.png`` is ``a.png``. ``image_id`` says what names the files of an image
+    if it is not ``item.image``.
 
     Raises:
         ValueError: Two ids are equal, or differ only so; the message names both.
@@ -175,10 +155,6 @@ class ImageIndex:
 
     It is the one of the same name without suffix; of several, the one whose folders
     match most of the path's end. No two paths get the same image.
-
-    Args:
-        names: Names of the images, perhaps in folders.
-        where: The list, for errors.
     """
 
     def __init__(self, names: Iterable[str], where: str) -> None:
@@ -292,9 +268,9 @@ def unknown_classes(tags: Iterable[str], classes: Sequence[str]) -> str | None:
     if not unknown:
         return None
     text = f"the unknown class {unknown}; the data set's classes are {list(classes)}"
-    alike = {_folded(name): name for name in classes}
+    alike = {_simplified(name): name for name in classes}
     for name in unknown:
-        known = alike.get(_folded(name))
+        known = alike.get(_simplified(name))
         if known is not None and (form := _different_form(name, known)):
             text += form
         elif known is None and (reason := _no_name(name)):
@@ -306,10 +282,6 @@ def unknown_classes(tags: Iterable[str], classes: Sequence[str]) -> str | None:
 
 def question_classes(items: Iterable[TaggedImage], remedy: str) -> None:
     """Refuse tags of which nobody said that they are classes, and which hardly are.
-
-    Args:
-        items: Images and their tags.
-        remedy: What to do if they are meant, for the error.
 
     Raises:
         ValueError: A name is what programs write into an empty field, looks like
@@ -328,7 +300,7 @@ def question_classes(items: Iterable[TaggedImage], remedy: str) -> None:
         place = f"{where[name]}: the tag {name!r} (of {counts[name]} images)"
         if reason := _no_name(name):
             faults.append(f"{place} {reason}")
-        other = alike.setdefault(_folded(name), name)
+        other = alike.setdefault(_simplified(name), name)
         if other != name:
             faults.append(
                 f"{place} is nearly that of {where[other]}, {other!r} (of "
@@ -351,7 +323,7 @@ def _different_form(name: str, other: str) -> str:
     )
 
 
-def _folded(name: str) -> str:
+def _simplified(name: str) -> str:
     text = unicodedata.normalize("NFKC", name).casefold()
     return re.sub(r"[\s_-]+", " ", text)
 
@@ -362,245 +334,3 @@ def _no_name(name: str) -> str | None:
     if re.search(r"[,;|]", name):
         return "looks like several names: the labels of an image are separated by ';'"
     return None
-
-
-@contextmanager
-def csv_reader(path: str | os.PathLike, field: str) -> Iterator[Any]:
-    """A :func:`csv.reader` of a file of any length, whose own errors name the file.
-
-    Args:
-        path: The file, in UTF-8 with or without a byte order mark.
-        field: What names it, for the error.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not CSV in UTF-8.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{field}: there is no file {path}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        try:
-            yield reader
-        except (csv.Error, UnicodeDecodeError) as error:
-            # Text is decoded block by block.
-            raise ValueError(
-                f"{path}: not CSV in UTF-8 after line {reader.line_num}: {error}"
-            ) from error
-
-
-def read_csv(
-    path: str | os.PathLike, notes: list[str] | None = None
-) -> list[TaggedImage]:
-    """Images and tags from a CSV file with the columns ``image`` and ``labels``.
-
-    ``labels`` holds class names separated by semicolons and may be empty. Fields are
-    separated by commas, semicolons or tabs, which the header tells; other columns and
-    empty rows are passed over.
-
-    Args:
-        path: The file.
-        notes: Gets how many empty rows there are, if there are any.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is not UTF-8, the header lacks a column, or a row has more
-            or fewer fields; the message names the line.
-    """
-    columns = ("image", "labels")
-    remedy = (
-        "save it as UTF-8, or convert it with tools/dataset_converters/tags.py and "
-        "--encoding, for instance cp1252 (Windows), or utf-16"
-    )
-    rows = read_rows(path, columns, remedy=remedy, notes=notes)
-    return [
-        TaggedImage(image, split_tags(labels), source)
-        for source, (image, labels) in rows
-    ]
-
-
-def split_tags(text: str, separator: str = ";") -> set[str]:
-    """The names in a field; an empty one holds none."""
-    return {tag.strip() for tag in text.split(separator)} - {""}
-
-
-def read_rows(
-    path: str | os.PathLike,
-    columns: Sequence[str],
-    delimiter: str | None = None,
-    encoding: str = "utf-8-sig",
-    remedy: str = "save it as UTF-8",
-    notes: list[str] | None = None,
-) -> list[tuple[str, list[str]]]:
-    """The fields of some columns, and ``file:line``, of every row of a table.
-
-    Empty rows, as spreadsheets leave them, are passed over; a warning counts them. The
-    first of the columns must not be empty in a row.
-
-    Args:
-        path: The table.
-        columns: Names in its header.
-        delimiter: What stands between fields. None finds it in the header, among
-            comma, semicolon and tab.
-        encoding: Encoding of the file; 'utf-8-sig' is UTF-8 with or without a byte
-            order mark.
-        remedy: What to do about another encoding, for the error.
-        notes: Gets how many empty rows there are, if there are any.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file has another encoding, lacks a column, or a row is not
-            like the header; the message names the line.
-    """
-    text = read_text(path, encoding, remedy, "table")
-    delimiter = delimiter or _find_delimiter(text, columns)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows, empty = [], 0
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        lacking = [name for name in columns if name not in header]
-        if lacking or any(header.count(column) > 1 for column in columns):
-            raise ValueError(
-                f"{path}:1: the header must name each of the columns "
-                f"{', '.join(map(repr, columns))} once; it is {header}, separated by "
-                f"{delimiter!r}" + (f", and lacks {lacking}" if lacking else "")
-            )
-        indices = [header.index(column) for column in columns]
-        for row in reader:
-            source = f"{path}:{reader.line_num}"
-            if not any(field.strip() for field in row):
-                empty += 1
-                continue
-            if len(row) != len(header):
-                quoted = ", in quotation marks" if delimiter == ";" else ""
-                raise ValueError(
-                    f"{source}: expected {len(header)} fields as in the header, got "
-                    f"{len(row)} (fields are separated by {delimiter!r}, the labels of "
-                    f"an image by semicolons{quoted})"
-                )
-            fields = [row[index].strip() for index in indices]
-            if not fields[0]:
-                raise ValueError(f"{source}: column {columns[0]!r} names no image")
-            rows.append((source, fields))
-    except csv.Error as error:
-        raise ValueError(
-            f"{path}:{reader.line_num}: {error}; a field that begins with a quotation "
-            "mark must end with one"
-        ) from error
-    if empty and notes is not None:
-        notes.append(f"{path}: empty rows, passed over: {empty}")
-    return rows
-
-
-def _find_delimiter(text: str, columns: Sequence[str]) -> str:
-    header = text.splitlines()[:1]
-    for delimiter in DELIMITERS:
-        names = next(csv.reader(header, delimiter=delimiter), [])
-        if set(columns) <= {name.strip() for name in names}:
-            return delimiter
-    return DELIMITERS[0]
-
-
-def merge_rows(items: Iterable[TaggedImage]) -> list[TaggedImage]:
-    """Join the tags of each image, in the order of first appearance."""
-    merged: dict[str, TaggedImage] = {}
-    for item in items:
-        known = merged.setdefault(item.image, item)
-        if known is not item:
-            known.tags |= item.tags
-    return list(merged.values())
-
-
-def tags_from_lists(
-    list_path: Path, classes: Sequence[str], use_difficult: bool
-) -> Callable[[TaggedImage], set[str]]:
-    """Tags from PASCAL VOC's ``ImageSets/Main``: one ``CLASS_SPLIT.txt`` a class.
-
-    Their lines are ``id 1`` (shows the class), ``id -1`` (does not) or ``id 0``
-    (shows only objects marked difficult).
-
-    Args:
-        list_path: ``ImageSets/Main/SPLIT.txt``; the class lists lie beside it.
-        classes: Names of the classes.
-        use_difficult: Whether ``0`` counts as showing the class.
-
-    Raises:
-        FileNotFoundError: A class has no list.
-        ValueError: A line is not of that form, or an image is missing from a list.
-    """
-    shown: dict[str, dict[str, bool]] = {}
-    paths = {
-        name: list_path.parent / f"{name}_{list_path.stem}.txt" for name in classes
-    }
-    values = {"1": True, "0": use_difficult, "-1": False}
-    for name, path in paths.items():
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"class {name!r} of the data set's classes has no list {path}"
-            )
-        shown[name] = {}
-        for number, line in read_lines(path):
-            # An id may hold spaces.
-            image, _, value = line.replace("\t", " ").rpartition(" ")
-            if not image.strip() or value not in values:
-                raise ValueError(
-                    f"{path}:{number}: expected an image id and 1, 0 or -1, "
-                    f"got {line!r}"
-                )
-            shown[name][image.strip()] = values[value]
-
-    def tags(item: TaggedImage) -> set[str]:
-        for name in classes:
-            if item.image not in shown[name]:
-                raise ValueError(
-                    f"{item.source}: image {item.image!r} is not in {paths[name]}"
-                )
-        return {name for name in classes if shown[name][item.image]}
-
-    return tags
-
-
-def read_xml(path: str | os.PathLike, what: str) -> ElementTree.Element:
-    """The root of an XML file.
-
-    Args:
-        path: The file.
-        what: What should be there, for the error.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not XML; the message names the line.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no {what} {path}")
-    try:
-        return ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        line = getattr(error, "position", (1,))[0]
-        raise ValueError(f"{path}:{line}: not XML: {error}") from error
-
-
-def tags_from_xml(path: Path, use_difficult: bool) -> set[str]:
-    """Tags from the objects of a PASCAL VOC annotation.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is not XML, or no annotation of VOC.
-    """
-    try:
-        root = read_xml(path, "annotation")
-    except ValueError as error:
-        raise ValueError(f"{path} is not a VOC annotation: {error}") from error
-    if root.tag != "annotation":
-        raise ValueError(
-            f"{path} is not a VOC annotation: expected <annotation>, got <{root.tag}>"
-        )
-    names = {
-        (item.findtext("name") or "").strip()
-        for item in root.iter("object")
-        if use_difficult or item.findtext("difficult", "0").strip() != "1"
-    }
-    if "" in names:
-        raise ValueError(f"{path}: an <object> has no <name>")
-    return names

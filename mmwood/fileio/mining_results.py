@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Finding", "Part", "finished_images", "merged", "next_run", "part_paths"]
+from mmwood.fileio.files import compare_description
+
+__all__ = ["Finding", "Shard", "finished_images", "merged", "next_run", "shard_paths"]
 
 _TABLES = (
     "CREATE TABLE description (json TEXT)",
@@ -47,7 +49,7 @@ class Finding:
     sha256: str = ""
 
 
-class Part:
+class Shard:
     """One process's file; it appears with the first batch.
 
     Args:
@@ -66,39 +68,37 @@ class Part:
         Raises:
             OSError: It cannot be written, a full disk for instance.
         """
+        findings = list(findings)
         try:
-            self._add(findings)
-        except sqlite3.OperationalError as error:
-            raise OSError(
-                errno.EIO, f"{error}; make room and try again", str(self.path)
-            ) from error
-
-    def _add(self, findings: Iterable[Finding]) -> None:
-        if self._connection is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # isolation_level=None: transactions are those written here.
-            self._connection = sqlite3.connect(self.path, isolation_level=None)
-            self._connection.execute("BEGIN IMMEDIATE")
-            for table in _TABLES:
-                self._connection.execute(table)
-            self._connection.execute(
-                "INSERT INTO description VALUES (?)", [json.dumps(self.description)]
-            )
-        else:
-            self._connection.execute("BEGIN IMMEDIATE")
-        for item in findings:
-            self._connection.execute(
+            if self._connection is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                # isolation_level=None: transactions are those written here.
+                self._connection = sqlite3.connect(self.path, isolation_level=None)
+                self._connection.execute("BEGIN IMMEDIATE")
+                for table in _TABLES:
+                    self._connection.execute(table)
+                self._connection.execute(
+                    "INSERT INTO description VALUES (?)", [json.dumps(self.description)]
+                )
+            else:
+                self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(
                 "INSERT INTO images VALUES (?, ?, ?, ?)",
-                [item.number, item.top, item.fault, item.fault and item.image],
+                [(i.number, i.top, i.fault, i.fault and i.image) for i in findings],
             )
             self._connection.executemany(
                 "INSERT INTO found VALUES (?, ?, ?, ?, ?)",
                 [
                     (item.number, index, item.image, probability, item.sha256)
+                    for item in findings
                     for index, probability in item.classes
                 ],
             )
-        self._connection.execute("COMMIT")
+            self._connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise OSError(
+                errno.EIO, f"{error}; make room and try again", str(self.path)
+            ) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -107,21 +107,21 @@ class Part:
             self._connection = None
 
 
-def part_paths(folder: str | os.PathLike) -> list[Path]:
-    """The part files of a folder, sorted."""
+def shard_paths(folder: str | os.PathLike) -> list[Path]:
+    """The shards of a folder, sorted."""
     return sorted(Path(folder).glob("part_*.sqlite"))
 
 
 def next_run(folder: str | os.PathLike) -> int:
-    """A number that no part file of the folder has: ``part_RUN_RANK.sqlite``."""
-    runs = [int(path.stem.split("_")[1]) for path in part_paths(folder)]
+    """A number that no shard of the folder has: ``part_RUN_RANK.sqlite``."""
+    runs = [int(path.stem.split("_")[1]) for path in shard_paths(folder)]
     return max(runs, default=-1) + 1
 
 
 def finished_images(
     folder: str | os.PathLike, description: dict, count: int
 ) -> np.ndarray:
-    """Which of ``count`` candidates the part files of a folder hold.
+    """Which of ``count`` candidates the shards of a folder hold.
 
     Returns:
         Shape (count,), bool.
@@ -131,12 +131,13 @@ def finished_images(
             ``description`` says; the message names what differs.
     """
     finished = np.zeros(count, dtype=bool)
-    for path in part_paths(folder):
+    for path in shard_paths(folder):
         with _opened(path) as connection:
             if not _has_tables(connection, "main"):
                 continue
             (text,) = connection.execute("SELECT json FROM description").fetchone()
-            _compare(path, json.loads(text), description)
+            remedy = f"name another --work-dir, or delete {path.parent} to mine anew"
+            compare_description(json.loads(text), description, path, remedy)
             for (number,) in connection.execute("SELECT number FROM images"):
                 finished[number] = True
     return finished
@@ -144,9 +145,9 @@ def finished_images(
 
 @contextmanager
 def merged(folder: str | os.PathLike) -> Iterator[sqlite3.Connection]:
-    """All part files of a folder as one temporary database on disk.
+    """All shards of a folder as one temporary database on disk.
 
-    It has the tables ``description`` (json), with one row a part, ``images`` (number,
+    It has the tables ``description`` (json), with one row a shard, ``images`` (number,
     top, fault, unreadable: the path if there is a fault) and ``found`` (number, class,
     image, probability, sha256).
     """
@@ -154,7 +155,7 @@ def merged(folder: str | os.PathLike) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect("", isolation_level=None)) as connection:
         for table in _TABLES:
             connection.execute(table)
-        for path in part_paths(folder):
+        for path in shard_paths(folder):
             connection.execute("ATTACH ? AS part", [str(path)])
             if _has_tables(connection, "part"):
                 for table in ("description", "images", "found"):
@@ -181,16 +182,3 @@ def _has_tables(connection: sqlite3.Connection, schema: str) -> bool:
     """False for a file whose process was killed before its first batch was written."""
     query = f"SELECT 1 FROM {schema}.sqlite_master WHERE name = 'images'"
     return connection.execute(query).fetchone() is not None
-
-
-def _compare(path: Path, found: dict, expected: dict) -> None:
-    differing = [
-        f"{key} ({found.get(key)!r} instead of {expected.get(key)!r})"
-        for key in dict.fromkeys([*expected, *found])
-        if found.get(key) != expected.get(key)
-    ]
-    if differing:
-        raise ValueError(
-            f"{path} was made with another {', '.join(differing)}: name another "
-            f"--work-dir, or delete {path.parent} to mine anew"
-        )

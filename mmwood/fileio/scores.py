@@ -6,7 +6,7 @@ Scores are in percent.
 import math
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from mmwood.fileio.files import read_json
 
@@ -83,11 +83,6 @@ def parse_json(
 ) -> _Content:
     """What a function makes of the content of a JSON file.
 
-    Args:
-        path: The file.
-        expected: What it should be, for the error.
-        parse: From the content to the result.
-
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is not JSON, or not of that kind.
@@ -106,10 +101,6 @@ def parse_json(
 
 def refuse_other_content(path: str | os.PathLike, field: str = "--out") -> None:
     """Refuse to replace a file that holds no scores by scores.
-
-    Args:
-        path: The JSON file to write.
-        field: What names it, for the error.
 
     Raises:
         FileExistsError: There is a file that is no JSON object of names and numbers.
@@ -136,12 +127,12 @@ def _lists_objects(content: Any) -> bool:
     )
 
 
-def read_seed_result(path: str | os.PathLike, at: str) -> SeedResult:
+def read_seed_result(
+    path: str | os.PathLike, at: Literal["configured", "best"]
+) -> SeedResult:
     """The quality of labels from the curve of :class:`mmwood.SeedMetric`.
 
-    Args:
-        path: The file.
-        at: The threshold: 'configured', or 'best', chosen with pixel masks.
+    The best threshold is chosen with pixel masks.
 
     Raises:
         FileNotFoundError, ValueError: As :func:`parse_json`.
@@ -218,9 +209,7 @@ def read_metrics(path: str | os.PathLike) -> dict[str, float | None]:
 def read_label_scores(path: str | os.PathLike, name: str) -> dict[str, float | None]:
     """One entry of what ``tools/analysis_tools/evaluate_labels.py --out`` wrote.
 
-    Args:
-        path: The file.
-        name: The entry's name; of a file with one entry it is that, whatever its name.
+    A file with one entry gives that, whatever its name.
 
     Raises:
         FileNotFoundError, ValueError: As :func:`parse_json`.

@@ -36,8 +36,8 @@ def use_candidates(
 
     Args:
         cfg: The classifier's config; ``load_from`` is its checkpoint.
-        candidates: What :func:`mmwood.datasets.write_candidate_list` writes, or will
-            have written when the test starts.
+        candidates: What :func:`mmwood.ood.candidates.write_candidate_list` writes, or
+            will have written when the test starts.
         threshold: Least probability; see :class:`mmwood.OoDMiningHook`.
         batch_size, num_workers: Of each process. None: as in the config.
         size: Long side in pixels that images are resized to. None: the test pipeline

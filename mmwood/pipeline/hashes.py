@@ -9,6 +9,7 @@ from mmwood.fileio.files import (
     file_sha256,
     read_json,
     text_sha256,
+    walk,
     write_json,
 )
 from mmwood.utils.progress import progress
@@ -74,8 +75,6 @@ class Hashes:
 
 def tree(folder: Path) -> Iterator[Path]:
     """The files below a folder that count as its content."""
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not Path(name).match(_TIMES)]
-        for name in files:
-            if not name.startswith(TEMPORARY):
-                yield Path(root, name)
+    for path in walk(folder, leave_out=_TIMES):
+        if not path.name.startswith(TEMPORARY):
+            yield path

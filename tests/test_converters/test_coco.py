@@ -18,7 +18,7 @@ from mmwood.converters.check import check_dataset, coco_entries
 from mmwood.converters.coco import convert_coco
 from mmwood.datasets import ImageLevelDataset
 from mmwood.fileio.coco import encode_mask, instance_mask
-from mmwood.fileio.lists import read_csv
+from mmwood.fileio.tables import read_csv
 
 REPOSITORY = Path(__file__).parents[2]
 TINY_COCO = Path(

@@ -11,7 +11,7 @@ from mmwood.converters.label_studio import read_label_studio
 from mmwood.converters.table import read_table
 from mmwood.converters.tags import convert_tags, find_image
 from mmwood.datasets import ImageLevelDataset
-from mmwood.fileio.lists import read_csv
+from mmwood.fileio.tables import read_csv
 
 
 def tags_of(source):

@@ -48,12 +48,12 @@ def slow_training(num_in, num_ood, in_per_batch, ood_per_batch, world, seed, epo
         training.append([])
         while len(images) >= in_per_batch * world:
             batches = [[] for _ in range(world)]
-            for number, source in ((in_per_batch, images), (ood_per_batch, ood)):
-                for _ in range(number):
-                    for batch in batches:
-                        batch.append(
-                            source.pop(0) if source is images else next(source)
-                        )
+            for _ in range(in_per_batch):
+                for batch in batches:
+                    batch.append(images.pop(0))
+            for _ in range(ood_per_batch):
+                for batch in batches:
+                    batch.append(next(ood))
             training[-1].append(batches)
     return training
 
@@ -153,7 +153,7 @@ def test_skip_leads_where_an_undisturbed_training_would_be():
         second = list(sampler)
         rest = whole[skipped + len(first) :]
         assert second == rest[:length]
-    with pytest.raises(ValueError, match="must not be negative, got -1"):
+    with pytest.raises(ValueError, match="num_samples must be at least 0, but is -1"):
         sampler.skip(-1)
 
 
@@ -194,6 +194,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path):
     processes = [
         subprocess.Popen(
@@ -212,17 +213,19 @@ def test_two_processes(tmp_path):
         assert indices == [index for step in expected for index in step[rank]]
 
 
-def test_refusals():
-    with pytest.raises(ValueError, match="OoDMixDataset, it is a list"):
-        OoDRatioSampler([1, 2])
-    with pytest.raises(ValueError, match="in_per_batch must be at least 1, got 0"):
-        OoDRatioSampler(Numbers(4, 4), in_per_batch=0)
-    with pytest.raises(ValueError, match="ood_per_batch must not be negative, got -1"):
-        OoDRatioSampler(Numbers(4, 4), in_per_batch=1, ood_per_batch=-1)
-    with pytest.raises(ValueError, match=r"4 in-distribution images .* 1 x 5 = 5"):
-        OoDRatioSampler(Numbers(4, 4), in_per_batch=5)
-    with pytest.raises(ValueError, match=r"ood_per_batch is 1, but .* no OoD image"):
-        OoDRatioSampler(Numbers(4, 0), in_per_batch=2, ood_per_batch=1)
+@pytest.mark.parametrize(
+    ("dataset", "inside", "ood", "message"),
+    [
+        ([1, 2], 1, 1, "OoDMixDataset, it is a list"),
+        (Numbers(4, 4), 0, 1, "in_per_batch must be at least 1, but is 0"),
+        (Numbers(4, 4), 1, -1, "ood_per_batch must be at least 0, but is -1"),
+        (Numbers(4, 4), 5, 1, r"4 in-distribution images .* 1 x 5 = 5"),
+        (Numbers(4, 0), 2, 1, r"ood_per_batch is 1, but .* no OoD image"),
+    ],
+)
+def test_refusals(dataset, inside, ood, message):
+    with pytest.raises(ValueError, match=message):
+        OoDRatioSampler(dataset, in_per_batch=inside, ood_per_batch=ood)
 
 
 class Recorder(BaseModel):
@@ -240,37 +243,38 @@ class Recorder(BaseModel):
         return dict(loss=self.weight * 0.0)
 
 
-def train(root: Path, name: str, by_epoch: bool, **options) -> list:
+def train(root: Path, name: str, resume: str | None = None, **train_cfg) -> list:
     """Train a :class:`Recorder` in a Runner; gives the images of its steps."""
     part = dict(
         type="mmwood.OoDDataset",
         data_root=str(root),
+        serialize_data=False,
         pipeline=[
             dict(type="mmwood.LoadImage"),
             dict(type="Resize", scale=(16, 16)),
             dict(type="PackInputs", meta_keys=["img_id"]),
         ],
     )
-    mixture = dict(
-        type="mmwood.OoDMixDataset",
-        in_distribution=dict(**part, data_prefix=dict(img_path="JPEGImages")),
-        ood=dict(**part, data_prefix=dict(img_path="SegmentationClass")),
-    )
+    by_epoch = "max_epochs" in train_cfg
     log = root / f"{name}.jsonl"
     Runner(
         model=Recorder(str(log)),
         work_dir=str(root / name),
         experiment_name=f"{root.name}_{name}",
         train_dataloader=dict(
-            dataset=mixture,
+            dataset=dict(
+                type="mmwood.OoDMixDataset",
+                in_distribution=dict(**part, data_prefix=dict(img_path="JPEGImages")),
+                ood=dict(**part, data_prefix=dict(img_path="SegmentationClass")),
+            ),
             batch_size=5,
-            num_workers=1,
-            persistent_workers=True,
+            num_workers=0,
             sampler=dict(
                 type="mmwood.OoDRatioSampler", in_per_batch=2, ood_per_batch=3
             ),
             collate_fn=dict(type="default_collate"),
         ),
+        train_cfg=dict(by_epoch=by_epoch, **train_cfg),
         optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.1)),
         default_hooks=dict(
             checkpoint=dict(
@@ -279,46 +283,22 @@ def train(root: Path, name: str, by_epoch: bool, **options) -> list:
         ),
         randomness=dict(seed=4),
         default_scope="mmpretrain",
-        **options,
+        load_from=resume and str(root / resume),
+        resume=resume is not None,
     ).train()
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
-def test_resuming_by_epoch(voc_folder):
+@pytest.mark.slow
+def test_resuming(voc_folder):
     pytest.importorskip("mmpretrain")
-    whole = train(
-        voc_folder, "whole", True, train_cfg=dict(max_epochs=3, by_epoch=True)
-    )
+    whole = train(voc_folder, "epochs", max_epochs=3)
     assert len(whole) == 9
     for batch in whole:
         assert [is_ood for _, is_ood in batch] == [False] * 2 + [True] * 3
-    rest = train(
-        voc_folder,
-        "rest",
-        True,
-        train_cfg=dict(max_epochs=3, by_epoch=True),
-        load_from=str(voc_folder / "whole/epoch_1.pth"),
-        resume=True,
-    )
+    rest = train(voc_folder, "rest", "epochs/epoch_1.pth", max_epochs=3)
     assert rest == whole[3:]
-
-
-def test_resuming_by_iteration(voc_folder):
-    pytest.importorskip("mmpretrain")
     # Three steps an epoch: the checkpoint is in the second one, the end in the third.
-    loop = dict(max_iters=7, by_epoch=False)
-    whole = train(voc_folder, "whole", False, train_cfg=loop)
-    assert len(whole) == 7
-    rest = train(
-        voc_folder,
-        "rest",
-        False,
-        train_cfg=loop,
-        load_from=str(voc_folder / "whole/iter_4.pth"),
-        resume=True,
-    )
-    assert rest == whole[4:]
-    by_epoch = train(
-        voc_folder, "epochs", True, train_cfg=dict(max_epochs=2, by_epoch=True)
-    )
-    assert by_epoch == whole[:6]
+    assert train(voc_folder, "steps", max_iters=7) == whole[:7]
+    rest = train(voc_folder, "rest_steps", "steps/iter_4.pth", max_iters=7)
+    assert rest == whole[4:7]

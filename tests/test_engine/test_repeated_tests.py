@@ -10,9 +10,9 @@ pytest.importorskip("mmpretrain")
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
-from mmwood.datasets import write_candidate_list
 from mmwood.engine import hooks
 from mmwood.fileio.mining_results import merged
+from mmwood.ood.candidates import write_candidate_list
 from mmwood.ood.config import use_candidates
 
 #: The config of each hook, and its fields.

@@ -17,7 +17,7 @@ from mmwood.converters.coco import convert_coco, draw_mask
 from mmwood.converters.pascal_b import draw_scene, read_annotations
 from mmwood.datasets import ImageLevelDataset
 from mmwood.evaluation.ia_iou_metric import CocoInstances, IAIoUMetric
-from mmwood.fileio.coco import decode_mask, encode_mask, merge_instances
+from mmwood.fileio.coco import encode_mask, instance_mask, merge_instances, read_coco
 from mmwood.fileio.files import write_json
 from mmwood.fileio.labels import read_label_png
 
@@ -78,10 +78,10 @@ def parts(masks):
 @given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12)))
 def test_masks_come_back(mask):
     rle = json.loads(json.dumps(encode_mask(mask)))
-    result = decode_mask(rle)
+    height, width = mask.shape
+    result = instance_mask(rle, height, width)
     assert result.dtype == bool
     np.testing.assert_array_equal(result, mask)
-    height, width = mask.shape
     plain = dict(size=[height, width], counts=runs(mask))
     expected = pycocotools_mask.frPyObjects(plain, height, width)
     assert rle == dict(size=[height, width], counts=expected["counts"].decode())
@@ -90,7 +90,7 @@ def test_masks_come_back(mask):
 def test_takes_views():
     mask = np.random.default_rng(0).random((8, 12)) > 0.5
     view = mask[::-2, 1::3].T
-    np.testing.assert_array_equal(decode_mask(encode_mask(view)), view)
+    np.testing.assert_array_equal(instance_mask(encode_mask(view), *view.shape), view)
 
 
 @pytest.mark.parametrize(
@@ -102,13 +102,11 @@ def test_refuses_other_masks(mask):
 
 
 def test_names_the_package_that_is_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pycocotools", None)
-    for call in (
-        lambda: encode_mask(np.zeros((2, 2), bool)),
-        lambda: decode_mask(dict(size=[2, 2], counts="4")),
-    ):
-        with pytest.raises(ImportError, match=r'pip install "mmwood\[coco\]"'):
-            call()
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
+    with pytest.raises(ImportError, match=r'pip install "mmwood\[coco\]"'):
+        encode_mask(np.zeros((2, 2), bool))
+    with pytest.raises(ImportError, match=r'pip install "mmwood\[coco\]"'):
+        instance_mask(dict(size=[2, 2], counts="4"), 2, 2)
 
 
 def test_pycocotools_reads_the_file(parts, masks, tmp_path, capsys):
@@ -148,16 +146,11 @@ def test_the_data_set_reads_the_file(parts, tmp_path):
         label_source="coco",
         ann_file="instances.json",
         data_root=str(tmp_path),
-        data_prefix=dict(img_path=""),
-        pipeline=[],
     )
     assert dataset.metainfo["classes"] == CLASSES
-    assert [dataset.get_cat_ids(number) for number in range(3)] == [[0, 2], [], [2]]
-    assert [dataset.get_data_info(number)["img_id"] for number in range(3)] == [
-        "a",
-        "empty",
-        "b",
-    ]
+    infos = [dataset.get_data_info(number) for number in range(3)]
+    assert [info["gt_label"] for info in infos] == [[0, 2], [], [2]]
+    assert [info["img_id"] for info in infos] == ["a", "empty", "b"]
 
 
 def test_nothing_at_all():
@@ -259,26 +252,38 @@ def by_pascal_b(path):
     return int((draw_scene(scene)[0] == 1).sum())
 
 
-@pytest.mark.parametrize("read", [by_converter, by_metric, by_pascal_b])
-@pytest.mark.parametrize("form", [*GOOD, "compressed"])
-def test_every_form_of_a_segmentation(form, read, tmp_path):
-    if form == "compressed":
-        mask = np.random.default_rng(0).random(SIZE) < 0.4
-        mask[13:] = False
-        segmentation, pixels = encode_mask(mask), int(mask.sum())
-    else:
-        segmentation, pixels = GOOD[form]
-    # The other annotation's 24 pixels lie elsewhere.
-    expected = min(pixels + 24, SIZE[0] * SIZE[1])
-    assert read(annotation_file(tmp_path, segmentation)) == expected
+@pytest.mark.parametrize("form", GOOD)
+def test_every_form_of_a_segmentation(form):
+    segmentation, pixels = GOOD[form]
+    assert instance_mask(segmentation, *SIZE).sum() == pixels
 
 
-@pytest.mark.parametrize("read", [by_converter, by_metric, by_pascal_b])
 @pytest.mark.parametrize("form", BAD)
-def test_what_is_no_segmentation_is_named(form, read, tmp_path):
-    path = annotation_file(tmp_path, BAD[form])
-    with pytest.raises(ValueError, match=r"file\.json.*(annotation id 2|\[\d\] \(id )"):
-        read(path)
+def test_what_is_no_segmentation(form):
+    with pytest.raises(ValueError, match=r"segmentation|run lengths|polygon"):
+        instance_mask(BAD[form], *SIZE)
+
+
+@pytest.mark.parametrize("read", [by_converter, by_metric, by_pascal_b])
+def test_every_reader_decodes_alike_and_names_what_is_none(read, tmp_path):
+    mask = np.random.default_rng(0).random(SIZE) < 0.4
+    mask[13:] = False
+    for number, (segmentation, pixels) in enumerate(
+        [*GOOD.values(), (encode_mask(mask), mask.sum())]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        # The other annotation's 24 pixels lie elsewhere.
+        expected = min(pixels + 24, SIZE[0] * SIZE[1])
+        assert read(annotation_file(folder, segmentation)) == expected
+    for form in ("outside", "short"):
+        folder = tmp_path / form
+        folder.mkdir()
+        path = annotation_file(folder, BAD[form])
+        with pytest.raises(
+            ValueError, match=r"file\.json.*(annotation id 2|\[\d\] \(id )"
+        ):
+            read(path)
 
 
 def tags_of(path):
@@ -296,7 +301,14 @@ FILE_READERS = dict(
 )
 
 
-@pytest.mark.parametrize("name", FILE_READERS)
+def changed(**content) -> dict:
+    """An annotation file without fault, but for some of its lists."""
+    whole = dict(
+        images=[dict(id=3)], annotations=[], categories=[dict(id=1, name="cat")]
+    )
+    return whole | content
+
+
 @pytest.mark.parametrize(
     ("content", "place"),
     [
@@ -305,55 +317,55 @@ FILE_READERS = dict(
         ([dict(image_id=1, category_id=1, bbox=[0, 0, 1, 1], score=0.5)], "no images"),
         (dict(images=[], annotations=[]), "has no categories"),
         (dict(images={}), "has no images"),
-        (dict(images=[dict(file_name="a.jpg")]), r"images\[0\] lacks id"),
-        (dict(images=[7]), r"images\[0\] lacks id"),
-        (dict(images=[dict(id=1), dict(id=1)]), r"images\[1\] \(id 1\): another one"),
-        (dict(images=[dict(id=[1])]), r"images\[0\] \(id \[1\]\): its id is no number"),
+        (changed(images=[dict(file_name="a.jpg")]), r"images\[0\] lacks id"),
+        (changed(images=[7]), r"images\[0\] lacks id"),
         (
-            dict(annotations=[dict(id=1, category_id=1)]),
-            r"annotations\[0\] \(id 1\)",
+            changed(images=[dict(id=1), dict(id=1)]),
+            r"images\[1\] \(id 1\): another one",
         ),
-        (dict(annotations=[dict(image_id=9, category_id=1)]), "unknown image_id 9"),
-        (dict(annotations=[dict(image_id=3, category_id=7)]), "unknown category_id 7"),
-        (dict(categories=[dict(id=1)]), r"categories\[0\] \(id 1\) lacks name"),
-        (dict(categories=[dict(id=1, name=7)]), r"categories: 7 \(id 1\) is no name"),
+        (changed(images=[dict(id=[1])]), r"images\[0\] \(id \[1\]\): its id is no"),
         (
-            dict(categories=[dict(id=n, name="cat") for n in (1, 2)]),
+            changed(annotations=[dict(id=1, category_id=1)]),
+            r"annotations\[0\] \(id 1\) lacks image_id",
+        ),
+        (
+            changed(annotations=[dict(image_id=9, category_id=1)]),
+            r"annotations\[0\] has the unknown image_id 9",
+        ),
+        (
+            changed(annotations=[dict(image_id=3, category_id=7)]),
+            "unknown category_id 7",
+        ),
+        (changed(categories=[dict(id=1)]), r"categories\[0\] \(id 1\) lacks name"),
+        (changed(categories=[dict(id=1, name=7)]), r"7 \(id 1\) is no name"),
+        (
+            changed(categories=[dict(id=n, name="cat") for n in (1, 2)]),
             r"categories: 'cat' \(id 2\)",
         ),
-    ],
-)
-def test_files_that_are_no_annotations(name, content, place, tmp_path):
-    path = tmp_path / "file.json"
-    if isinstance(content, dict) and not place.startswith("has no"):
-        fields = dict(height=6, width=8, file_name="a.jpg")
-        whole = dict(images=[dict(id=3, **fields)], annotations=[])
-        whole |= dict(categories=[dict(id=1, name="cat")])
-        content = whole | content
-        for entry in content["images"]:
-            if isinstance(entry, dict):
-                entry.update({k: v for k, v in fields.items() if k not in entry})
-        for entry in content["annotations"]:
-            entry.update(segmentation=[], area=0)
-            entry.setdefault("id", 1)
-    write_json(path, content)
-    with pytest.raises(ValueError, match=rf"file\.json.*{place}"):
-        FILE_READERS[name](path)
-
-
-@pytest.mark.parametrize("name", FILE_READERS)
-@pytest.mark.parametrize(
-    ("content", "place"),
-    [
+        (
+            changed(categories=[dict(id=1, name="a"), dict(id="b", name="b")]),
+            "ids are numbers and texts",
+        ),
         (b'{"images": [\n', r"file\.json:2: not JSON"),
         (b'{\n"a": "\xff"}', r"file\.json:2: is not utf-8"),
         (b"[" * 100_000, "too deeply nested"),
     ],
 )
-def test_files_that_are_no_json(name, content, place, tmp_path):
+def test_files_that_are_no_annotations(content, place, tmp_path):
     path = tmp_path / "file.json"
-    path.write_bytes(content)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        write_json(path, content)
     with pytest.raises(ValueError, match=place):
+        read_coco(path)
+
+
+@pytest.mark.parametrize("name", FILE_READERS)
+def test_every_reader_names_the_file(name, tmp_path):
+    path = tmp_path / "file.json"
+    write_json(path, dict(images=[]))
+    with pytest.raises(ValueError, match=r"file\.json is no COCO .* no categories"):
         FILE_READERS[name](path)
 
 

@@ -10,6 +10,7 @@ from mmwood.fileio.files import (
     file_sha256,
     remove_leftovers,
     text_sha256,
+    walk,
     write_json,
 )
 
@@ -77,3 +78,11 @@ def test_hashes_of_a_message_are_short():
         "labels was made with another weights_sha256 ('11111111...' instead of "
         f"'22222222...'), name ('{'1' * 63}' instead of 'b'): name another folder"
     )
+
+
+def test_folders_of_some_names_are_not_walked(tmp_path):
+    for name in ("a/b.txt", "a/2026_1/c.txt", "d.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = walk(tmp_path, leave_out="2[0-9]*")
+    assert [*found] == [tmp_path / "a/b.txt", tmp_path / "d.txt"]

@@ -1,13 +1,14 @@
 """Photographs: which are found, how deep ones become 8 bits, and what is refused."""
 
 import os
+from functools import partial
 
 import mmcv
 import numpy as np
 import pytest
 from PIL import Image
 
-from mmwood.datasets import ImageLevelDataset, OoDDataset, write_candidate_list
+from mmwood.datasets import ImageLevelDataset, OoDDataset
 from mmwood.datasets.transforms import LoadImage
 from mmwood.fileio.images import (
     image_size,
@@ -17,21 +18,25 @@ from mmwood.fileio.images import (
     save_picture,
 )
 from mmwood.ood.auto import image_hash
+from mmwood.ood.candidates import write_candidate_list
 from mmwood.ood.review.pictures import Cache, PictureError, Pictures
+from mmwood.pipeline.hashes import tree
 
 RAMP = np.linspace(0, 65535, 60 * 80).reshape(60, 80)
 
 
-def by_dataset(path):
+def by_dataset(path, check="decode"):
     (path.parent / "tags.csv").write_text(f"image,labels\n{path.name},cat\n")
     ImageLevelDataset(
-        ann_file="tags.csv", classes=["cat"], data_root=str(path.parent), check="decode"
+        ann_file="tags.csv",
+        classes=["cat"],
+        data_root=str(path.parent),
+        check=check,
+        serialize_data=False,
     )
 
 
-def by_header(path):
-    (path.parent / "tags.csv").write_text(f"image,labels\n{path.name},cat\n")
-    ImageLevelDataset(ann_file="tags.csv", classes=["cat"], data_root=str(path.parent))
+by_header = partial(by_dataset, check="header")
 
 
 def by_loader(path):
@@ -49,15 +54,15 @@ CHECKS = [by_dataset, by_header, image_hash]
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
-@pytest.mark.parametrize("read", READERS)
-def test_sixteen_bits_are_scaled_alike(read, name, tmp_path):
+def test_sixteen_bits_are_scaled_alike(name, tmp_path):
     Image.fromarray(RAMP.astype(np.uint16)).save(tmp_path / name)
-    found = read(tmp_path / name)
     # As MMSegmentation's loader, which reads by OpenCV.
     expected = mmcv.imread(str(tmp_path / name), channel_order="rgb")
-    assert found.dtype == np.uint8
-    tolerance = 6 if read is by_review else 0
-    np.testing.assert_allclose(found.astype(int), expected, atol=tolerance)
+    for read in READERS:
+        found = read(tmp_path / name)
+        assert found.dtype == np.uint8
+        tolerance = 6 if read is by_review else 0
+        np.testing.assert_allclose(found.astype(int), expected, atol=tolerance)
     for check in CHECKS:
         check(tmp_path / name)
 
@@ -120,18 +125,17 @@ def by_list(folder):
     return [item.image for item in list_folder(folder, "img_path")]
 
 
-def by_images_without_labels(folder):
-    data = ImageLevelDataset(
-        label_source="none", classes=["cat"], data_prefix=dict(img_path=str(folder))
-    )
+def by_data_set(kind, folder, **kwargs):
+    prefix = dict(img_path=str(folder))
+    data = kind(data_prefix=prefix, serialize_data=False, **kwargs)
     infos = map(data.get_data_info, range(len(data)))
     return [os.path.relpath(info["img_path"], folder) for info in infos]
 
 
-def by_ood(folder):
-    data = OoDDataset(data_prefix=dict(img_path=str(folder)))
-    infos = map(data.get_data_info, range(len(data)))
-    return [os.path.relpath(info["img_path"], folder) for info in infos]
+by_images_without_labels = partial(
+    by_data_set, ImageLevelDataset, label_source="none", classes=["cat"]
+)
+by_ood = partial(by_data_set, OoDDataset)
 
 
 def by_candidates(folder):
@@ -140,8 +144,14 @@ def by_candidates(folder):
     return [os.path.relpath(line, folder) for line in lines]
 
 
+def by_hash(folder):
+    # Not of images alone.
+    found = (str(path.relative_to(folder)) for path in tree(folder))
+    return [name for name in found if name != "link/._b.png"]
+
+
 @pytest.mark.parametrize(
-    "find", [by_list, by_images_without_labels, by_ood, by_candidates]
+    "find", [by_list, by_images_without_labels, by_ood, by_candidates, by_hash]
 )
 def test_links_to_folders_are_followed_but_not_in_circles(find, linked):
     assert sorted(find(linked)) == ["a.png", "link/b.png", "link/deep/c.png"]

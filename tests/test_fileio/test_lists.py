@@ -2,7 +2,6 @@
 
 import unicodedata
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -28,12 +27,12 @@ from mmwood.fileio.lists import (
     TaggedImage,
     check_id,
     question_classes,
-    read_csv,
     read_id_list,
     refuse_shared_files,
-    tags_from_lists,
     unknown_classes,
 )
+from mmwood.fileio.tables import read_csv
+from mmwood.fileio.voc import tags_from_lists
 
 BAD_IDS = (
     "/data/photos/a",
@@ -78,10 +77,10 @@ def test_good_ids(name, expected):
 SOURCES = ("mask", "voc_xml", "voc_list", "coco", "csv", "none")
 
 
-@pytest.mark.parametrize("name", BAD_IDS)
 @pytest.mark.parametrize("source", SOURCES)
-def test_every_label_source_refuses_bad_ids(source, name, tmp_path):
+def test_every_label_source_refuses_bad_ids(source, tmp_path):
     """Before any file is looked for: the file may well be there."""
+    name = "../a"
     (tmp_path / "list.txt").write_text(f"good\n{name}\n")
     (tmp_path / "cat_list.txt").write_text(f"good 1\n{name} 1\n")
     (tmp_path / "tags.csv").write_text(f"image,labels\ngood.jpg,cat\n{name}.jpg,cat\n")
@@ -263,59 +262,6 @@ def test_images_are_found_by_their_whole_name():
             index.find(path)
 
 
-def tag_table(tmp_path, text, encoding="utf-8"):
-    path = tmp_path / "tags.csv"
-    path.write_bytes(text.encode(encoding))
-    return path
-
-
-def test_tables_are_read_leniently(tmp_path):
-    expected = {"a.jpg": {"cat", "dog"}, "b.jpg": set(), "c d.jpg": {"cat"}}
-    for text in (
-        "image,labels\na.jpg,cat; dog\nb.jpg,\nc d.jpg,cat\n",
-        '\ufeffimage;labels;who\r\na.jpg;"cat;dog";me\r\n;;\r\nb.jpg;;\r\n'
-        "c d.jpg;cat;\r\n",
-        "labels\timage\n\ncat;dog\ta.jpg\n\tb.jpg\n \t \ncat\tc d.jpg\n\n",
-    ):
-        found = read_csv(tag_table(tmp_path, text))
-        assert {item.image: item.tags for item in found} == expected
-    for text, encoding, reason in (
-        ("image,labels\na.jpg,flügel\n", "cp1252", r":2: is not utf-8.*--encoding"),
-        ("image,labels\na.jpg,cat\n", "utf-16", ":1: is not utf-8.*cp1252"),
-        ("picture|labels\n", "utf-8", r":1: .*\['picture\|labels'\], separated by ','"),
-    ):
-        with pytest.raises(ValueError, match=rf"tags\.csv{reason}"):
-            read_csv(tag_table(tmp_path, text, encoding))
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"PK\3\4\x14\0", r"tags\.csv: is an Excel workbook or an archive"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1", r"tags\.csv: is an Excel workbook"),
-        (
-            b"image;labels\na.jpg;cat;dog\n",
-            r":2: .*semicolons, in quotation marks",
-        ),
-        (b"image,labels\na.jpg,cat,dog\n", r":2: .*an image by semicolons\)"),
-        (b'image,labels\n"a.jpg,cat\n', "that begins with a quotation mark must end"),
-    ],
-)
-def test_what_to_do_about_tables(content, reason, tmp_path):
-    (tmp_path / "tags.csv").write_bytes(content)
-    for read in (read_csv, read_table):
-        with pytest.raises(ValueError, match=reason):
-            read(tmp_path / "tags.csv")
-
-
-def test_empty_rows_are_counted(tmp_path):
-    path = tag_table(tmp_path, "image;labels\n;\na.jpg;cat\n\n ; \n")
-    notes = []
-    assert len(read_csv(path, notes)) == 1
-    assert notes == read_table(path).notes == [f"{path}: empty rows, passed over: 3"]
-    assert read_table(tag_table(tmp_path, "image,labels\na.jpg,cat\n")).notes == []
-
-
 def test_lists(tmp_path):
     path = tmp_path / "list.txt"
     path.write_bytes("\ufeffan image\r\n\r\n x/b \r\n".encode())
@@ -328,22 +274,14 @@ def test_lists(tmp_path):
         read_id_list(path)
 
 
-def test_ids_of_class_lists_may_hold_spaces(tmp_path):
-    (tmp_path / "cat_train.txt").write_text("an image  1\nb\t-1\nc d 0\n")
-    tags = tags_from_lists(tmp_path / "train.txt", ["cat"], use_difficult=False)
-    found = [tags(item) for item in items_of("an image", "b", "c d")]
-    assert found == [{"cat"}, set(), set()]
-
-
 @pytest.mark.parametrize(
     ("tags", "reason"),
     [
         (("cat", "Cat"), r"'cat' \(of 1 images\) is nearly .*list\.txt:2, 'Cat'"),
         (("hot dog", "hot_dog"), "is nearly that of"),
-        (("ü", unicodedata.normalize("NFD", "ü")), "is nearly that of"),
         (
             ("ü", unicodedata.normalize("NFD", "ü")),
-            r"form: '\\xfc', 'u\\u0308'",
+            r"is nearly that of .*form: '\\xfc', 'u\\u0308'",
         ),
         (("cat", "nan"), r"'nan' \(of 1 images\) is what programs write"),
         (("cat", "None"), "is what programs write"),
@@ -354,15 +292,23 @@ def test_questionable_classes(tags, reason, tmp_path):
     items = [TaggedImage("a", {tag}, f"list.txt:{n}") for n, tag in enumerate(tags, 1)]
     with pytest.raises(ValueError, match=reason):
         question_classes(items, "name the classes")
-    Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(tmp_path / "a.jpg")
-    Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(tmp_path / "b.jpg")
+    for name in "ab":
+        Image.new("RGB", (8, 6)).save(tmp_path / f"{name}.jpg")
     rows = "".join(f'{n}.jpg,"{tag}"\n' for n, tag in zip("ab", tags))
-    source = read_table(tag_table(tmp_path, f"image,labels\n{rows}"))
+    (tmp_path / "tags.csv").write_text(f"image,labels\n{rows}", encoding="utf-8")
+    source = read_table(tmp_path / "tags.csv")
     with pytest.raises(ValueError, match=r"name the classes with --classes:\n.*tags"):
         convert_tags(tmp_path, source)
     # Whoever names them means them.
     done = convert_tags(tmp_path, source, classes=tags, overwrite=True)
     assert done["images"] == 2
+
+
+def test_ids_of_class_lists_may_hold_spaces(tmp_path):
+    (tmp_path / "cat_train.txt").write_text("an image  1\nb\t-1\nc d 0\n")
+    tags = tags_from_lists(tmp_path / "train.txt", ["cat"], use_difficult=False)
+    found = [tags(item) for item in items_of("an image", "b", "c d")]
+    assert found == [{"cat"}, set(), set()]
 
 
 def test_unknown_classes_get_a_hint():

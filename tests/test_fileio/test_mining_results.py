@@ -4,7 +4,7 @@ import pytest
 
 from mmwood.fileio.mining_results import (
     Finding,
-    Part,
+    Shard,
     finished_images,
     merged,
     next_run,
@@ -16,7 +16,7 @@ MADE_FROM = dict(checkpoint_sha256="ab", threshold=0.5)
 def test_parts_together_hold_what_each_was_given(tmp_path):
     assert next_run(tmp_path) == 0
     assert finished_images(tmp_path, MADE_FROM, 4).tolist() == [False] * 4
-    first = Part(tmp_path / "part_0000_0000.sqlite", MADE_FROM)
+    first = Shard(tmp_path / "part_0000_0000.sqlite", MADE_FROM)
     assert not first.path.exists()
     first.add(
         [
@@ -24,7 +24,7 @@ def test_parts_together_hold_what_each_was_given(tmp_path):
             Finding(3, "d", fault="not an image"),
         ]
     )
-    second = Part(tmp_path / "part_0003_0001.sqlite", MADE_FROM)
+    second = Shard(tmp_path / "part_0003_0001.sqlite", MADE_FROM)
     second.add([Finding(2, "c", 0.25)])
     # A reader sees what was added, also while the writers are open.
     assert finished_images(tmp_path, MADE_FROM, 4).tolist() == [True, False, True, True]
@@ -45,7 +45,7 @@ def test_parts_together_hold_what_each_was_given(tmp_path):
 
 
 def test_a_batch_is_there_whole_or_not_at_all(tmp_path):
-    part = Part(tmp_path / "part_0000_0000.sqlite", MADE_FROM)
+    part = Shard(tmp_path / "part_0000_0000.sqlite", MADE_FROM)
     with pytest.raises(sqlite3.IntegrityError):
         part.add([Finding(0, "a", 0.1), Finding(1, "b", 0.2), Finding(1, "b", 0.2)])
     part.close()
@@ -53,7 +53,7 @@ def test_a_batch_is_there_whole_or_not_at_all(tmp_path):
 
 
 def test_foreign_and_damaged_parts_are_refused(tmp_path):
-    part = Part(tmp_path / "part_0000_0000.sqlite", MADE_FROM)
+    part = Shard(tmp_path / "part_0000_0000.sqlite", MADE_FROM)
     part.add([Finding(0, "a", 0.1)])
     part.close()
     other = dict(MADE_FROM, threshold=0.7)

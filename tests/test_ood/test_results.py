@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmwood.fileio.candidates import Candidate, read_manifest, write_manifest
-from mmwood.fileio.mining_results import Finding, Part
+from mmwood.fileio.mining_results import Finding, Shard
 from mmwood.ood.results import check_manifest, summary_tables, write_results
 
 CLASSES = ["b", "a", "ä,c"]
@@ -30,7 +30,7 @@ def make_parts(folder: Path, images: list, parts: int = 1) -> None:
                 finding.classes = [(c, p) for c, p in enumerate(scores) if p >= 0.5]
                 finding.sha256 = f"sha{number}" if finding.classes else ""
             findings.append(finding)
-        writer = Part(folder / f"part_0000_{part:04d}.sqlite", made_from)
+        writer = Shard(folder / f"part_0000_{part:04d}.sqlite", made_from)
         writer.add(findings)
         writer.close()
 

@@ -31,7 +31,7 @@ from mmwood.fileio.candidates import Candidate, write_manifest
 from mmwood.fileio.files import write_json
 from mmwood.fileio.label_folder import ScoreMaps, save_score_maps
 from mmwood.fileio.labels import save_label_png
-from mmwood.fileio.mining_results import Finding, Part, finished_images
+from mmwood.fileio.mining_results import Finding, Shard, finished_images
 from mmwood.ood.review.pictures import Cache
 
 REPOSITORY = Path(__file__).parents[2]
@@ -290,7 +290,7 @@ def test_mining_goes_on_after_a_full_disk(tmp_path):
         ]
         for start in (0, 99, 198)
     ]
-    part = Part(path, dict(threshold=0.5))
+    part = Shard(path, dict(threshold=0.5))
     part.add(batches[0])
     with (
         no_file_above(path.stat().st_size),

@@ -31,8 +31,8 @@ from mmwood.fileio.images import (
     save_picture,
     why_unreadable,
 )
-from mmwood.fileio.lists import csv_reader
 from mmwood.fileio.scores import parse_json
+from mmwood.fileio.tables import csv_reader
 from mmwood.visualization.contact_sheet import contact_sheet
 from mmwood.visualization.figures import numbers_path
 

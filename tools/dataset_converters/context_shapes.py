@@ -20,7 +20,7 @@ from mmwood.converters.context_shapes import generate
 from mmwood.fileio.files import atomic_write
 from mmwood.fileio.images import read_picture
 from mmwood.fileio.labels import read_label_png
-from mmwood.fileio.lists import read_rows
+from mmwood.fileio.tables import read_rows
 from mmwood.utils.processes import end_children_with_this
 from mmwood.visualization.contact_sheet import contact_sheet
 from mmwood.visualization.panels import overlay_label

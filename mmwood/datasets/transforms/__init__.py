@@ -1,3 +1,5 @@
+"""Transforms, which register themselves."""
+
 from .affinity_label import AffinityLabel
 from .flipping import RandomFlip
 from .loading import LoadImage, LoadScoreMaps, LoadSemanticMask

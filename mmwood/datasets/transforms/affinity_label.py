@@ -1,7 +1,6 @@
 """Training labels of pixel affinities from cached class activation maps."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from mmwood.fileio.label_folder import (
     AFFINITY_LABELS,
     MAPS,
     LabelFolder,
+    MapKind,
     load_score_maps,
 )
 from mmwood.fileio.labels import read_label_png
@@ -23,8 +23,9 @@ from mmwood.functional.refine import (
     refine_settings,
 )
 from mmwood.registry import TRANSFORMS
+from mmwood.utils.check import one_of
 
-__all__ = ["AffinityLabel", "read_affinity_label"]
+__all__ = ["AffinityLabel"]
 
 TOOL = "tools/make_affinity_labels.py"
 CRF = dict(method="crf")
@@ -63,10 +64,10 @@ class AffinityLabel(BaseTransform):
         FileNotFoundError: ``folder`` holds no manifest, or lacks the image's label; or
             the score maps are missing.
         ImportError: The refinement needs a package that is not installed.
-        ValueError: A field has no such value; the labels of ``folder`` were made with
-            other settings, or not to the end; the image has no score maps, or maps or
-            a label of another size, or was flipped before; a file is damaged; a class
-            is above 253.
+        ValueError: A threshold, ``refine``, ``maps`` or ``powers`` has no such value;
+            the labels of ``folder`` were made with other settings, or not to the end;
+            the image has no score maps, or maps or a label of another size, or was
+            flipped before; a file is damaged; a class is above 253.
 
     Required keys:
         - img: (H, W, 3) uint8 BGR; img_path; img_id; score_path (without ``folder``)
@@ -84,14 +85,11 @@ class AffinityLabel(BaseTransform):
         foreground: float = 0.30,
         background: float = 0.05,
         refine: Mapping | None = CRF,
-        maps: str = "full",
+        maps: MapKind = "full",
         folder: str | None = None,
         powers: Sequence[float] | None = None,
     ) -> None:
-        if maps not in MAPS:
-            raise ValueError(
-                f"mmwood.AffinityLabel: maps must be one of {MAPS}, got {maps!r}"
-            )
+        one_of("mmwood.AffinityLabel: maps", maps, MAPS)
         self.foreground = foreground
         self.background = background
         self.refine = refine_settings(refine)
@@ -131,7 +129,7 @@ class AffinityLabel(BaseTransform):
         if self.folder is None:
             results["gt_seg_map"] = self._make(results)
         else:
-            results["gt_seg_map"] = self._read(results)
+            results["gt_seg_map"] = self._read(self.folder, results)
         fields = results.setdefault("seg_fields", [])
         if "gt_seg_map" not in fields:
             fields.append("gt_seg_map")
@@ -175,14 +173,21 @@ class AffinityLabel(BaseTransform):
         classes: Sequence[int] | np.ndarray,
         refine: Mapping | None,
     ) -> np.ndarray:
-        data = (image, maps, classes)
         if self.powers is not None:
-            return power_affinity_label(*data, *self.powers, refine)
-        return affinity_label(*data, self.foreground, self.background, refine)
+            low, high = self.powers
+            return power_affinity_label(image, maps, classes, low, high, refine)
+        return affinity_label(
+            image, maps, classes, self.foreground, self.background, refine
+        )
 
-    def _read(self, results: dict) -> np.ndarray:
-        path = LabelFolder(self.folder).label(results["img_id"])
-        label = read_affinity_label(path)
+    def _read(self, folder: str, results: dict) -> np.ndarray:
+        path = LabelFolder(folder).label(results["img_id"])
+        try:
+            label = read_label_png(path, "affinity label")
+        except (FileNotFoundError, ValueError) as error:
+            raise type(error)(
+                f"{error}: make it with {TOOL}, which keeps all others"
+            ) from error
         size = results["img"].shape[:2]
         if label.shape != size:
             raise ValueError(
@@ -195,21 +200,3 @@ class AffinityLabel(BaseTransform):
     def __repr__(self) -> str:
         fields = ", ".join(f"{key}={value!r}" for key, value in self.settings.items())
         return f"{type(self).__name__}({fields}, folder={self.folder!r})"
-
-
-def read_affinity_label(path: str | os.PathLike) -> np.ndarray:
-    """Read a label that tools/make_affinity_labels.py wrote.
-
-    Shape:
-        - output: (H, W) uint8
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is damaged, or no label map.
-    """
-    try:
-        return read_label_png(path, "affinity label")
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(
-            f"{error}: make it with {TOOL}, which keeps all others"
-        ) from error

@@ -122,6 +122,7 @@ class LoadScoreMaps(BaseTransform):
                 "set"
             )
         maps = load_score_maps(path, needs=("strided",))
+        assert maps.strided is not None
         size = strided_size(results["ori_shape"][:2])
         if maps.strided.shape[1:] != size:
             raise ValueError(

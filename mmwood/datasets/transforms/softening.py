@@ -26,7 +26,7 @@ class RandomSoften(BaseTransform):
         prob: Probability that an image is softened.
 
     Raises:
-        ValueError: A field has no such value.
+        ValueError: ``scale`` or ``prob`` has no such value.
 
     Required and modified key:
         - img: (H, W) or (H, W, channels) uint8

@@ -18,7 +18,7 @@ from mmwood.datasets.candidates import CandidateDataset
 from mmwood.engine.batches import all_batches, take_batches
 from mmwood.engine.weights import unwrap, weights_sha256
 from mmwood.fileio.files import file_sha256, text_sha256
-from mmwood.fileio.mining_results import Finding, Part, finished_images, next_run
+from mmwood.fileio.mining_results import Finding, Shard, finished_images, next_run
 from mmwood.registry import HOOKS
 
 __all__ = ["OoDMiningHook"]
@@ -79,7 +79,7 @@ class OoDMiningHook(Hook):
         barrier()
         broadcast_object_list(run)
         name = f"part_{run[0]:04d}_{get_rank():04d}.sqlite"
-        self._part = Part(folder / name, description)
+        self._part = Shard(folder / name, description)
         if finished.any():
             runner.logger.info(
                 f"{finished.sum()} of {len(dataset)} candidates are finished"

@@ -154,6 +154,7 @@ def test_from_a_data_set_in_a_config_of_another_scope(voc_folder, tmp_path):
         data_root=str(voc_folder),
         data_prefix=dict(img_path="JPEGImages", seg_map_path="SegmentationClass"),
         score_dir=str(tmp_path / "maps"),
+        serialize_data=False,
         pipeline=[
             dict(type="mmwood.LoadImage"),
             dict(type="mmwood.AffinityLabel", refine=None),
@@ -175,7 +176,7 @@ def test_image_without_classes_is_background(sample, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(maps="half"), "maps must be one of"),
+        (dict(maps="half"), "maps must be 'strided' or 'full'"),
         (dict(foreground=0.05, background=0.3), "background <= foreground"),
         (dict(foreground=1.0), "background <= foreground"),
         (dict(refine=dict(method="CRF")), "method must be 'crf', 'pamr' or None"),
