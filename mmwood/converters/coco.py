@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mmwood.converters.source import check_sizes
 from mmwood.converters.writer import Writer, refuse_semicolons
 from mmwood.fileio.coco import (
     CocoFile,
@@ -19,7 +20,6 @@ from mmwood.fileio.coco import (
     run_lengths,
 )
 from mmwood.fileio.files import remove_leftovers
-from mmwood.fileio.images import check_readable, check_there
 from mmwood.fileio.labels import VOID
 from mmwood.fileio.lists import (
     TaggedImage,
@@ -127,7 +127,12 @@ def convert_coco(
         refuse_shared_files(seen, _stem)
         if not any(image.annotations for image in used):
             raise ValueError(f"{path}: no image has an annotation of these categories")
-        _check_sizes(root, used, split)
+        check_sizes(
+            [image.item for image in used],
+            [root / image.item.image for image in used],
+            [image.size for image in used],
+            f"images of {split}",
+        )
         if masks:
             for image in progress(used) if progress else used:
                 mask, empty = draw_mask(image.annotations, image.size, path)
@@ -231,23 +236,3 @@ def _images(
 
 def _stem(item: TaggedImage) -> str:
     return PurePosixPath(item.image).stem
-
-
-def _check_sizes(root: Path, images: Sequence[_Image], split: str) -> None:
-    """Refuse images that are missing or have another size than their entry says."""
-    items = [image.item for image in images]
-    paths = [str(root / item.image) for item in items]
-    check_there(items, paths, f"images of {split}")
-    faults = [
-        f"{image.item.source}: says (H, W) = {list(image.size)}, {path} has "
-        f"{[height, width]}"
-        for image, path, (width, height) in zip(
-            images, paths, check_readable(items, paths, decode=False)
-        )
-        if image.size != (height, width)
-    ]
-    if faults:
-        raise ValueError(
-            f"{len(faults)} of {len(images)} images of {split} have another size than "
-            "their annotation says:" + bullets(faults)
-        )
