@@ -110,8 +110,8 @@ def check_dataset(
 ) -> Report:
     """Read every file of a data set and compare them with each other.
 
-    Errors: those of ``ERRORS``, and a list without an image. Warnings: tags that are not
-    the set of classes in the mask (objects marked difficult, crowds, hidden and
+    Errors: those of ``ERRORS``, and a list without an image. Warnings: tags that are
+    not the set of classes in the mask (objects marked difficult, crowds, hidden and
     pseudo masks differ), classes that no image has, images of two lists.
 
     Args:
@@ -256,8 +256,6 @@ def list_entries(
         FileNotFoundError: There is no list, or an image has no annotation.
         ValueError: An id is not below its folder, or an annotation is not XML.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no list {path}")
     entries = []
     for item in read_id_list(path):
         # As the data set finds it.
@@ -339,8 +337,6 @@ def coco_entries(root: Path) -> tuple[dict[str, list[Entry]], Sequence[str]]:
     for table in tables:
         name = table.stem.removeprefix("tags_")
         path = root / f"ImageSets/{name}.txt"
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no list {path}")
         tagged = {Path(item.image).stem: item for item in read_csv(table)}
         listed = read_id_list(path)
         for item in listed:

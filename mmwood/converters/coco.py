@@ -1,5 +1,6 @@
 """COCO and LVIS annotations: masks, lists and tags of their images."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -215,23 +216,24 @@ def _images(
     folder: str | None,
 ) -> list[_Image]:
     """The images with the annotations of the chosen categories."""
-    classes = {number: (i, name) for i, (name, number) in enumerate(ids.items(), 1)}
-    images = {}
+    values = {number: value for value, number in enumerate(ids.values(), start=1)}
+    names = tuple(ids)
+    chosen: dict[int, list[dict]] = defaultdict(list)
+    for annotation in content.annotations:
+        if annotation["category_id"] in values:
+            value = values[annotation["category_id"]]
+            chosen[annotation["image_id"]].append(dict(annotation, value=value))
+    images = []
     for place, (number, entry) in enumerate(content.images.items()):
         source = content.sources("images", place)
         # LVIS says by its address in which folder an image is.
         own, name = image_name(entry, source)
         own = split if entry.get("file_name") is not None else own
         path = str(PurePosixPath(own if folder is None else folder, name))
-        item = TaggedImage(path, set(), source)
-        images[number] = _Image(item, entry_size(entry, source), [])
-    for annotation in content.annotations:
-        if annotation["category_id"] in classes:
-            value, name = classes[annotation["category_id"]]
-            image = images[annotation["image_id"]]
-            image.item.tags.add(name)
-            image.annotations.append(dict(annotation, value=value))
-    return list(images.values())
+        tags = {names[annotation["value"] - 1] for annotation in chosen[number]}
+        item = TaggedImage(path, tags, source)
+        images.append(_Image(item, entry_size(entry, source), chosen[number]))
+    return images
 
 
 def _stem(item: TaggedImage) -> str:

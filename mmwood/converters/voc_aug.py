@@ -126,9 +126,6 @@ def trainaug_ids(
     """
     paths = [voc / LISTS / "train.txt", sbd / "train.txt", sbd / "val.txt"]
     paths.append(voc / LISTS / "val.txt")
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no list {path}")
     lists = [read_id_list(path) for path in paths]
     for item in chain(*lists):
         item.image = check_id(item.image, item.source)

@@ -323,7 +323,7 @@ def test_bad_files(content, write, tmp_path):
     )
     refuses(
         ValueError,
-        r"images\[1\] \(id 6\): says \(H, W\) = \[50, 40\], .*six\.jpg has \[40, 50\]",
+        r"images\[1\] \(id 6\): says \(H, W\) = \(50, 40\), .*six\.jpg has \(40, 50\)",
         lambda c: c["images"][1].update(height=W, width=H),
     )
     refuses(

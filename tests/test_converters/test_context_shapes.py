@@ -287,8 +287,7 @@ def test_classes_come_equally_often(samples):
 def test_correlation(monkeypatch, correlation):
     rng = np.random.default_rng(0)
     chosen = [
-        (name, sample._choose_context(rng, name, correlation))
-        for name in CLASSES * 300
+        (name, sample._choose_context(rng, name, correlation)) for name in CLASSES * 300
     ]
     own = np.mean([context == CONTEXTS[name] for name, context in chosen])
     assert own == pytest.approx(correlation, abs=4 * np.sqrt(0.25 / len(chosen)))

@@ -112,7 +112,7 @@ def random_images(count: int, seed: int = 0, crowds: bool = True) -> dict:
 
 
 def scene(*items: Item, size: tuple[int, int] = SIZE) -> Scene:
-    return Scene("a.jpg", "", *size, "file: images[0]", list(items))
+    return Scene("a.jpg", "", size, "file: images[0]", list(items))
 
 
 def item(label: int, box: tuple, category: int | None = None, **fields) -> Item:
@@ -174,7 +174,7 @@ def test_reads_what_json_load_reads(tmp_path):
     for image in content["images"]:
         found = scenes[image["id"]]
         assert (found.name, found.folder) == (image["file_name"], "val2017")
-        assert (found.height, found.width) == SIZE
+        assert found.size == SIZE
         expected = [
             (TABLE.labels["coco"][names[a["category_id"]]], a["area"], a["iscrowd"])
             for a in content["annotations"]
@@ -262,7 +262,7 @@ def slow_maps(found: Scene) -> tuple[np.ndarray, np.ndarray]:
         x, y, right, _, _, below, *_ = each.segmentation[0]
         boxes.append((each.crowd, each.area, place, (x, y, right, below), each.label))
     boxes.sort(key=lambda box: box[:3])
-    classes = np.zeros((found.height, found.width), dtype=int)
+    classes = np.zeros(found.size, dtype=int)
     ids = np.zeros_like(classes)
     for y, x in np.ndindex(classes.shape):
         for number, (crowd, _, _, (x0, y0, x1, y1), label) in enumerate(boxes, 1):
@@ -312,6 +312,7 @@ def test_many_instances_need_sixteen_bits(count, dtype):
 
 def test_run_lengths_and_what_is_none():
     plain = item(3, (2, 1, 2, 2))
+    plain.id = 7
     plain.segmentation = dict(size=[4, 6], counts=[9, 2, 2, 2, 9])
     expected = np.zeros((4, 6), dtype=int)
     expected[1:3, 2:4] = 3
@@ -323,15 +324,12 @@ def test_run_lengths_and_what_is_none():
     plain.segmentation = dict(size=[4, 6], counts=counts.decode())
     np.testing.assert_array_equal(draw_scene(small)[0], expected)
     plain.segmentation = dict(size=[6, 4], counts=[24])
-    with pytest.raises(
-        ValueError, match=r"images\[0\]: .*\[6, 4\], the image is \[4, 6\]"
-    ):
+    place = r"file: images\[0\]: annotation id 7: its run lengths"
+    with pytest.raises(ValueError, match=rf"{place} .*\[6, 4\], the image is \[4, 6\]"):
         draw_scene(small)
     for counts in ([9, 2], [9, 99], ["x"], None):
         plain.segmentation = dict(size=[4, 6], counts=counts)
-        with pytest.raises(
-            ValueError, match=r"images\[0\]: its run lengths must be integers"
-        ):
+        with pytest.raises(ValueError, match=f"{place} must be integers"):
             draw_scene(small)
 
 
@@ -415,7 +413,7 @@ def test_lvis_and_coco_together(tmp_path):
     assert [int(s.stem) for s in alone] == [1, 4, 7, 9]
     assert left_out == dict(empty=3, coco_only=0)
 
-    parts[1][1].height += 1
+    parts[1][1].size = (1, 2)
     with pytest.raises(
         ValueError, match=r"lvis.*images\[0\] \(id 1\) has .* the same image"
     ):
@@ -811,7 +809,9 @@ def test_faulty_reviews_are_refused(source, tmp_path):
     refused(r"exclude: 1 of 2 images .*\n.*review\.csv:3: a$", exclude=path)
     write_manifest(path, [good, Candidate("a.jpg", "ship", 0.5, 1, "kept", "")])
     refused(r"review: .*review\.csv:3: 'ship' is no class", review=path.parent)
-    with pytest.raises(ValueError, match="review needs the folder of the images"):
+    with pytest.raises(
+        ValueError, match="place and review need the folder of the images"
+    ):
         make(tmp_path, "b", source, review=path.parent)
 
 
@@ -847,7 +847,10 @@ def test_images_are_looked_at_before_anything_is_written(source, tmp_path):
     names = make(tmp_path, "b", source)["images"]
     path = tmp_path / "val2017" / names[0]
     Image.new("RGB", (9, 9)).save(path)
-    with pytest.raises(ValueError, match=r"1 of 25 do not have the size"):
+    with pytest.raises(
+        ValueError,
+        match=r"images: 1 of 25 images have another size than .* exclude list",
+    ):
         make(tmp_path, "c", source, images=tmp_path)
     path.write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"coco\.json: images\[\d+\]"):
@@ -864,10 +867,10 @@ def test_images_are_looked_at_before_anything_is_written(source, tmp_path):
     ("fields", "message"),
     [
         (dict(coco=[]), "at least one annotation file"),
-        (dict(place="move"), "place must be one of"),
-        (dict(place="link"), "needs the folder of the images"),
-        (dict(number=0), "of at least 1"),
-        (dict(seed=-1), "at least 0"),
+        (dict(place="move"), "place must be 'none', 'link' or 'copy', but is 'move'"),
+        (dict(place="link"), "need the folder of the images"),
+        (dict(number=0), "number must be at least 1"),
+        (dict(seed=-1), "seed must be at least 0"),
         (dict(size_limits=(9, 9)), "size_limits must ascend"),
     ],
 )

@@ -178,7 +178,7 @@ def test_converters_refuse_names_that_some_file_systems_join(names, tmp_path):
         trainaug_ids(tmp_path, tmp_path)
     item = Item(label=1, category=1, segmentation=[], area=1.0, crowd=False)
     scenes = {
-        n: Scene(f"{name}.jpg", "", 6, 8, f"images[{n}]", items=[item])
+        n: Scene(f"{name}.jpg", "", (6, 8), f"images[{n}]", items=[item])
         for n, name in enumerate(names)
     }
     table = ClassTable(("cat",), dict(lvis={}, coco=dict(cat=1)))
