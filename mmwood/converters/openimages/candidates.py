@@ -1,4 +1,10 @@
-"""The images that show none of the foreground labels, found out of core."""
+"""Open Images as a pool of OoD candidates: what shows no foreground class.
+
+The pool is Open Images minus every image whose labels contain a class that maps to one
+of the foreground classes, its descendants in the hierarchy included (Lee et al., CVPR
+2022). The tables for VOC and COCO beside this file name classes by their labels in Open
+Images V6, whose annotations Google LLC licenses under CC BY 4.0.
+"""
 
 import csv
 import os
@@ -55,7 +61,7 @@ def write_candidates(
     other, need the least space.
 
     Args:
-        foreground: See :func:`~mmwood.converters.openimages.read_foreground`.
+        foreground: What ``read_foreground`` gives.
         labels: CSV files with the columns ``ImageID, Source, LabelName, Confidence``,
             human-verified or of the source ``machine``.
         out: The list, a .txt for ``tools/mine_ood.py --candidates``: one path a line,

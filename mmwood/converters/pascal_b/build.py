@@ -1,4 +1,25 @@
-"""The folder of the data set: what is written, kept and replaced."""
+"""PASCAL-B: an evaluation set with about equally many objects of each class and size.
+
+Images with the 20 classes of PASCAL VOC, chosen from the annotations of LVIS and COCO
+so that small, medium and large objects of every class count alike. Source: Mun et al.,
+"Small Objects Matter in Weakly-supervised Semantic Segmentation", WACV 2024, whose own
+list (1,137 images) cannot be had from the text. The folder is laid out as PASCAL VOC:
+
+    SegmentationClass/*.png     palette PNG: 0 background, 1..20 classes, 255 void
+    SegmentationObject/*.png    0 no instance, 255 void, any other value an instance;
+                                palette PNG, or 16 bits where 254 are not enough
+    ImageSets/Segmentation/val.txt
+    JPEGImages/                 the images, where they were linked or copied
+    counts.csv                  instances by class and size, as they are drawn
+    pascal_b.json               parameters, counts, what was left out; complete at last
+
+People look at the masks in ``tools/review_ood.py`` (see :func:`build`, ``review``).
+
+``classes.csv`` says which categories are which class. Its LVIS names were checked
+against version 1's list (detectron2's ``lvis_v1_categories.py``), and chosen by VOC's
+annotation guidelines: cars without emergency vehicles, chairs without stools, tables to
+eat at, trains as a whole. LVIS has no potted plants; they come from COCO.
+"""
 
 import os
 import shutil
@@ -72,17 +93,15 @@ def build(
     force: bool = False,
     progress: Callable[[list], Iterable] | None = None,
 ) -> dict[str, Any]:
-    """Choose the images and write the data set.
+    """Choose the images and write the data set; the module's text has the layout.
 
-    :mod:`mmwood.converters.pascal_b` has the folder's layout. All that can be wrong is
-    looked for before the first file is written. An interrupted build is resumed: maps
-    that are there and whole are kept. The same files and parameters give the same
-    bytes.
+    All that can be wrong is looked for before the first file is written. An interrupted
+    build is resumed: maps that are there and whole are kept. The same files and
+    parameters give the same bytes.
 
     Args:
         out_dir: The folder; it may be missing, empty, or hold this data set.
-        lvis: Annotation files of LVIS; see
-            :func:`~mmwood.converters.pascal_b.find_candidates`.
+        lvis: Annotation files of LVIS; ``find_candidates`` says what each is for.
         coco: Those of COCO; of both together at least one.
         images: Folder of the images, or of their splits (``val2017/``). Each chosen
             image must be there and have the size that its annotation says.
@@ -92,13 +111,12 @@ def build(
         exclude: List of images that people rejected, an id or a file name a line; or
             a ``.csv`` manifest that they reviewed: images with a rejected row.
         size_limits: Pixels from which on an instance is medium and large.
-        class_table: See :func:`~mmwood.converters.pascal_b.read_class_table`.
+        class_table: See ``read_class_table``.
         review: Folder for what people look at: ``CLASS/ID.jpg``, one picture for each
-            class of each image (:func:`~mmwood.converters.pascal_b.draw_review`), and
-            the manifest ``review.csv`` with them, whose ``probability`` is the
-            fraction of the image's pixels that show the class. A row that is there
-            already keeps its state if its picture is the same. Decisions about images
-            that are not chosen any more stay.
+            class of each image (``draw_review``), and the manifest ``review.csv`` with
+            them, whose ``probability`` is the fraction of the image's pixels that show
+            the class. A row that is there already keeps its state if its picture is the
+            same. Decisions about images that are not chosen any more stay.
         force: Replace this data set where it was built otherwise.
         progress: Wraps the list of images while they are drawn, as ``tqdm`` does.
 
