@@ -106,7 +106,7 @@ def check_dataset(
     lists: Mapping[str, Sequence[Entry]],
     classes: Sequence[str],
     ignore_index: int = VOID,
-    progress: Callable[[list], Iterable] | None = None,
+    progress: Callable[[list], Iterable] = iter,
 ) -> Report:
     """Read every file of a data set and compare them with each other.
 
@@ -133,7 +133,7 @@ def check_dataset(
         if not entries:
             report.errors.append(f"{name}: lists no image")
         own: dict[Path, str] = {}
-        for entry in progress(list(entries)) if progress else entries:
+        for entry in progress(list(entries)):
             faults, in_mask = _check_entry(entry, classes, ignore_index)
             # Images whose names differ in their suffix would share a label file.
             label_file = entry.mask or entry.image.with_suffix("")

@@ -49,7 +49,7 @@ def convert_coco(
     masks: bool = True,
     skip_empty: bool = False,
     overwrite: bool = False,
-    progress: Callable[[list], Iterable] | None = None,
+    progress: Callable[[list], Iterable] = iter,
 ) -> dict:
     """Write the masks, lists and tags of annotation files into a data set's folder.
 
@@ -135,7 +135,7 @@ def convert_coco(
             f"images of {split}",
         )
         if masks:
-            for image in progress(used) if progress else used:
+            for image in progress(used):
                 mask, empty = draw_mask(image.annotations, image.size, path)
                 pixelless += empty
                 writer.label(root / f"SegmentationClass/{_stem(image.item)}.png", mask)

@@ -40,7 +40,7 @@ def convert_voc_aug(
     sbd: Path,
     objects: bool = False,
     overwrite: bool = False,
-    progress: Callable[[list], Iterable] | None = None,
+    progress: Callable[[list], Iterable] = iter,
 ) -> dict:
     """Write SBD's masks and the list of trainaug into VOC's folder.
 
@@ -97,13 +97,19 @@ def convert_voc_aug(
     for folder, *_ in jobs:
         remove_leftovers(voc / folder)
     numbers = list(range(len(items)))
-    for number in progress(numbers) if progress else numbers:
+    for number in progress(numbers):
         for folder, paths, key, largest in jobs:
             path = paths[number]
             label = (
                 read_sbd(path, key) if path.suffix == ".mat" else read_label_png(path)
             )
-            _check(label, path, items[number], sizes[number], largest)
+            source, size = items[number].source, sizes[number]
+            if label.shape != size[::-1]:
+                raise ValueError(
+                    f"{source}: mask {path} has (W, H) = {label.shape[::-1]}, its "
+                    f"image {size}"
+                )
+            check_labels(label, path, largest, what=f"{source}: mask")
             writer.label(voc / folder / f"{items[number].image}.png", label)
     ids = [item.image for item in trainaug]
     writer.lines(voc / LISTS / "trainaug.txt", ids)
@@ -174,18 +180,3 @@ def read_sbd(path: Path, key: str = "GTcls") -> np.ndarray:
             f"shape {label.shape}"
         )
     return label
-
-
-def _check(
-    label: np.ndarray,
-    path: Path,
-    item: TaggedImage,
-    size: tuple[int, int],
-    largest: int,
-) -> None:
-    if label.shape != size[::-1]:
-        raise ValueError(
-            f"{item.source}: mask {path} has (W, H) = {label.shape[::-1]}, its image "
-            f"{size}"
-        )
-    check_labels(label, path, largest, what=f"{item.source}: mask")

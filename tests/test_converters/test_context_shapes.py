@@ -8,15 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmwood.converters.context_shapes import (
-    CLASSES,
-    CONTEXTS,
-    NEUTRAL_CONTEXTS,
-    build,
-    draw_sample,
-    generate,
-    sample,
-)
+from mmwood.converters.context_shapes import build, draw_sample, generate, sample
+from mmwood.converters.context_shapes.sample import CLASSES, CONTEXTS, NEUTRAL_CONTEXTS
 from mmwood.fileio.labels import voc_palette
 
 COUNTS = {"train": 12, "val": 6, "ood": 12}

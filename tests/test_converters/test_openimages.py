@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mmwood.converters.openimages import (
+from mmwood.converters.openimages.candidates import summary_tables, write_candidates
+from mmwood.converters.openimages.foreground import (
     TABLES,
     Foreground,
     read_descriptions,
     read_foreground,
     read_hierarchy,
-    summary_tables,
-    write_candidates,
 )
 
 #: Labels, names and the hierarchy of Open Images, a few of them.

@@ -9,13 +9,13 @@ from PIL import Image
 from mmwood.converters.coco import convert_coco
 from mmwood.converters.cvat import read_cvat
 from mmwood.converters.label_studio import read_label_studio
-from mmwood.converters.pascal_b import (
+from mmwood.converters.pascal_b.annotations import (
     ClassTable,
     Item,
     Scene,
-    find_candidates,
     read_annotations,
 )
+from mmwood.converters.pascal_b.choice import find_candidates
 from mmwood.converters.table import read_table
 from mmwood.converters.tags import convert_tags
 from mmwood.converters.voc_aug import trainaug_ids

@@ -19,11 +19,8 @@ import argparse
 from pathlib import Path
 
 from mmwood.converters.command import bar, converter_parser
-from mmwood.converters.openimages import (
-    read_foreground,
-    summary_tables,
-    write_candidates,
-)
+from mmwood.converters.openimages.candidates import summary_tables, write_candidates
+from mmwood.converters.openimages.foreground import read_foreground
 from mmwood.utils.command import run
 
 

@@ -21,7 +21,10 @@ from collections import Counter
 from pathlib import Path
 
 from mmwood.converters.command import bar, converter_parser, number_table
-from mmwood.converters.pascal_b import CLASS_TABLE, LIST, PLACES, REVIEW, SIZES, build
+from mmwood.converters.pascal_b.annotations import CLASS_TABLE
+from mmwood.converters.pascal_b.build import LIST, PLACES, build
+from mmwood.converters.pascal_b.choice import SIZES
+from mmwood.converters.pascal_b.review import REVIEW
 from mmwood.fileio.candidates import STATES, read_manifest
 from mmwood.utils.command import run
 from mmwood.visualization.size_charts import save_size_distribution

@@ -63,7 +63,7 @@ def generate(
     correlation: float = 0.95,
     seed: int = 0,
     force: bool = False,
-    progress: Callable[[list], Iterable] | None = None,
+    progress: Callable[[list], Iterable] = iter,
     workers: int = 1,
 ) -> dict[str, Any]:
     """Write the data set; see the module's text for its layout.
@@ -124,7 +124,7 @@ def generate(
     draw = partial(_draw, root, size, correlation, seed)
     with _pool(min(workers, len(tasks) // _IMAGES_PER_WORKER)) as run:
         drawn = run(draw, tasks)
-        for split, index in tasks if progress is None else progress(tasks):
+        for split, index in progress(tasks):
             contexts, present = next(drawn)
             scenes += [(_name(split, index), split, *pair) for pair in contexts]
             instances.update(present)

@@ -323,7 +323,9 @@ def _write_download(
                 )
                 if not found.rowcount:
                     continue
-                if _is_there(images / f"{fields[0]}.jpg"):
+                image = images / f"{fields[0]}.jpg"
+                # An empty file is what a broken download leaves.
+                if image.is_file() and image.stat().st_size:
                     present += 1
                 else:
                     listed += 1
@@ -352,11 +354,3 @@ def _addresses(path: str | os.PathLike) -> Iterator[tuple[str, ...]]:
                     f"{len(row)}"
                 )
             yield pick(row)
-
-
-def _is_there(path: Path) -> bool:
-    """Whether a file is there; an empty one is what a broken download leaves."""
-    try:
-        return path.stat().st_size > 0
-    except FileNotFoundError:
-        return False

@@ -45,7 +45,6 @@ from mmwood.converters.pascal_b.choice import (
 )
 from mmwood.converters.pascal_b.drawing import count_instances, draw_scene
 from mmwood.converters.pascal_b.review import (
-    Drawn,
     check_review,
     read_exclude,
     write_review,
@@ -91,7 +90,7 @@ def build(
     class_table: str | os.PathLike = CLASS_TABLE,
     review: str | os.PathLike | None = None,
     force: bool = False,
-    progress: Callable[[list], Iterable] | None = None,
+    progress: Callable[[list], Iterable] = iter,
 ) -> dict[str, Any]:
     """Choose the images and write the data set; the module's text has the layout.
 
@@ -190,7 +189,7 @@ def build(
     remove_leftovers(root)
     counts = np.zeros((len(table.names), len(SIZES)), dtype=np.int64)
     shown = np.zeros(len(table.names), dtype=np.int64)
-    for scene in chosen if progress is None else progress(chosen):
+    for scene in progress(chosen):
         found = count_instances(*_write_maps(root, scene), len(counts), size_limits)
         counts += found
         shown += found.any(axis=1)
@@ -213,8 +212,8 @@ def build(
     )
     write_json(root / _MANIFEST, record)
     if review is not None:
-        pairs = zip(chosen if progress is None else progress(chosen), paths)
-        drawn = (Drawn(scene, path, *_write_maps(root, scene)) for scene, path in pairs)
+        pairs = zip(progress(chosen), paths)
+        drawn = ((scene, path, *_write_maps(root, scene)) for scene, path in pairs)
         write_review(Path(review), drawn, table.names)
     return record
 

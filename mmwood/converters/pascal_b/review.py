@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,19 +17,10 @@ from mmwood.fileio.images import read_rgb
 from mmwood.fileio.labels import VOID
 from mmwood.fileio.lists import TaggedImage, bullets, read_id_list
 
-__all__ = ["REVIEW", "Drawn", "check_review", "read_exclude", "write_review"]
+__all__ = ["REVIEW", "check_review", "read_exclude", "write_review"]
 
 #: The manifest of the pictures that people review, in their folder.
 REVIEW = "review.csv"
-
-
-class Drawn(NamedTuple):
-    """A chosen image, its file, and the maps that were drawn of it."""
-
-    scene: Scene
-    image: Path
-    classes: np.ndarray
-    ids: np.ndarray
 
 
 @contextmanager
@@ -104,8 +94,18 @@ def read_exclude(path: Path, sources: Iterable[Mapping[int, Scene]]) -> list[str
     return sorted(set(stems))
 
 
-def write_review(folder: Path, drawn: Iterable[Drawn], names: Sequence[str]) -> None:
-    """Write the pictures of these images, and the manifest that lists them."""
+def write_review(
+    folder: Path,
+    drawn: Iterable[tuple[Scene, Path, np.ndarray, np.ndarray]],
+    names: Sequence[str],
+) -> None:
+    """Write the pictures, and the manifest that lists them.
+
+    Args:
+        folder: Where to.
+        drawn: Images, their files, class maps and instance maps.
+        names: Names of the classes.
+    """
     with _reviewed(folder / REVIEW, "review") as lines:
         # The folder may have been moved, or be named from elsewhere.
         old = {folder / r.class_name / Path(r.image).name: r for _, r in lines}
