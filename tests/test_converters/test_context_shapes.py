@@ -113,20 +113,6 @@ def test_same_bytes_again_and_a_prefix_when_larger(root, tmp_path):
     assert all(large[name] == small[name] for name in images)
 
 
-def test_two_processes_draw_the_same_bytes(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "_IMAGES_PER_WORKER", 1)
-
-    def stop(tasks):
-        yield from tasks[:3]
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        generate(tmp_path, **COUNTS, progress=stop, workers=2)
-    assert not (tmp_path / "dataset.json").exists()
-    generate(tmp_path, **COUNTS, workers=2)
-    assert content(tmp_path) == content(root)
-
-
 def test_other_seeds_and_splits_differ():
     first = draw_sample("train", 0).image
     for other in (draw_sample("train", 0, seed=1), draw_sample("val", 0)):
@@ -141,15 +127,20 @@ def test_finished_folder_is_left_alone(root, monkeypatch):
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
 
 
-def test_interrupted_or_damaged_folder_is_completed(root, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_interrupted_or_damaged_folder_is_completed(
+    workers, root, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(build, "_IMAGES_PER_WORKER", 1)
+
     def stop(tasks):
         yield from tasks[:3]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        generate(tmp_path, **COUNTS, progress=stop)
+        generate(tmp_path, **COUNTS, progress=stop, workers=workers)
     assert not (tmp_path / "dataset.json").exists()
-    generate(tmp_path, **COUNTS)
+    generate(tmp_path, **COUNTS, workers=workers)
     assert content(tmp_path) == content(root)
     (tmp_path / "OoD/ood_000003.jpg").unlink()
     generate(tmp_path, **COUNTS)

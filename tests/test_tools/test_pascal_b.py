@@ -112,6 +112,7 @@ def perfect_scores(root: Path, names: list[str], tmp_path: Path) -> dict:
     return json.loads(out.read_text())
 
 
+@pytest.mark.slow
 def test_lvis_with_the_plants_of_coco(lvis_and_coco, run_tool, call, tmp_path):
     lvis, coco = lvis_and_coco
     arguments = ("built", "--lvis", lvis, "--coco", coco, "--number", 60)
@@ -143,7 +144,8 @@ def test_lvis_with_the_plants_of_coco(lvis_and_coco, run_tool, call, tmp_path):
     assert table_rows(text)["pottedplant"][3] == "0"
 
 
-def test_killed_build_goes_on_to_the_same_bytes(
+@pytest.mark.slow
+def test_a_killed_build_is_resumed_to_the_same_bytes(
     lvis_and_coco, call, start_tool, tmp_path
 ):
     lvis, coco = lvis_and_coco
@@ -198,6 +200,7 @@ def test_a_piece_of_the_real_coco(tiny_coco, call, tmp_path):
         assert {size: sizes[name][size] for size in row} == row
 
 
+@pytest.mark.slow
 def test_a_review_of_the_real_coco(tiny_coco, call, run_tool, tmp_path):
     path = tiny_coco / "annotations/instances_val2017.json"
     arguments = ("b", "--coco", path, "--images", tiny_coco, "--number", 12)
