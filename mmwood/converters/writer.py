@@ -5,15 +5,47 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from mmwood.fileio.files import atomic_write
+from mmwood.fileio.files import atomic_write, read_json
 from mmwood.fileio.labels import DamagedError, read_label_png, save_label_png
 from mmwood.fileio.lists import TaggedImage
 
-__all__ = ["Writer", "refuse_semicolons", "save_jpeg", "write_lines"]
+__all__ = [
+    "Writer",
+    "find_record",
+    "refuse_semicolons",
+    "save_jpeg",
+    "write_lines",
+]
+
+
+def find_record(root: Path, *names: str, **expected: object) -> dict[str, Any] | None:
+    """What describes the data set in a folder, or None where the folder is empty.
+
+    Args:
+        root: The folder.
+        *names: Where the description may be, the first one first.
+        **expected: What tells this data set's from others.
+
+    Raises:
+        ValueError: ``root`` is a file, or holds something else.
+    """
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"out_dir: {root} is a file: name a folder")
+    if not root.is_dir() or all(path.name[0] == "." for path in root.iterdir()):
+        return None
+    for path in (root / name for name in names):
+        record = read_json(path) if path.is_file() else None
+        if isinstance(record, dict) and expected.items() <= record.items():
+            return record
+    raise ValueError(
+        f"out_dir: {root} holds something else (no {names[-1]} of this data set): name "
+        "an empty or a new folder"
+    )
 
 
 def write_lines(path: str | os.PathLike, lines: Sequence[str]) -> None:

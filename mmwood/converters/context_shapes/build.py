@@ -35,10 +35,11 @@ from mmwood.converters.context_shapes.sample import (
     CLASSES,
     CONTEXTS,
     SPLITS,
+    Split,
     draw_sample,
 )
-from mmwood.converters.writer import save_jpeg, write_lines
-from mmwood.fileio.files import compare_description, read_json, write_json
+from mmwood.converters.writer import find_record, save_jpeg, write_lines
+from mmwood.fileio.files import compare_description, write_json
 from mmwood.fileio.labels import save_label_png
 from mmwood.utils.check import at_least
 
@@ -48,10 +49,11 @@ MIN_SIZE = 64
 VERSION = 1
 # Fewer are drawn sooner than a process starts.
 _IMAGES_PER_WORKER = 50
+_DATASET = "context shapes"
 _JSON = "dataset.json"
 _UNFINISHED = "unfinished.json"
 #: A split, and the number of an image in it.
-Task = tuple[str, int]
+Task = tuple[Split, int]
 
 
 def generate(
@@ -106,8 +108,8 @@ def generate(
         raise ValueError(f"correlation must be between 0 and 1, but is {correlation}")
     root = Path(out_dir)
     parameters = dict(**counts, size=size, correlation=correlation, seed=seed)
-    record = dict(dataset="context shapes", version=VERSION, parameters=parameters)
-    found = _find(root)
+    record = dict(dataset=_DATASET, version=VERSION, parameters=parameters)
+    found = find_record(root, _UNFINISHED, _JSON, dataset=_DATASET)
     tasks = _tasks(counts)
     if found is not None:
         if not force:
@@ -129,7 +131,7 @@ def generate(
             scenes += [(_name(split, index), split, *pair) for pair in contexts]
             instances.update(present)
             images.update(set(present))
-    for split in ("train", "val"):
+    for split in SPLITS[:-1]:  # OoD images have a list of paths
         names = [_name(split, i) for i in range(counts[split])]
         write_lines(root / f"ImageSets/Segmentation/{split}.txt", names)
     names = [f"OoD/{_name('ood', i)}.jpg" for i in range(ood)]
@@ -183,35 +185,15 @@ def _draw(
     return sample.contexts, pairs[1].tolist()
 
 
-def _find(root: Path) -> dict[str, Any] | None:
-    """The record of the data set in a folder, finished or not; None if it is empty."""
-    if root.exists() and not root.is_dir():
-        raise ValueError(f"out_dir={str(root)!r} is a file: name a folder")
-    if not root.is_dir() or all(p.name.startswith(".") for p in root.iterdir()):
-        return None
-    for name in (_UNFINISHED, _JSON):
-        if (root / name).is_file():
-            try:
-                record = read_json(root / name)
-            except ValueError:
-                break
-            if isinstance(record, dict) and record.get("dataset") == "context shapes":
-                return record
-    raise ValueError(
-        f"out_dir={str(root)!r} holds something else (no {_JSON} of this data set): "
-        "choose an empty or a new folder"
-    )
-
-
 def _tasks(counts: dict[str, int]) -> list[Task]:
     return [(split, i) for split in SPLITS for i in range(counts[split])]
 
 
-def _name(split: str, index: int) -> str:
+def _name(split: Split, index: int) -> str:
     return f"{split}_{index:06d}"
 
 
-def _files(root: Path, split: str, index: int) -> list[Path]:
+def _files(root: Path, split: Split, index: int) -> list[Path]:
     """Image, class map, instance map; an OoD image has no maps."""
     name = _name(split, index)
     if split == "ood":

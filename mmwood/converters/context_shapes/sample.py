@@ -1,6 +1,6 @@
 """One image and its truth: objects are placed on a scene, and the canvas is shrunk."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -19,7 +19,8 @@ CONTEXTS = {
     "train": "rails",
 }
 NEUTRAL_CONTEXTS = ("sand", "pavement")
-SPLITS = ("train", "val", "ood")
+Split = Literal["train", "val", "ood"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 _OVERSAMPLING = 4
 # Fewer visible pixels than this make no object: it is not painted at all.
@@ -164,7 +165,7 @@ def _develop(image: np.ndarray, rng: Rng) -> np.ndarray:
 
 
 def draw_sample(
-    split: str, index: int, size: int = 128, correlation: float = 0.95, seed: int = 0
+    split: Split, index: int, size: int = 128, correlation: float = 0.95, seed: int = 0
 ) -> Sample:
     """Draw one image; it depends on nothing but the arguments.
 

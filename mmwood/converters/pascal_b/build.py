@@ -50,13 +50,12 @@ from mmwood.converters.pascal_b.review import (
     write_review,
 )
 from mmwood.converters.source import check_sizes
-from mmwood.converters.writer import write_lines
+from mmwood.converters.writer import find_record, write_lines
 from mmwood.fileio.coco import run_lengths
 from mmwood.fileio.files import (
     atomic_write,
     compare_description,
     file_sha256,
-    read_json,
     remove_leftovers,
     write_json,
 )
@@ -158,7 +157,10 @@ def build(
         seed=seed,
         size_limits=list(size_limits),
     )
-    old = _find(root, parameters, force)
+    old = find_record(root, _MANIFEST, format=_FORMAT)
+    if old is not None and not force:
+        remedy = "name another folder, or replace it with force"
+        compare_description(old["parameters"], parameters, root, remedy, "out_dir")
     candidates, left_out = find_candidates(**scenes, table=table)
     cells = annotated_cells(candidates, len(table.names), size_limits)
     stems = set(excluded)
@@ -182,9 +184,10 @@ def build(
         parameters=parameters,
         images=names,
     )
-    same = old["parameters"] == parameters
-    # Before the new manifest: it must never describe old files.
-    _remove(root, set(old["images"]) - set(names if same else ()))
+    if old is not None:
+        # Before the new manifest: it must never describe old files.
+        same = old["parameters"] == parameters
+        _remove(root, set(old["images"]) - set(names if same else ()))
     write_json(root / _MANIFEST, record)
     remove_leftovers(root)
     counts = np.zeros((len(table.names), len(SIZES)), dtype=np.int64)
@@ -221,30 +224,6 @@ def build(
 def _described(path: str | os.PathLike) -> dict[str, str]:
     """A file by its name and its content: where it lies does not matter."""
     return dict(name=Path(path).name, sha256=file_sha256(path))
-
-
-def _find(root: Path, parameters: dict, force: bool) -> dict:
-    """Parameters and images of the build that is in the folder, if there is one."""
-    path = root / _MANIFEST
-    if not path.is_file():
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise ValueError(
-                f"out_dir: {root} holds files but no {_MANIFEST}: name another folder"
-            )
-        return dict(parameters=parameters, images=[])
-    found = read_json(path)
-    try:
-        one_of("format", found["format"], [_FORMAT])
-        found["images"] = [str(name) for name in found["images"]]
-        made_from = found["parameters"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is damaged ({type(error).__name__}: {error}): name another folder"
-        ) from error
-    if not force:
-        remedy = "name another folder, or replace it with force"
-        compare_description(made_from, parameters, root, remedy, "out_dir")
-    return found
 
 
 def _remove(root: Path, names: Iterable[str]) -> None:
