@@ -210,10 +210,7 @@ def _category_ids(
 
 
 def _images(
-    content: CocoFile,
-    ids: Mapping[str, int],
-    split: str,
-    folder: str | None,
+    content: CocoFile, ids: Mapping[str, int], split: str, folder: str | None
 ) -> list[_Image]:
     """The images with the annotations of the chosen categories."""
     values = {number: value for value, number in enumerate(ids.values(), start=1)}

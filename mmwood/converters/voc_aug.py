@@ -18,12 +18,7 @@ from mmwood.converters.writer import Writer
 from mmwood.fileio.files import remove_leftovers
 from mmwood.fileio.images import check_readable, check_there
 from mmwood.fileio.labels import VOID, check_labels, read_label_png
-from mmwood.fileio.lists import (
-    TaggedImage,
-    check_id,
-    read_id_list,
-    refuse_shared_files,
-)
+from mmwood.fileio.lists import TaggedImage, check_id, read_id_list, refuse_shared_files
 
 __all__ = ["VOC_CLASSES", "convert_voc_aug", "read_sbd", "trainaug_ids"]
 

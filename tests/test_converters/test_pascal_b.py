@@ -25,11 +25,7 @@ from mmwood.converters.pascal_b.annotations import (
 )
 from mmwood.converters.pascal_b.build import build
 from mmwood.converters.pascal_b.choice import LEFT_OUT, choose_images, find_candidates
-from mmwood.converters.pascal_b.drawing import (
-    count_instances,
-    draw_review,
-    draw_scene,
-)
+from mmwood.converters.pascal_b.drawing import count_instances, draw_review, draw_scene
 from mmwood.converters.pascal_b.review import REVIEW
 from mmwood.evaluation import IAIoUMetric
 from mmwood.fileio.candidates import Candidate, read_manifest, write_manifest

@@ -42,8 +42,7 @@ def lvis_and_coco(tmp_path: Path) -> tuple[Path, Path]:
     labels = read_class_table().labels
     paths = tmp_path / "lvis_v1.json", tmp_path / "instances.json"
     for path, (source, shown) in zip(
-        paths,
-        (("lvis", [*labels["lvis"], "flowerpot"]), ("coco", ["potted plant"])),
+        paths, (("lvis", [*labels["lvis"], "flowerpot"]), ("coco", ["potted plant"]))
     ):
         names = sorted({*labels[source], *shown})
         ids = {name: number for number, name in enumerate(names, start=1)}

@@ -14,11 +14,7 @@ import argparse
 from pathlib import Path
 
 from mmwood.converters.check import end_with_check, tag_entries
-from mmwood.converters.command import (
-    add_check_options,
-    converter_parser,
-    number_table,
-)
+from mmwood.converters.command import add_check_options, converter_parser, number_table
 from mmwood.converters.cvat import read_cvat
 from mmwood.converters.label_studio import read_label_studio
 from mmwood.converters.source import TagSource

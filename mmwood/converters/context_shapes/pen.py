@@ -74,13 +74,7 @@ class Pen:
         self.poly([(x0, y0), (x1, y0), (x1 + lean, y1), (x0 + lean, y1)], colour)
 
     def oval(
-        self,
-        x: float,
-        y: float,
-        rx: float,
-        ry: float,
-        colour: Colour,
-        tilt: float = 0,
+        self, x: float, y: float, rx: float, ry: float, colour: Colour, tilt: float = 0
     ) -> None:
         """An ellipse of these half axes, turned by `tilt` (radians)."""
         u, v = rx * _CIRCLE[0], ry * _CIRCLE[1]

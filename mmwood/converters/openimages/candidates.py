@@ -305,10 +305,7 @@ def _choose(
 
 
 def _write_download(
-    db: sqlite3.Connection,
-    paths: Iterable[str | os.PathLike],
-    out: Path,
-    images: Path,
+    db: sqlite3.Connection, paths: Iterable[str | os.PathLike], out: Path, images: Path
 ) -> dict[str, int]:
     """Write the candidates that are not in ``images``, each once."""
     listed = present = 0

@@ -44,11 +44,7 @@ from mmwood.converters.pascal_b.choice import (
     find_candidates,
 )
 from mmwood.converters.pascal_b.drawing import count_instances, draw_scene
-from mmwood.converters.pascal_b.review import (
-    check_review,
-    read_exclude,
-    write_review,
-)
+from mmwood.converters.pascal_b.review import check_review, read_exclude, write_review
 from mmwood.converters.source import check_sizes
 from mmwood.converters.writer import find_record, write_lines
 from mmwood.fileio.coco import run_lengths

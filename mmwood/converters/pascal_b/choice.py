@@ -26,9 +26,7 @@ _DRAWS = 64
 
 
 def find_candidates(
-    lvis: Mapping[int, Scene],
-    coco: Mapping[int, Scene],
-    table: ClassTable,
+    lvis: Mapping[int, Scene], coco: Mapping[int, Scene], table: ClassTable
 ) -> tuple[list[Scene], Counter[str]]:
     """The images that may be chosen, and how many may not, by reason.
 
