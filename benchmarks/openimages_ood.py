@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 
 from common import add_json_argument, compare, write_results
-from prettytable import PrettyTable
 
+from mmwood.converters.command import number_table
 from mmwood.converters.openimages import TABLES, Foreground, write_candidates
 
 LABELS = 20_000
@@ -113,11 +113,7 @@ def main() -> None:
     )
     add_json_argument(parser)
     args = parser.parse_args()
-    table = PrettyTable(
-        ["rows", "order", "csv.reader", "mmwood", "ratio", "rows/s", "memory", "kept"]
-    )
-    table.align = "r"
-    results = []
+    table, results = [], []
     for rows in args.rows:
         for order in args.order:
             with tempfile.TemporaryDirectory(dir=args.folder) as folder:
@@ -127,19 +123,11 @@ def main() -> None:
                 own, peak, kept = in_process("choose", path)
             what = f"candidates of {rows:,} labels, {order}"
             results.append(compare(what, "csv.reader", [own], [plain]))
-            table.add_row(
-                [
-                    f"{rows:,}",
-                    order,
-                    f"{plain:.2f} s",
-                    f"{own:.2f} s",
-                    f"{own / plain:.1f}",
-                    f"{rows / own:,.0f}",
-                    f"{peak:.0f} MB",
-                    f"{kept:,}",
-                ]
-            )
-    print(table)
+            times = f"{plain:.2f} s", f"{own:.2f} s", f"{own / plain:.1f}"
+            more = f"{rows / own:,.0f}", f"{peak:.0f} MB", f"{kept:,}"
+            table.append((order, f"{rows:,}", *times, *more))
+    columns = ["order", "rows", "csv.reader", "mmwood", "ratio", "rows/s"]
+    print(number_table([*columns, "memory", "kept"], table))
     write_results(args.json, results)
 
 

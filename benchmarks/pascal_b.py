@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 from common import add_json_argument, compare, write_results
-from prettytable import PrettyTable
 
+from mmwood.converters.command import number_table
 from mmwood.converters.pascal_b import build, read_annotations, read_class_table
 
 #: A unit of ru_maxrss in megabytes: bytes on macOS, kibibytes elsewhere.
@@ -140,22 +140,14 @@ def main() -> None:
             theirs.close()
             results[name] = ours.recv()
             process.join()
-    table = PrettyTable(["", "CPU time", "ratio", "memory", "ratio ", "result"])
-    table.align = "r"
-    table.align[""] = table.align["result"] = "l"
     base = results["json.load"]
+    lines = []
     for name, (seconds, memory, result) in results.items():
-        table.add_row(
-            [
-                name,
-                f"{seconds:.1f} s",
-                f"{seconds / base[0]:.2f}",
-                f"{memory:,.0f} MB",
-                f"{memory / base[1]:.2f}",
-                result,
-            ]
-        )
-    print(table)
+        time_ratio, memory_ratio = f"{seconds / base[0]:.2f}", f"{memory / base[1]:.2f}"
+        used = f"{memory:,.0f} MB", memory_ratio
+        lines.append((name, f"{seconds:.1f} s", time_ratio, *used, result))
+    columns = ["", "CPU time", "ratio", "memory", "ratio ", "result"]
+    print(number_table(columns, lines))
     rows = [
         compare(
             f"PASCAL-B, {name.removeprefix('mmwood, ')}", "json.load", [own], base[:1]

@@ -278,12 +278,22 @@ def test_untested_commands_are_there():
 # Paths
 
 #: What stands before a path of the repository.
-PLACES = ("benchmarks/", "configs/", "docs/", "mmwood/", "requirements/", "tests/", "tools/")
+PLACES = (
+    "benchmarks/",
+    "configs/",
+    "docs/",
+    "mmwood/",
+    "requirements/",
+    "tests/",
+    "tools/",
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_paths_exist(page):
-    spans = re.findall(r"`([\w./*-]+)`", FENCE.sub("", page.read_text(encoding="utf-8")))
+    spans = re.findall(
+        r"`([\w./*-]+)`", FENCE.sub("", page.read_text(encoding="utf-8"))
+    )
     for span in spans:
         if span.startswith(PLACES):
             assert list(REPOSITORY.glob(span.rstrip("/"))), span

@@ -1,12 +1,13 @@
 """Checks of a finished data set: every file it lists, read whole."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
-from prettytable import PrettyTable
-
+from mmwood.converters.command import bar, number_table
 from mmwood.converters.voc_aug import LISTS, VOC_CLASSES
 from mmwood.fileio.images import UNREADABLE, image_size, why_unreadable
 from mmwood.fileio.labels import VOID, check_labels, read_label_png
@@ -26,6 +27,7 @@ __all__ = [
     "Report",
     "check_dataset",
     "coco_entries",
+    "end_with_check",
     "list_entries",
     "tag_entries",
     "voc_aug_entries",
@@ -82,23 +84,18 @@ class Report:
     warnings: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        table = PrettyTable(["", *self.counts], align="r")
-        table.align[""] = "l"
-        for kind in ("images", "masks", *ERRORS):
-            table.add_row([kind, *(count[kind] for count in self.counts.values())])
-        text = str(table)
+        kinds = ("images", "masks", *ERRORS)
+        counts = self.counts.values()
+        rows = [(kind, *(count[kind] for count in counts)) for kind in kinds]
+        text = str(number_table(["", *self.counts], rows))
+        columns = ("tagged", "in masks", "tag only", "mask only")
         differing = [
-            (name, count)
+            (name, *(count[column] for column in columns))
             for name, count in self.classes.items()
             if count["tag only"] or count["mask only"]
         ]
         if differing:
-            columns = ("tagged", "in masks", "tag only", "mask only")
-            table = PrettyTable(["images by class", *columns], align="r")
-            table.align["images by class"] = "l"
-            for name, count in differing:
-                table.add_row([name, *(count[column] for column in columns)])
-            text += f"\n{table}"
+            text += f"\n{number_table(['images by class', *columns], differing)}"
         for word, messages in (("warnings", self.warnings), ("errors", self.errors)):
             if messages:
                 text += f"\n{word} ({len(messages)}):" + bullets(messages)
@@ -109,12 +106,12 @@ def check_dataset(
     lists: Mapping[str, Sequence[Entry]],
     classes: Sequence[str],
     ignore_index: int = VOID,
-    progress: Callable[[list], Iterable] | None = None,
+    progress: Callable[[list], Iterable] = iter,
 ) -> Report:
     """Read every file of a data set and compare them with each other.
 
-    Errors: :data:`ERRORS`, and a list without an image. Warnings: tags that are not
-    the set of classes in the mask (objects marked difficult, crowds, hidden and
+    Errors: those of ``ERRORS``, and a list without an image. Warnings: tags that are
+    not the set of classes in the mask (objects marked difficult, crowds, hidden and
     pseudo masks differ), classes that no image has, images of two lists.
 
     Args:
@@ -136,7 +133,7 @@ def check_dataset(
         if not entries:
             report.errors.append(f"{name}: lists no image")
         own: dict[Path, str] = {}
-        for entry in progress(list(entries)) if progress else entries:
+        for entry in progress(list(entries)):
             faults, in_mask = _check_entry(entry, classes, ignore_index)
             # Images whose names differ in their suffix would share a label file.
             label_file = entry.mask or entry.image.with_suffix("")
@@ -160,6 +157,22 @@ def check_dataset(
     if unseen and len(unseen) < len(classes):
         report.warnings.append(f"classes that no image has: {', '.join(unseen)}")
     return report
+
+
+def end_with_check(
+    lists: Mapping[str, Sequence[Entry]],
+    classes: Sequence[str],
+    ignore_index: int = VOID,
+) -> NoReturn:
+    """Print the report of :func:`check_dataset`, and exit with 1 if there are errors.
+
+    Raises:
+        SystemExit: Always.
+        ValueError: A class is the background.
+    """
+    report = check_dataset(lists, classes, ignore_index, progress=bar("check"))
+    print(report)
+    sys.exit(1 if report.errors else 0)
 
 
 def _check_entry(
@@ -243,8 +256,6 @@ def list_entries(
         FileNotFoundError: There is no list, or an image has no annotation.
         ValueError: An id is not below its folder, or an annotation is not XML.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no list {path}")
     entries = []
     for item in read_id_list(path):
         # As the data set finds it.
@@ -326,8 +337,6 @@ def coco_entries(root: Path) -> tuple[dict[str, list[Entry]], Sequence[str]]:
     for table in tables:
         name = table.stem.removeprefix("tags_")
         path = root / f"ImageSets/{name}.txt"
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no list {path}")
         tagged = {Path(item.image).stem: item for item in read_csv(table)}
         listed = read_id_list(path)
         for item in listed:

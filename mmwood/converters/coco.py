@@ -1,5 +1,6 @@
 """COCO and LVIS annotations: masks, lists and tags of their images."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mmwood.converters.source import check_sizes
 from mmwood.converters.writer import Writer, refuse_semicolons
 from mmwood.fileio.coco import (
     CocoFile,
@@ -19,7 +21,6 @@ from mmwood.fileio.coco import (
     run_lengths,
 )
 from mmwood.fileio.files import remove_leftovers
-from mmwood.fileio.images import check_readable, check_there
 from mmwood.fileio.labels import VOID
 from mmwood.fileio.lists import (
     TaggedImage,
@@ -48,7 +49,7 @@ def convert_coco(
     masks: bool = True,
     skip_empty: bool = False,
     overwrite: bool = False,
-    progress: Callable[[list], Iterable] | None = None,
+    progress: Callable[[list], Iterable] = iter,
 ) -> dict:
     """Write the masks, lists and tags of annotation files into a data set's folder.
 
@@ -127,9 +128,14 @@ def convert_coco(
         refuse_shared_files(seen, _stem)
         if not any(image.annotations for image in used):
             raise ValueError(f"{path}: no image has an annotation of these categories")
-        _check_sizes(root, used, split)
+        check_sizes(
+            [image.item for image in used],
+            [root / image.item.image for image in used],
+            [image.size for image in used],
+            f"images of {split}",
+        )
         if masks:
-            for image in progress(used) if progress else used:
+            for image in progress(used):
                 mask, empty = draw_mask(image.annotations, image.size, path)
                 pixelless += empty
                 writer.label(root / f"SegmentationClass/{_stem(image.item)}.png", mask)
@@ -204,50 +210,28 @@ def _category_ids(
 
 
 def _images(
-    content: CocoFile,
-    ids: Mapping[str, int],
-    split: str,
-    folder: str | None,
+    content: CocoFile, ids: Mapping[str, int], split: str, folder: str | None
 ) -> list[_Image]:
     """The images with the annotations of the chosen categories."""
-    classes = {number: (i, name) for i, (name, number) in enumerate(ids.items(), 1)}
-    images = {}
+    values = {number: value for value, number in enumerate(ids.values(), start=1)}
+    names = tuple(ids)
+    chosen: dict[int, list[dict]] = defaultdict(list)
+    for annotation in content.annotations:
+        if annotation["category_id"] in values:
+            value = values[annotation["category_id"]]
+            chosen[annotation["image_id"]].append(dict(annotation, value=value))
+    images = []
     for place, (number, entry) in enumerate(content.images.items()):
         source = content.sources("images", place)
         # LVIS says by its address in which folder an image is.
         own, name = image_name(entry, source)
         own = split if entry.get("file_name") is not None else own
         path = str(PurePosixPath(own if folder is None else folder, name))
-        item = TaggedImage(path, set(), source)
-        images[number] = _Image(item, entry_size(entry, source), [])
-    for annotation in content.annotations:
-        if annotation["category_id"] in classes:
-            value, name = classes[annotation["category_id"]]
-            image = images[annotation["image_id"]]
-            image.item.tags.add(name)
-            image.annotations.append(dict(annotation, value=value))
-    return list(images.values())
+        tags = {names[annotation["value"] - 1] for annotation in chosen[number]}
+        item = TaggedImage(path, tags, source)
+        images.append(_Image(item, entry_size(entry, source), chosen[number]))
+    return images
 
 
 def _stem(item: TaggedImage) -> str:
     return PurePosixPath(item.image).stem
-
-
-def _check_sizes(root: Path, images: Sequence[_Image], split: str) -> None:
-    """Refuse images that are missing or have another size than their entry says."""
-    items = [image.item for image in images]
-    paths = [str(root / item.image) for item in items]
-    check_there(items, paths, f"images of {split}")
-    faults = [
-        f"{image.item.source}: says (H, W) = {list(image.size)}, {path} has "
-        f"{[height, width]}"
-        for image, path, (width, height) in zip(
-            images, paths, check_readable(items, paths, decode=False)
-        )
-        if image.size != (height, width)
-    ]
-    if faults:
-        raise ValueError(
-            f"{len(faults)} of {len(images)} images of {split} have another size than "
-            "their annotation says:" + bullets(faults)
-        )

@@ -37,7 +37,7 @@ def read_label_studio(
         FileNotFoundError: There is no such file.
         ValueError: The file is no such export; the message names line or task.
     """
-    notes = []
+    notes: list[str] = []
     if path.suffix.lower() == ".csv":
         columns = (image_key, control or "choice")
         items = [
@@ -45,14 +45,18 @@ def read_label_studio(
             for source, (image, cell) in read_rows(path, columns, remedy=REMEDY)
         ]
     else:
-        tasks = _load(path)
+        tasks = read_json(path, "export")
+        if not isinstance(tasks, list) or not all(isinstance(t, dict) for t in tasks):
+            raise ValueError(
+                f"{path} is not an export of Label Studio: expected a list of objects"
+            )
         if any("data" in task for task in tasks):
             items = _from_tasks(tasks, path, control, image_key, notes)
         else:
             items = _from_min(tasks, path, control or "choice", image_key)
     given = defaultdict(list)
     for item in items:
-        given[item.image].append(set(item.tags))
+        given[item.image].append(set(item.tags or ()))
     disagree = sum(any(tags != sets[0] for tags in sets) for sets in given.values())
     if disagree:
         notes.append(
@@ -60,13 +64,6 @@ def read_label_studio(
             "tags of all"
         )
     return TagSource(merge_rows(items), notes=notes)
-
-
-def _load(path: Path) -> list[dict]:
-    tasks = read_json(path, "export")
-    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-        raise ValueError(f"{path} is not an export of Label Studio: expected a list")
-    return tasks
 
 
 def _from_tasks(

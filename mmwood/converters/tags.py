@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -13,7 +14,6 @@ from mmwood.converters.source import TagSource
 from mmwood.converters.writer import Writer
 from mmwood.fileio.images import image_paths
 from mmwood.fileio.lists import (
-    TaggedImage,
     bullets,
     check_id,
     name_on_disk,
@@ -24,7 +24,7 @@ from mmwood.fileio.lists import (
     without_suffix,
 )
 
-__all__ = ["convert_tags", "find_image"]
+__all__ = ["ImageFinder", "convert_tags"]
 
 #: What Label Studio puts before the name of an uploaded file.
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")
@@ -53,8 +53,8 @@ def convert_tags(
             ``root``.
         classes: Names of the classes in the order of their labels. None is the
             source's order, or the alphabet.
-        search: Find images as :func:`find_image` does. Otherwise their names in the
-            source are their paths from ``images``.
+        search: Find images as :meth:`ImageFinder.search` does. Otherwise their names in
+            the source are their paths from ``images``.
         overwrite: As in :class:`mmwood.converters.writer.Writer`.
 
     Returns:
@@ -70,26 +70,27 @@ def convert_tags(
     """
     if not classes and not source.classes:
         question_classes(source.items, "name the classes with --classes")
-    classes = list(classes or source.classes or _sorted_tags(source.items))
+    tags = {tag for item in source.items for tag in item.tags or ()}
+    classes = list(classes or source.classes or sorted(tags))
     refuse_background(classes)
     finder = ImageFinder(root, images)
     missing, items = [], []
     for item in source.items:
-        if fault := unknown_classes(item.tags, classes):
+        if fault := unknown_classes(item.tags or (), classes):
             raise ValueError(f"{item.source}: image {item.image!r} has {fault}")
-        path = finder.search(item) if search else finder.inside(item.image)
+        name, place = item.image, item.source
+        path = finder.search(name, place) if search else finder.inside(name)
         if path is None:
-            missing.append(f"{item.source}: {item.image}")
-            continue
-        path = check_id(path, item.source)
-        items.append(TaggedImage(path, item.tags, item.source))
+            missing.append(f"{place}: {name}")
+        else:
+            items.append(replace(item, image=check_id(path, place)))
     refuse_shared_files(items, lambda item: without_suffix(item.image))
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(source.items)} images are not in "
             f"{root / images}:" + bullets(missing)
         )
-    counts = Counter(tag for item in items for tag in item.tags)
+    counts = Counter(tag for item in items for tag in item.tags or ())
     if not counts:
         raise ValueError("no image has a tag")
     writer = Writer(overwrite)
@@ -128,14 +129,25 @@ class ImageFinder:
             return None
         return str(relative)
 
-    def search(self, item: TaggedImage) -> str | None:
-        """The file that an annotation tool means; see :func:`find_image`.
+    def search(self, image: str, source: str) -> str | None:
+        """The file that an annotation tool means, as a path from the root.
+
+        A name may be a URL or start with folders that are not here: the file is the one
+        with the longest matching end of its path. Names of uploaded files may have lost
+        the eight digits that Label Studio puts before them, and what it takes out of
+        them: spaces become ``_``, brackets and the like go.
+
+        Args:
+            image: The name in the source.
+            source: Where that stands, for the error.
+
+        Returns:
+            The path with slashes, or None where there is no such file.
 
         Raises:
             ValueError: Several files may be the one that was uploaded.
         """
-        url = urlsplit(item.image)
-        name = item.image
+        url, name = urlsplit(image), image
         if url.path.endswith("/local-files/") and "d" in parse_qs(url.query):
             # Label Studio: /data/local-files/?d=folder/image.jpg
             name = parse_qs(url.query)["d"][0]
@@ -156,7 +168,7 @@ class ImageFinder:
         alike = self._cleaned.get(_cleaned(uploaded), [])
         if len(alike) > 1:
             raise ValueError(
-                f"{item.source}: image {item.image!r} may be any of {alike}, whose "
+                f"{source}: image {image!r} may be any of {alike}, whose "
                 "names are the same to Label Studio: rename them, or the images there"
             )
         return alike[0] if alike else None
@@ -172,28 +184,7 @@ class ImageFinder:
         return found
 
 
-def find_image(root: Path, images: str, name: str) -> str | None:
-    """The file that an annotation tool means, as a path from ``root``.
-
-    A name may be a URL or start with folders that are not here: the file is the one
-    with the longest matching end of its path. Names of uploaded files may have lost
-    the eight digits that Label Studio puts before them, and what it takes out of them:
-    spaces become ``_``, brackets and the like go.
-
-    Returns:
-        The path from ``root`` with slashes, or None where there is no such file.
-
-    Raises:
-        ValueError: Several files may be the one that was uploaded.
-    """
-    return ImageFinder(root, images).search(TaggedImage(name, None, "find_image"))
-
-
 def _cleaned(name: str) -> str:
     """What Label Studio makes of the name of a file that is uploaded."""
     composed = unicodedata.normalize("NFC", name).strip().replace(" ", "_")
     return re.sub(r"[^\w.-]", "", composed)
-
-
-def _sorted_tags(items: Sequence[TaggedImage]) -> list[str]:
-    return sorted(set().union(*(item.tags for item in items)))

@@ -18,12 +18,7 @@ from mmwood.converters.writer import Writer
 from mmwood.fileio.files import remove_leftovers
 from mmwood.fileio.images import check_readable, check_there
 from mmwood.fileio.labels import VOID, check_labels, read_label_png
-from mmwood.fileio.lists import (
-    TaggedImage,
-    check_id,
-    read_id_list,
-    refuse_shared_files,
-)
+from mmwood.fileio.lists import TaggedImage, check_id, read_id_list, refuse_shared_files
 
 __all__ = ["VOC_CLASSES", "convert_voc_aug", "read_sbd", "trainaug_ids"]
 
@@ -40,7 +35,7 @@ def convert_voc_aug(
     sbd: Path,
     objects: bool = False,
     overwrite: bool = False,
-    progress: Callable[[list], Iterable] | None = None,
+    progress: Callable[[list], Iterable] = iter,
 ) -> dict:
     """Write SBD's masks and the list of trainaug into VOC's folder.
 
@@ -97,13 +92,19 @@ def convert_voc_aug(
     for folder, *_ in jobs:
         remove_leftovers(voc / folder)
     numbers = list(range(len(items)))
-    for number in progress(numbers) if progress else numbers:
+    for number in progress(numbers):
         for folder, paths, key, largest in jobs:
             path = paths[number]
             label = (
                 read_sbd(path, key) if path.suffix == ".mat" else read_label_png(path)
             )
-            _check(label, path, items[number], sizes[number], largest)
+            source, size = items[number].source, sizes[number]
+            if label.shape != size[::-1]:
+                raise ValueError(
+                    f"{source}: mask {path} has (W, H) = {label.shape[::-1]}, its "
+                    f"image {size}"
+                )
+            check_labels(label, path, largest, what=f"{source}: mask")
             writer.label(voc / folder / f"{items[number].image}.png", label)
     ids = [item.image for item in trainaug]
     writer.lines(voc / LISTS / "trainaug.txt", ids)
@@ -126,9 +127,6 @@ def trainaug_ids(
     """
     paths = [voc / LISTS / "train.txt", sbd / "train.txt", sbd / "val.txt"]
     paths.append(voc / LISTS / "val.txt")
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no list {path}")
     lists = [read_id_list(path) for path in paths]
     for item in chain(*lists):
         item.image = check_id(item.image, item.source)
@@ -177,18 +175,3 @@ def read_sbd(path: Path, key: str = "GTcls") -> np.ndarray:
             f"shape {label.shape}"
         )
     return label
-
-
-def _check(
-    label: np.ndarray,
-    path: Path,
-    item: TaggedImage,
-    size: tuple[int, int],
-    largest: int,
-) -> None:
-    if label.shape != size[::-1]:
-        raise ValueError(
-            f"{item.source}: mask {path} has (W, H) = {label.shape[::-1]}, its image "
-            f"{size}"
-        )
-    check_labels(label, path, largest, what=f"{item.source}: mask")

@@ -2,16 +2,65 @@
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from mmwood.fileio.files import atomic_write
+from mmwood.fileio.files import atomic_write, read_json
 from mmwood.fileio.labels import DamagedError, read_label_png, save_label_png
 from mmwood.fileio.lists import TaggedImage
 
-__all__ = ["Writer", "refuse_semicolons"]
+__all__ = ["Writer", "find_record", "refuse_semicolons", "save_jpeg", "write_lines"]
+
+
+def find_record(root: Path, *names: str, **expected: object) -> dict[str, Any] | None:
+    """What describes the data set in a folder, or None where the folder is empty.
+
+    Args:
+        root: The folder.
+        *names: Where the description may be, the first one first.
+        **expected: What tells this data set's from others.
+
+    Raises:
+        ValueError: ``root`` is a file, or holds something else.
+    """
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"out_dir: {root} is a file: name a folder")
+    if not root.is_dir() or all(path.name[0] == "." for path in root.iterdir()):
+        return None
+    for path in (root / name for name in names):
+        record = read_json(path) if path.is_file() else None
+        if isinstance(record, dict) and expected.items() <= record.items():
+            return record
+    raise ValueError(
+        f"out_dir: {root} holds something else (no {names[-1]} of this data set): name "
+        "an empty or a new folder"
+    )
+
+
+def write_lines(path: str | os.PathLike, lines: Sequence[str]) -> None:
+    """Write a list or a table, one line each, atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8"))
+
+
+def save_jpeg(image: np.ndarray, path: str | os.PathLike, quality: int) -> None:
+    """Write a JPEG without chroma subsampling, atomically.
+
+    Args:
+        image: Shape (H, W, 3), uint8 RGB.
+        path: The file.
+        quality: Pillow's, up to 95.
+    """
+    # To memory first: writing to a file, Pillow does not see that the disk is full.
+    jpeg = io.BytesIO()
+    Image.fromarray(image).save(jpeg, "JPEG", quality=quality, subsampling=0)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(jpeg.getvalue())
 
 
 def refuse_semicolons(classes: Sequence[str], source: Path) -> None:
@@ -62,17 +111,9 @@ class Writer:
         if not self._is_kept(path, same):
             save_label_png(label, path)
 
-    def text(self, path: Path, text: str) -> None:
-        """Write a text file in UTF-8."""
-        content = text.encode("utf-8")
-        same = path.read_bytes() == content if path.is_file() else None
-        if not self._is_kept(path, same):
-            with atomic_write(path) as temporary:
-                temporary.write_bytes(content)
-
     def lines(self, path: Path, lines: Sequence[str]) -> None:
         """Write a list: one line each."""
-        self.text(path, "".join(f"{line}\n" for line in lines))
+        self._text(path, "".join(f"{line}\n" for line in lines))
 
     def tags(
         self, path: Path, items: Sequence[TaggedImage], classes: Sequence[str]
@@ -93,9 +134,16 @@ class Writer:
         table = csv.writer(text, lineterminator="\n")
         table.writerow(["image", "labels"])
         for item in items:
-            labels = sorted(item.tags, key=order.__getitem__)
+            labels = sorted(item.tags or (), key=order.__getitem__)
             table.writerow([item.image, ";".join(labels)])
-        self.text(path, text.getvalue())
+        self._text(path, text.getvalue())
+
+    def _text(self, path: Path, text: str) -> None:
+        content = text.encode("utf-8")
+        same = path.read_bytes() == content if path.is_file() else None
+        if not self._is_kept(path, same):
+            with atomic_write(path) as temporary:
+                temporary.write_bytes(content)
 
     def _is_kept(self, path: Path, same: bool | None) -> bool:
         """Count a file; ``same`` is None where there is none."""

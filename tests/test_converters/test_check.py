@@ -125,7 +125,7 @@ def test_lists_that_contradict_each_other(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"tags_SPLIT\.csv"):
         coco_entries(tmp_path)
     (tmp_path / "tags_a.csv").write_text("image,labels\na/one.jpg,cat\na/two.jpg,\n")
-    with pytest.raises(FileNotFoundError, match=r"there is no list .*a\.txt"):
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*a\.txt"):
         coco_entries(tmp_path)
     (tmp_path / "ImageSets").mkdir()
     (tmp_path / "ImageSets/a.txt").write_text("one\n")
@@ -134,7 +134,7 @@ def test_lists_that_contradict_each_other(tmp_path):
     (tmp_path / "ImageSets/a.txt").write_text("one\ntwo\nthree\n")
     with pytest.raises(ValueError, match=r"a\.txt:3: 'three' is not in .*tags_a\.csv"):
         coco_entries(tmp_path)
-    with pytest.raises(FileNotFoundError, match="there is no list"):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
         list_entries(tmp_path / "none.txt", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"a\.txt:1: there is no annotation"):
         list_entries(tmp_path / "ImageSets/a.txt", tmp_path, annotations=tmp_path)

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mmwood.converters.openimages import (
+from mmwood.converters.openimages.candidates import summary_tables, write_candidates
+from mmwood.converters.openimages.foreground import (
     TABLES,
     Foreground,
     read_descriptions,
     read_foreground,
     read_hierarchy,
-    summary_tables,
-    write_candidates,
 )
 
 #: Labels, names and the hierarchy of Open Images, a few of them.
@@ -233,9 +232,7 @@ def random_tables(folder: Path, seed: int) -> tuple[list[Path], list[tuple]]:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_equals_sets_in_memory(files, seed, monkeypatch):
-    # Several batches.
-    monkeypatch.setattr("mmwood.converters.openimages.BATCH", 7)
+def test_equals_sets_in_memory(files, seed):
     paths, rows = random_tables(files, seed)
     # What is below each label, written down by hand.
     classes = {
@@ -378,7 +375,7 @@ def test_wrong_arguments(files):
 
 def test_sorts_beside_the_output(files, monkeypatch):
     # More than the database may hold in memory; nothing can be written elsewhere.
-    monkeypatch.setattr("mmwood.converters.openimages.CACHE", 100)
+    monkeypatch.setattr("mmwood.converters.openimages.candidates.CACHE", 100)
     lines = [f"{n * 7919 % 20000:016x},verification,/m/07j7r,1" for n in range(20000)]
     (files / "labels.csv").write_text(HEADER + "\n".join(lines) + "\n")
     summary = write_candidates(

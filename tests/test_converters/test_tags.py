@@ -9,7 +9,7 @@ from PIL import Image
 from mmwood.converters.cvat import read_cvat
 from mmwood.converters.label_studio import read_label_studio
 from mmwood.converters.table import read_table
-from mmwood.converters.tags import convert_tags, find_image
+from mmwood.converters.tags import ImageFinder, convert_tags
 from mmwood.datasets import ImageLevelDataset
 from mmwood.fileio.tables import read_csv
 
@@ -301,7 +301,7 @@ def test_cvat_refusals(save, tmp_path):
     ],
 )
 def test_find_image(images, name, expected):
-    assert find_image(images, "", name) == expected
+    assert ImageFinder(images).search(name, "t.csv:2") == expected
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
@@ -350,16 +350,19 @@ def test_several_results_of_one_task(save, suffix):
 def test_names_that_an_upload_has_cleaned(name, uploaded, images):
     (images / name).parent.mkdir(exist_ok=True)
     Image.new("RGB", (8, 6)).save(images / name)
-    assert find_image(images, "", f"/data/upload/1/{uploaded}") == name
+    assert ImageFinder(images).search(f"/data/upload/1/{uploaded}", "t.csv:2") == name
 
 
 def test_an_upload_that_may_be_two_images(images):
     for name in ("x 1.jpg", "jpg/x_1.jpg"):
         Image.new("RGB", (8, 6)).save(images / name)
     # The one of exactly that name comes first.
-    assert find_image(images, "jpg", "/data/upload/1/12345678-x_1.jpg") == "jpg/x_1.jpg"
+    assert (
+        ImageFinder(images, "jpg").search("/data/upload/1/12345678-x_1.jpg", "t.csv:2")
+        == "jpg/x_1.jpg"
+    )
     with pytest.raises(ValueError, match=r"any of \['jpg/x_1\.jpg', 'x 1\.jpg'\]"):
-        find_image(images, "", "/data/upload/1/12345678-x_1.jpg")
+        ImageFinder(images).search("/data/upload/1/12345678-x_1.jpg", "t.csv:2")
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
@@ -367,7 +370,7 @@ def test_an_upload_that_may_be_two_images(images):
 def test_umlauts_of_macos(form, other, images, save):
     name, listed = (unicodedata.normalize(f, "flügel.jpg") for f in (form, other))
     Image.new("RGB", (8, 6)).save(images / name)
-    assert find_image(images, "", f"/data/upload/1/{listed}") == name
+    assert ImageFinder(images).search(f"/data/upload/1/{listed}", "t.csv:2") == name
     convert_tags(images, read_table(save("t.csv", f"image,labels\n{listed},cat\n")))
     assert read_csv(images / "tags.csv")[0].image == name
     (images / "listed.csv").write_text(f"image,labels\n{listed},cat\n")

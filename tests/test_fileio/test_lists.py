@@ -8,13 +8,13 @@ from PIL import Image
 from mmwood.converters.coco import convert_coco
 from mmwood.converters.cvat import read_cvat
 from mmwood.converters.label_studio import read_label_studio
-from mmwood.converters.pascal_b import (
+from mmwood.converters.pascal_b.annotations import (
     ClassTable,
     Item,
     Scene,
-    find_candidates,
     read_annotations,
 )
+from mmwood.converters.pascal_b.choice import find_candidates
 from mmwood.converters.table import read_table
 from mmwood.converters.tags import convert_tags
 from mmwood.converters.voc_aug import trainaug_ids
@@ -177,7 +177,7 @@ def test_converters_refuse_names_that_some_file_systems_join(names, tmp_path):
         trainaug_ids(tmp_path, tmp_path)
     item = Item(label=1, category=1, segmentation=[], area=1.0, crowd=False)
     scenes = {
-        n: Scene(f"{name}.jpg", "", 6, 8, f"images[{n}]", items=[item])
+        n: Scene(f"{name}.jpg", "", (6, 8), f"images[{n}]", items=[item])
         for n, name in enumerate(names)
     }
     table = ClassTable(("cat",), dict(lvis={}, coco=dict(cat=1)))

@@ -79,7 +79,7 @@ def test_lists_what_is_left_and_refuses(files, run_tool):
     text = run_tool(TOOL, *OPTIONS, fails=True)
     assert text == "mine.csv:2: classes.csv has no class named 'Clocks'\n"
     text = run_tool(TOOL, *OPTIONS, "--classes", "voc", fails=True)
-    assert "openimages_voc.csv:2: classes.csv does not have the label" in text
+    assert "openimages/voc.csv:2: classes.csv does not have the label" in text
     assert (files / "lists/candidates.txt").read_bytes() == before
 
 

@@ -14,20 +14,15 @@ Examples:
 """
 
 import argparse
-import sys
-from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
-from mmwood.converters.check import check_dataset, list_entries, tag_entries
-from mmwood.fileio.lists import read_class_names
+from mmwood.converters.check import end_with_check, list_entries, tag_entries
+from mmwood.converters.command import class_names, converter_parser
+from mmwood.utils.command import run
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = converter_parser(__doc__)
     parser.add_argument("root", type=Path, help="folder of the data set")
     parser.add_argument(
         "--list",
@@ -71,32 +66,21 @@ def main() -> None:
     args = parse_args()
     root = args.root
     masks = root / args.masks if args.masks else None
-    try:
-        classes = args.classes
-        if len(classes) == 1 and (root / classes[0]).is_file():
-            classes = classes[0]
-        lists = {
-            name: list_entries(
-                root / name,
-                root / args.images,
-                args.img_suffix,
-                masks,
-                annotations=root / args.annotations if args.annotations else None,
-            )
-            for name in args.list
-        }
-        lists |= {name: tag_entries(root / name, root, masks) for name in args.tags}
-        report = check_dataset(
-            lists,
-            read_class_names(classes, str(root), "--classes"),
-            args.ignore_index,
-            progress=partial(tqdm, desc="check", disable=None),
+    annotations = root / args.annotations if args.annotations else None
+    lists = {
+        name: list_entries(
+            root / name,
+            root / args.images,
+            args.img_suffix,
+            masks,
+            annotations=annotations,
         )
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
-    print(report)
-    sys.exit(1 if report.errors else 0)
+        for name in args.list
+    }
+    lists |= {name: tag_entries(root / name, root, masks) for name in args.tags}
+    classes = class_names(args.classes, "--classes", root)
+    end_with_check(lists, classes, args.ignore_index)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,22 +14,24 @@ Examples:
 """
 
 import argparse
-import sys
-from functools import partial
 from pathlib import Path
 
-from prettytable import PrettyTable
-from tqdm import tqdm
-
-from mmwood.converters.check import check_dataset, coco_entries
+from mmwood.converters.check import coco_entries, end_with_check
 from mmwood.converters.coco import convert_coco
-from mmwood.fileio.lists import bullets, read_class_names
+from mmwood.converters.command import (
+    add_check_options,
+    bar,
+    class_names,
+    converter_parser,
+    number_table,
+    print_files,
+)
+from mmwood.fileio.lists import bullets
+from mmwood.utils.command import run
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = converter_parser(__doc__)
     parser.add_argument("root", type=Path, help="folder of the data set")
     parser.add_argument(
         "--split",
@@ -57,16 +59,7 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="leave out images without an annotation of the categories",
     )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace files that hold something else",
-    )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="read every file of the finished data set; without --split, only this",
-    )
+    add_check_options(parser, "--split")
     args = parser.parse_args()
     if not args.split and not args.check:
         parser.error("name a split and its annotations with --split, or add --check")
@@ -75,51 +68,37 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def convert(args: argparse.Namespace) -> None:
+    splits = dict(split.split("=", 1) for split in args.split)
+    done = convert_coco(
+        args.root,
+        {name: Path(path) for name, path in splits.items()},
+        images=args.images,
+        categories=args.categories and class_names(args.categories, "--categories"),
+        masks=not args.tags_only,
+        skip_empty=args.skip_empty,
+        overwrite=args.overwrite,
+        progress=bar("masks"),
+    )
+    counts = done["splits"].values()
+    keys = next(iter(counts))
+    rows = [(key.replace("_", " "), *(count[key] for count in counts)) for key in keys]
+    print(number_table(["", *splits], rows))
+    if done["pixelless"]:
+        print(
+            f"{len(done['pixelless'])} annotations cover no pixel and are only in the "
+            "tags:" + bullets(done["pixelless"])
+        )
+    print_files(done)
+
+
 def main() -> None:
     args = parse_args()
-    splits = dict(split.split("=", 1) for split in args.split)
-    try:
-        categories = args.categories
-        if categories and len(categories) == 1 and Path(categories[0]).is_file():
-            categories = categories[0]
-        if categories:
-            categories = read_class_names(categories, field="--categories")
-        if splits:
-            done = convert_coco(
-                args.root,
-                {name: Path(path) for name, path in splits.items()},
-                images=args.images,
-                categories=categories,
-                masks=not args.tags_only,
-                skip_empty=args.skip_empty,
-                overwrite=args.overwrite,
-                progress=partial(tqdm, desc="masks", disable=None),
-            )
-            table = PrettyTable(["", *splits], align="r")
-            table.align[""] = "l"
-            for key in next(iter(done["splits"].values())):
-                values = [count[key] for count in done["splits"].values()]
-                table.add_row([key.replace("_", " "), *values])
-            print(table)
-            if done["pixelless"]:
-                print(
-                    f"{len(done['pixelless'])} annotations cover no pixel and are only "
-                    "in the tags:" + bullets(done["pixelless"])
-                )
-            print(
-                f"files: {done['written']} written, {done['kept']} kept, "
-                f"{done['replaced']} replaced"
-            )
-        if args.check:
-            report = check_dataset(
-                *coco_entries(args.root),
-                progress=partial(tqdm, desc="check", disable=None),
-            )
-            print(report)
-            sys.exit(1 if report.errors else 0)
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(str(error))
+    if args.split:
+        convert(args)
+    if args.check:
+        end_with_check(*coco_entries(args.root))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -8,28 +8,25 @@ Example:
 
 import argparse
 import os
-import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from mmwood.converters.command import bar, converter_parser
 from mmwood.converters.context_shapes import generate
 from mmwood.fileio.files import atomic_write
 from mmwood.fileio.images import read_picture
 from mmwood.fileio.labels import read_label_png
 from mmwood.fileio.tables import read_rows
+from mmwood.utils.command import run
 from mmwood.utils.processes import end_children_with_this
 from mmwood.visualization.contact_sheet import contact_sheet
 from mmwood.visualization.panels import overlay_label
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = converter_parser(__doc__)
     parser.add_argument("out_dir", type=Path, help="folder to write, laid out as VOC")
     parser.add_argument("--train", type=int, default=600, help="training images")
     parser.add_argument("--val", type=int, default=150, help="validation images")
@@ -41,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         default=0.95,
         help="probability that a class stands on its own context",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
     parser.add_argument(
         "--workers",
         type=int,
@@ -84,21 +81,8 @@ def preview(root: Path, images: int = 24, ood: int = 12) -> np.ndarray:
 def main() -> None:
     args = parse_args()
     end_children_with_this()
-    try:
-        record = generate(
-            args.out_dir,
-            train=args.train,
-            val=args.val,
-            ood=args.ood,
-            size=args.size,
-            correlation=args.correlation,
-            seed=args.seed,
-            force=args.force,
-            progress=partial(tqdm, desc="draw", unit="image", disable=None),
-            workers=args.workers,
-        )
-    except ValueError as error:
-        sys.exit(str(error))
+    fields = {key: value for key, value in vars(args).items() if key != "preview"}
+    record = generate(**fields, progress=bar("draw"))
     if args.preview:
         sheet = preview(args.out_dir)
         with atomic_write(args.preview) as temporary:
@@ -111,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

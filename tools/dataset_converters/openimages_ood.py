@@ -16,23 +16,16 @@ Example:
 """
 
 import argparse
-import sys
-from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
-from mmwood.converters.openimages import (
-    read_foreground,
-    summary_tables,
-    write_candidates,
-)
+from mmwood.converters.command import bar, converter_parser
+from mmwood.converters.openimages.candidates import summary_tables, write_candidates
+from mmwood.converters.openimages.foreground import read_foreground
+from mmwood.utils.command import run
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = converter_parser(__doc__)
     parser.add_argument(
         "--classes",
         required=True,
@@ -80,22 +73,19 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
-        foreground = read_foreground(
-            args.classes, args.descriptions, args.hierarchy, parts=not args.no_parts
-        )
-        summary = write_candidates(
-            foreground,
-            args.labels,
-            args.out,
-            images=args.images,
-            confidence=args.confidence,
-            image_ids=args.image_ids,
-            download=args.download,
-            progress=partial(tqdm, desc="read", unit="file", disable=None),
-        )
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(str(error))
+    foreground = read_foreground(
+        args.classes, args.descriptions, args.hierarchy, parts=not args.no_parts
+    )
+    summary = write_candidates(
+        foreground,
+        args.labels,
+        args.out,
+        images=args.images,
+        confidence=args.confidence,
+        image_ids=args.image_ids,
+        download=args.download,
+        progress=bar("read"),
+    )
     for text in foreground.renamed:
         print(f"note: {text}")
     print(summary_tables(summary))
@@ -105,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

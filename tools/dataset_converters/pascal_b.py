@@ -3,7 +3,7 @@ r"""Build PASCAL-B: a VOC folder with about equally many objects of each class a
 
 Images are chosen from the annotations of LVIS, and of COCO for what LVIS lacks (Mun et
 al., WACV 2024). The published set was reviewed by hand, but its list is not the one
-that comes out here. A build that was ended goes on where it was.
+that comes out here. An interrupted build is resumed.
 
 Example:
     python tools/dataset_converters/pascal_b.py data/pascal_b \
@@ -17,23 +17,21 @@ other images take the rejected ones' places. Repeat until no row is unseen.
 """
 
 import argparse
-import sys
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
-from prettytable import PrettyTable
-from tqdm import tqdm
-
-from mmwood.converters.pascal_b import CLASS_TABLE, LIST, PLACES, REVIEW, SIZES, build
+from mmwood.converters.command import bar, converter_parser, number_table
+from mmwood.converters.pascal_b.annotations import CLASS_TABLE
+from mmwood.converters.pascal_b.build import LIST, PLACES, build
+from mmwood.converters.pascal_b.choice import SIZES
+from mmwood.converters.pascal_b.review import REVIEW
 from mmwood.fileio.candidates import STATES, read_manifest
+from mmwood.utils.command import run
 from mmwood.visualization.size_charts import save_size_distribution
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = converter_parser(__doc__)
     parser.add_argument("out_dir", type=Path, help="folder to write, laid out as VOC")
     parser.add_argument(
         "--lvis",
@@ -72,7 +70,7 @@ def parse_args() -> argparse.Namespace:
         default=1137,
         help="how many images to choose (default: %(default)s, as published)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the choice")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the choice")
     parser.add_argument(
         "--exclude",
         type=Path,
@@ -102,8 +100,8 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         metavar="FOLDER",
         help="write pictures of the masks there, one for each class of each image, and "
-        "review.csv for tools/review_ood.py (its probability: the share of the pixels "
-        "that show the class); decisions that are there stay; needs --images",
+        "review.csv for tools/review_ood.py (its probability: the fraction of the "
+        "pixels that show the class); decisions that are there stay; needs --images",
     )
     parser.add_argument(
         "--force",
@@ -115,29 +113,22 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    fields = {key: value for key, value in vars(args).items() if key != "out_dir"}
-    try:
-        record = build(
-            args.out_dir, progress=partial(tqdm, desc="draw", disable=None), **fields
-        )
-        counts = {name: list(row.values()) for name, row in record["instances"].items()}
-        save_size_distribution(
-            counts,
-            args.out_dir / "sizes.png",
-            f"PASCAL-B, seed {args.seed}: {len(record['images']):,} images",
-            "small below {:,} pixels, medium below {:,}".format(*args.size_limits),
-        )
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(str(error))
-    table = PrettyTable(["class", *SIZES, "instances", "images"])
-    table.align = "r"
-    table.align["class"] = "l"
-    for name, row in counts.items():
-        table.add_row([name, *row, sum(row), record["images_of_class"][name]])
-    totals = [sum(column) for column in zip(*counts.values())]
-    table.add_row(["all classes", *totals, sum(totals), len(record["images"])])
-    print(table)
+    record = build(**vars(args), progress=bar("draw"))
     images = len(record["images"])
+    counts = {name: list(row.values()) for name, row in record["instances"].items()}
+    save_size_distribution(
+        counts,
+        args.out_dir / "sizes.png",
+        f"PASCAL-B, seed {args.seed}: {images:,} images",
+        "small below {:,} pixels, medium below {:,}".format(*args.size_limits),
+    )
+    totals = [sum(column) for column in zip(*counts.values())]
+    rows = [
+        (name, *row, sum(row), record["images_of_class"][name])
+        for name, row in counts.items()
+    ]
+    rows.append(("all classes", *totals, sum(totals), images))
+    print(number_table(["class", *SIZES, "instances", "images"], rows))
     print(f"{images} images of {record['candidates']} that could be chosen")
     if images < args.number:
         print(f"--number {args.number} is more than there are")
@@ -163,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -11,26 +11,21 @@ Examples:
 """
 
 import argparse
-import sys
-from functools import partial
 from pathlib import Path
 
-from prettytable import PrettyTable
-from tqdm import tqdm
-
-from mmwood.converters.check import check_dataset, tag_entries
+from mmwood.converters.check import end_with_check, tag_entries
+from mmwood.converters.command import add_check_options, converter_parser, number_table
 from mmwood.converters.cvat import read_cvat
 from mmwood.converters.label_studio import read_label_studio
 from mmwood.converters.source import TagSource
 from mmwood.converters.table import read_table
 from mmwood.converters.tags import convert_tags
 from mmwood.fileio.lists import read_class_names
+from mmwood.utils.command import run
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = converter_parser(__doc__)
     parser.add_argument("root", type=Path, help="folder of the data set")
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
@@ -53,16 +48,7 @@ def parse_args() -> argparse.Namespace:
         help="file with the class names, one a line, in the order of their labels "
         "(default: CVAT's order, or the alphabet)",
     )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace files that hold something else",
-    )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="read every file of the finished data set; without a source, only this",
-    )
+    add_check_options(parser, "a source")
     table = parser.add_argument_group("tables")
     table.add_argument("--image-column", default="image", metavar="NAME")
     table.add_argument("--label-column", default="labels", metavar="NAME")
@@ -113,37 +99,28 @@ def refuse_own_table(args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_args()
-    try:
-        source = read_source(args)
-        if source is not None:
-            refuse_own_table(args)
-            done = convert_tags(
-                args.root,
-                source,
-                images=args.images,
-                classes=args.classes and read_class_names(args.classes),
-                # The names in a table are the user's own, those of a tool are not.
-                search=not args.table,
-                overwrite=args.overwrite,
-            )
-            for note in source.notes:
-                print(note)
-            table = PrettyTable(["class", "images"], align="r")
-            table.align["class"] = "l"
-            table.add_rows(list(done["classes"].items()))
-            print(table)
-            print(f"{done['images']} images, {done['untagged']} of them without a tag")
-        if args.check:
-            report = check_dataset(
-                {"tags.csv": tag_entries(args.root / "tags.csv", args.root)},
-                read_class_names("classes.txt", str(args.root), "data set"),
-                progress=partial(tqdm, desc="check", disable=None),
-            )
-            print(report)
-            sys.exit(1 if report.errors else 0)
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+    source = read_source(args)
+    if source is not None:
+        refuse_own_table(args)
+        done = convert_tags(
+            args.root,
+            source,
+            images=args.images,
+            classes=args.classes and read_class_names(args.classes),
+            # The names in a table are the user's own, those of a tool are not.
+            search=not args.table,
+            overwrite=args.overwrite,
+        )
+        for note in source.notes:
+            print(note)
+        print(number_table(["class", "images"], done["classes"].items()))
+        print(f"{done['images']} images, {done['untagged']} of them without a tag")
+    if args.check:
+        end_with_check(
+            {"tags.csv": tag_entries(args.root / "tags.csv", args.root)},
+            read_class_names("classes.txt", str(args.root), "data set"),
+        )
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,20 +9,21 @@ Example:
 """
 
 import argparse
-import sys
-from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
-from mmwood.converters.check import check_dataset, voc_aug_entries
+from mmwood.converters.check import end_with_check, voc_aug_entries
+from mmwood.converters.command import (
+    add_check_options,
+    bar,
+    converter_parser,
+    print_files,
+)
 from mmwood.converters.voc_aug import convert_voc_aug
+from mmwood.utils.command import run
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = converter_parser(__doc__)
     parser.add_argument("voc", type=Path, help="VOC2012, the folder of JPEGImages")
     parser.add_argument(
         "--sbd", type=Path, help="benchmark_RELEASE, or the dataset/ in it"
@@ -30,16 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--objects", action="store_true", help="write SegmentationObjectAug as well"
     )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace files that hold something else",
-    )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="read every file of the finished data set; without --sbd, only this",
-    )
+    add_check_options(parser, "--sbd")
     args = parser.parse_args()
     if not args.sbd and not args.check:
         parser.error("name SBD with --sbd, or add --check")
@@ -48,33 +40,22 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
-        if args.sbd:
-            done = convert_voc_aug(
-                args.voc,
-                args.sbd,
-                objects=args.objects,
-                overwrite=args.overwrite,
-                progress=partial(tqdm, desc="masks", disable=None),
-            )
-            print(
-                f"trainaug: {done['trainaug']} images; masks of trainaug and val: "
-                f"{done['voc']} from VOC, {done['sbd']} from SBD"
-            )
-            print(
-                f"files: {done['written']} written, {done['kept']} kept, "
-                f"{done['replaced']} replaced"
-            )
-        if args.check:
-            report = check_dataset(
-                *voc_aug_entries(args.voc),
-                progress=partial(tqdm, desc="check", disable=None),
-            )
-            print(report)
-            sys.exit(1 if report.errors else 0)
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+    if args.sbd:
+        done = convert_voc_aug(
+            args.voc,
+            args.sbd,
+            objects=args.objects,
+            overwrite=args.overwrite,
+            progress=bar("masks"),
+        )
+        print(
+            f"trainaug: {done['trainaug']} images; masks of trainaug and val: "
+            f"{done['voc']} from VOC, {done['sbd']} from SBD"
+        )
+        print_files(done)
+    if args.check:
+        end_with_check(*voc_aug_entries(args.voc))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
