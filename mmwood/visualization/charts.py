@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from mmwood.visualization.figures import add_title, new_figure, save_figure
+from mmwood.visualization.figures import add_legend, add_title, new_figure, save_figure
 
 __all__ = [
     "CLASS_COLOURS",
@@ -114,17 +114,16 @@ def class_changes(
         ValueError: The runs are not of the same classes.
     """
     runs = [*base, *other]
-    names = list(runs[0])
-    for run in runs[1:]:
-        if set(run) != set(names):
+    for run in runs:
+        if set(run) != set(runs[0]):
             raise ValueError(
-                f"the runs have different classes: {names} and {list(run)}"
+                f"the runs have different classes: {list(runs[0])} and {list(run)}"
             )
     changes = {}
-    for name in names:
-        if any(run[name] is None for run in runs):
-            continue
+    for name in runs[0]:
         before, after = ([run[name] for run in part] for part in (base, other))
+        if None in before + after:
+            continue
         std = None
         if len(before) == len(after):
             _, std = mean_and_std([a - b for a, b in zip(after, before)])
@@ -166,9 +165,7 @@ def save_class_changes(
     axes.barh(
         rows,
         values,
-        xerr=[
-            np.nan if change.std is None else change.std for change in changes.values()
-        ],
+        xerr=_deviations(changes.values()),
         color=[_GAIN if value >= 0 else _LOSS for value in values],
         error_kw=dict(ecolor=_INK, elinewidth=1, capsize=2),
         height=0.72,
@@ -216,7 +213,7 @@ def save_amount_curve(curve: Sequence[Amount], path: Path, note: str = "") -> No
     amounts = [amount.images for amount in curve]
     means = np.array([amount.mean for amount in curve])
     # No band where a single run says nothing of the spread.
-    spread = np.array([np.nan if a.std is None else a.std for a in curve])
+    spread = np.array(_deviations(curve))
     if not np.isnan(spread).all():
         axes.fill_between(
             *(amounts, means - spread, means + spread),
@@ -292,13 +289,7 @@ def save_embeddings(
         axes.set_yticks([])
         # Distances are what an embedding shows: one scale for both axes.
         axes.set_aspect("equal", adjustable="datalim")
-    figure.legend(
-        *axes.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=min(len(classes), 2 * columns),
-        fontsize=8,
-        frameon=False,
-    )
+    add_legend(figure, axes, columns=min(len(classes), 2 * columns))
     save_figure(figure, path)
 
 
@@ -313,6 +304,11 @@ def _tick_labels(axes: Axes, amounts: Sequence[int]) -> list[str]:
         line = (line + 1) % 3 if close else 0
         labels.append("\n" * line + str(amount))
     return labels
+
+
+def _deviations(items: Iterable[ClassChange | Amount]) -> list[float]:
+    """The standard deviations, NaN for None: what matplotlib leaves out."""
+    return [math.nan if item.std is None else item.std for item in items]
 
 
 def _points(change: ClassChange) -> str:

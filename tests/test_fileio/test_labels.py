@@ -220,10 +220,6 @@ TOOL_READERS = dict(
         *("size_report.py", "data", "{bad}", "--classes", "cat", "dog"),
         *("--out", "{out}"),
     ),
-    ia_iou_cases=by_tool(
-        *("ia_iou_cases.py", "--masks", "{bad}", "--classes", "cat", "dog"),
-        *("--class-name", "cat", "--out", "{out}"),
-    ),
 )
 
 

@@ -356,10 +356,6 @@ def ood_amount(folder):
     return ["ood_amount.py", "--run", f"5={one_curve(folder)}", "--out", "tags.png"]
 
 
-def ia_iou_cases(folder):
-    return ["ia_iou_cases.py", "--out", "tags.png"]
-
-
 def size_report(folder):
     (folder / "masks").mkdir(exist_ok=True)
     Image.fromarray(np.ones((6, 8), np.uint8)).save(folder / "masks/a.png")
@@ -381,7 +377,6 @@ def tsne(folder):
     [
         (class_change, "tags.png", "tags.json"),
         (ood_amount, "tags.png", "tags.json"),
-        (ia_iou_cases, "tags.png", "tags.json"),
         (size_report, "tags.png", "tags.json"),
         (ood_clusters, "overview.png", "index.csv"),
         (tsne, "tags.png", "tags.csv"),
