@@ -121,8 +121,11 @@ def class_changes(
             )
     changes = {}
     for name in runs[0]:
-        before, after = ([run[name] for run in part] for part in (base, other))
-        if None in before + after:
+        before, after = (
+            [iou for run in part if (iou := run[name]) is not None]
+            for part in (base, other)
+        )
+        if len(before) + len(after) < len(runs):
             continue
         std = None
         if len(before) == len(after):
@@ -266,17 +269,18 @@ def save_embeddings(
     columns = count if count <= 3 else math.isqrt(count - 1) + 1
     rows = -(-count // columns)
     figure = new_figure(4.2 * columns + 0.4, 4.2 * rows + 1)
-    names, is_ood = np.asarray(names), np.asarray(is_ood, dtype=bool)
-    classes = list(dict.fromkeys(names.tolist()))
+    class_of, outside = np.asarray(names), np.asarray(is_ood, dtype=bool)
+    classes = list(dict.fromkeys(names))
     for number, (title, points) in enumerate(embeddings.items(), start=1):
         axes = figure.add_subplot(rows, columns, number)
         for name, colour in zip(classes, CLASS_COLOURS):
             # Crosses above: they are what the figure is about.
             for ood, marker, size in ((False, "o", 18), (True, "x", 26)):
-                chosen = points[(names == name) & (is_ood == ood)]
+                chosen = points[(class_of == name) & (outside == ood)]
                 kind = "OoD" if ood else "in distribution"
                 axes.scatter(
-                    *chosen.T,
+                    chosen[:, 0],
+                    chosen[:, 1],
                     s=size,
                     c=colour,
                     marker=marker,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmwood.fileio.scores import InstanceScores
 from mmwood.visualization.figures import add_legend, add_title, new_figure, save_figure
@@ -41,7 +42,8 @@ def save_size_distribution(
         counts: Numbers of small, medium and large instances by class; classes without
             any have no bar.
         path: The PNG file to write.
-        title, note: Two lines above.
+        title: A line above.
+        note: Another one below it.
 
     Raises:
         ValueError: No class has an instance.
@@ -71,7 +73,9 @@ def save_size_distribution(
                 )
         lefts = [left + width for left, width in zip(lefts, widths)]
     # Right of the axes: how many instances each bar stands for.
-    beside = dict(transform=axes.get_yaxis_transform(), ha="right", fontsize=8)
+    beside: dict[str, Any] = dict(
+        transform=axes.get_yaxis_transform(), ha="right", fontsize=8
+    )
     axes.text(1.09, -0.9, "instances", **beside)
     for place, (_, values) in zip(places, rows):
         axes.text(1.09, place, f"{sum(values):,}", va="center_baseline", **beside)

@@ -45,9 +45,10 @@ class Counts:
         2022). None: unknown, as nothing has been kept yet.
         """
         missing = max(0, wanted - self.usable)
+        rate = self.positive_rate
         if not missing:
             return 0.0
-        return missing / (1 - self.positive_rate) if self.kept else None
+        return None if rate is None or not self.kept else missing / (1 - rate)
 
 
 class ReviewRows:
@@ -115,8 +116,8 @@ class ReviewRows:
         usable = np.zeros(len(self.images), dtype=bool)
         usable[self.image_of[mine][groups == KEPT]] = True
         usable[self.image_of[rejected]] = False
-        by_state = np.bincount(groups, minlength=len(STATES)).tolist()
-        return Counts(*by_state, usable=int(usable.sum()))
+        unseen, kept, rejected = np.bincount(groups, minlength=len(STATES)).tolist()
+        return Counts(unseen, kept, rejected, int(usable.sum()))
 
     def unseen_by_class(self) -> np.ndarray:
         """How many rows of each class are unseen. Shape (C,)."""

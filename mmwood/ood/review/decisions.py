@@ -224,7 +224,7 @@ class Review:
             where = f"{self.journal.path}:{line}"
             for code, state in enumerate(STATES):
                 for image, name in entry.get(state, ()):
-                    row = rows.get((image, index.get(name)))
+                    row = rows.get((image, index.get(name, -1)))
                     if row is None:
                         raise ValueError(
                             f"{where}: decides about {image!r} as {name!r}, which "

@@ -130,7 +130,7 @@ class Pictures:
             try:
                 os.stat(image)
             except OSError as error:
-                yield row, error.strerror
+                yield row, str(error.strerror)
 
     def _jpeg(self, row: int, side: int) -> bytes:
         picture = open_picture(self.images[row], draft=(side, side))
