@@ -20,6 +20,7 @@ __all__ = [
     "amount_curve",
     "class_changes",
     "mean_and_std",
+    "named_path",
     "png_path",
     "save_amount_curve",
     "save_class_changes",
@@ -89,6 +90,18 @@ def png_path(text: str) -> Path:
             f"figures are .png files (their numbers get another suffix), got {text!r}"
         )
     return path
+
+
+def named_path(text: str) -> tuple[str, str]:
+    """The type of a command line's argument NAME=PATH.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise argparse.ArgumentTypeError(f"expected NAME=PATH, got {text!r}")
+    return name, path
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
