@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Draw docs/images/ia_iou_cases.png: where mIoU and IA-mIoU differ.
 
-Corner cases of Mun et al., WACV 2024. Twice a prediction grows over one of two instances
-only, a large and a small one. Then a prediction equal to the ground truth loses all sheep
-of the built-in data, the smallest first. Scores are those of the one class; pixels that
-are void, or on which label and instance map disagree, count in neither.
+Corner cases of Mun et al., WACV 2024. Twice a prediction grows over one of two
+instances only, a large and a small one. Then a prediction equal to the ground truth
+loses all sheep of the built-in data, the smallest first. Scores are those of the one
+class; pixels that are void, or on which label and instance map disagree, count in none.
 
 Example:
     python tools/dataset_converters/context_shapes.py data/context_shapes
@@ -13,6 +13,7 @@ Example:
 
 import argparse
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ GROWTH_SIZE = (64, 94)
 GROWTH_STEPS = 8
 #: Fractions of the steps of a removal that are drawn.
 SHOWN = (0, 0.25, 0.5, 0.75)
-#: What a pixel of a picture is, and its colour; what a prediction does not show is pale.
+#: What a pixel of a picture is, and its colour; what is not predicted is pale.
 BACKGROUND, FOUND, MISSED, VOID = range(4)
 STATE_COLOURS = ("#eeeeee", "#4d4d4d", "#f2c9a1", "#ffffff")
 STATE_NAMES = {FOUND: "predicted", MISSED: "missed", VOID: "void"}
@@ -162,7 +163,7 @@ def most_visible(instances: Sequence[tuple[int, int, int]], steps: list[int]) ->
     def rank(image: int) -> tuple[int, int]:
         lost = [
             sum(area for area, own, _ in instances[start:stop] if own == image)
-            for start, stop in zip(steps, steps[1:])
+            for start, stop in pairwise(steps)
         ]
         return np.count_nonzero(lost), min(filter(None, lost), default=0)
 

@@ -82,7 +82,7 @@ def save_size_distribution(
     axes.set_yticks(places, [name for name, _ in rows])
     axes.set_ylim(places[-1] + 0.6, -0.6)
     axes.set_xlim(0, 100)
-    axes.set_xlabel("share of the instances in percent (numbers: instances)")
+    axes.set_xlabel("fraction of the instances in percent (numbers: instances)")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -217,6 +217,7 @@ def start_python(code: str, *arguments: object) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 def test_killed_at_fifty_moments_loses_nothing_confirmed(tmp_path):
     assert start_python(LOADED).communicate()[0] == "[]\n"
     manifest = make_manifest(tmp_path / "ood.csv")
