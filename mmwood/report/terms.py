@@ -36,8 +36,8 @@ _NETWORKS = (
 )
 _SCORES = {
     "mIoU": "How well given and true areas agree: of all pixels that are of a class in "
-    "either, the fraction that are in both; the mean over the classes and the background. "
-    "100 is perfect.",
+    "either, the fraction that are in both; the mean over the classes and the "
+    "background. 100 is perfect.",
     "precision": "Of 100 pixels that were given a class, so many are right; the mean "
     "over the classes.",
     "recall": "Of 100 pixels that truly are of a class, so many were found; the mean "
