@@ -335,7 +335,7 @@ class View:
         if problem:
             self.fault.text = (
                 f"Not saved: {problem}. What has its sign is safe; the manifest is as "
-                "it was. Make the disk writable or free some space, then go on."
+                "it was. Make the disk writable or free some space, then continue."
             )
         faults = session.rows.faults
         images = sorted({session.review.images[row] for row in faults})
