@@ -3,14 +3,13 @@
 
 Candidates should show none of them. Those whose probability reaches --threshold go to
 a CSV manifest, class by class, highest first, for a person to look at. A run that was
-ended goes on where it was.
+ended continues where it was.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from mmwood.utils.distribution import DistributionError, check_distribution
+from mmwood.utils.command import run
 
 
 def at_least(least: int):
@@ -74,8 +73,8 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def mine(args: argparse.Namespace) -> None:
-    """Find the candidates, write the manifest and print what it holds."""
+def main() -> None:
+    args = parse_args()
     from mmengine.dist import barrier, is_main_process
 
     from mmwood.engine.runner import build_runner, load_config
@@ -91,7 +90,7 @@ def mine(args: argparse.Namespace) -> None:
     )
 
     if not Path(args.checkpoint).is_file():
-        sys.exit(f"checkpoint: there is no file {args.checkpoint}")
+        raise FileNotFoundError(f"checkpoint: there is no file {args.checkpoint}")
     check_manifest(args.out, args.update)
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
@@ -141,7 +140,7 @@ def mine(args: argparse.Namespace) -> None:
             "of them are not among the new ones and stand after these in their class"
         )
     if summary["highest"] is None:
-        sys.exit("none of the candidates can be read")
+        raise ValueError("none of the candidates can be read")
     if not summary["rows"]:
         print(
             f"no candidate reaches the threshold {args.threshold}: the highest "
@@ -151,17 +150,5 @@ def mine(args: argparse.Namespace) -> None:
     print(f"wrote {args.out}")
 
 
-def main() -> None:
-    try:
-        check_distribution(needs=("mmengine", "mmcv", "mmpretrain"))
-    except DistributionError as error:
-        sys.exit(str(error))
-    args = parse_args()
-    try:
-        mine(args)
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
-
-
 if __name__ == "__main__":
-    main()
+    run(main, needs=("mmengine", "mmcv", "mmpretrain"))

@@ -3,8 +3,8 @@
 
 Kept are images that show no object of any class; of PASCAL-B's pictures (pascal_b.py
 --review), those whose annotation is right. Every decision is on disk before the
-page shows it, and moves into the manifest by itself. A review that was ended goes on
-where it was.
+page shows it, and moves into the manifest by itself. A review that was ended
+continues where it was.
 
 Without a person, --auto rejects and keeps by rules, and logs that nobody looked.
 """
@@ -12,10 +12,18 @@ Without a person, --auto rejects and keeps by rules, and logs that nobody looked
 import argparse
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 
+from mmwood.fileio.journal import LockedError, SaveError, journal_path
+from mmwood.fileio.lists import bullets
+from mmwood.ood.review.counts import ReviewRows
+from mmwood.ood.review.decisions import Review
+from mmwood.ood.review.pictures import Cache, Pictures
+from mmwood.utils.command import run
+from mmwood.utils.require import require
+
 RULES = ("duplicates", "in_distribution", "max_bits", "max_probability", "keep_rest")
-NAMED_FAULTS = 10
 
 
 def parse_args() -> argparse.Namespace:
@@ -101,67 +109,24 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def decide(args: argparse.Namespace) -> None:
-    """Review by rules, without the app."""
-    from mmwood.fileio.journal import LockedError, SaveError
+def decide(args: argparse.Namespace, review: Review) -> None:
+    """Decide by rules, without the app."""
     from mmwood.ood.auto import Rules, apply_rules, rules_table
-    from mmwood.ood.review.counts import Table
-    from mmwood.ood.review.decisions import Review
 
     given = {name: getattr(args, name) for name in RULES}
-    try:
-        rules = Rules(**{name: v for name, v in given.items() if v is not None})
-        review = Review(args.manifest)
-    except (FileNotFoundError, ValueError, LockedError) as error:
-        sys.exit(f"--auto: {error}")
-    if review.replayed:
-        print(f"{review.replayed} decisions of a review that was cut off are back")
-    try:
-        try:
-            entry, faults = apply_rules(review, rules)
-        finally:
-            review.close()
-    except (OSError, ValueError) as error:
-        sys.exit(f"--auto: {error}")
-    except SaveError as error:
-        where = f"; decisions are in {review.journal.path}" if review.pending else ""
-        sys.exit(f"not saved: {error}{where}")
+    rules = Rules(**{name: v for name, v in given.items() if v is not None})
+    entry, faults = apply_rules(review, rules)
     print(rules_table(entry))
     if faults:
-        print(f"images that cannot be read: {len(faults)}", file=sys.stderr)
-        for image, reason in list(faults.items())[:NAMED_FAULTS]:
-            print(f"  {image}: {reason}", file=sys.stderr)
-        if len(faults) > NAMED_FAULTS:
-            print("  ...", file=sys.stderr)
-    counts = Table(review).counts()
-    print(
-        f"wrote {Path(args.manifest)}: {counts.kept} kept, "
-        f"{counts.rejected} rejected, {counts.unseen} unseen"
-    )
+        lines = [f"{image}: {reason}" for image, reason in faults.items()]
+        print(f"images that cannot be read: {len(faults)}{bullets(lines)}")
 
 
-def main() -> None:
-    args = parse_args()
-    if args.auto:
-        decide(args)
-        return
-    try:
-        import nicegui  # noqa: F401
-    except ImportError:
-        sys.exit('the review app needs NiceGUI: pip install -e ".[review]"')
-    from mmwood.fileio.journal import LockedError, SaveError
-    from mmwood.ood.review.app import free_port, serve
-    from mmwood.ood.review.decisions import Review
-    from mmwood.ood.review.pictures import Cache, Pictures
+def show(args: argparse.Namespace, review: Review, port: int) -> None:
+    """Serve the app until its end."""
+    from mmwood.ood.review.app import serve
     from mmwood.ood.review.session import Session
 
-    try:
-        port = free_port(args.host or "127.0.0.1", args.port)
-        review = Review(args.manifest)
-    except (FileNotFoundError, ValueError, LockedError) as error:
-        sys.exit(str(error))
-    if review.replayed:
-        print(f"{review.replayed} decisions of a review that was cut off are back")
     if review.fault:
         print(f"nothing can be saved: {review.fault}", file=sys.stderr)
     folder = args.cache or review.path.with_name(f"{review.path.name}.cache")
@@ -170,26 +135,39 @@ def main() -> None:
     if args.config is not None:
         from mmwood.ood.review.explain import Explainer
 
-        try:
-            explainer = Explainer(
-                args.config,
-                args.checkpoint,
-                args.manifest,
-                review.classes,
-                pictures,
-                args.size,
-            )
-        except (FileNotFoundError, ValueError) as error:
-            review.close()
-            sys.exit(str(error))
+        explainer = Explainer(
+            *(args.config, args.checkpoint, args.manifest),
+            *(review.classes, pictures, args.size),
+        )
     session = Session(review, pictures, explainer, args.wanted, args.page_size)
     # Where there is no screen, a text browser would take over the terminal.
     screen = sys.platform == "darwin" or os.environ.get("DISPLAY")
+    serve(session, args.host, port, show=bool(screen) and not args.no_browser)
+
+
+def main() -> None:
+    args = parse_args()
+    if not args.auto:
+        require("nicegui", "review", "the review app")
+        from mmwood.ood.review.app import free_port
+
+        port = free_port(args.host, args.port)
     try:
-        serve(session, args.host, port, show=bool(screen) and not args.no_browser)
+        review = Review(args.manifest)
+        if review.replayed:
+            print(f"{review.replayed} decisions of a review that was cut off are back")
+        with closing(review):
+            if args.auto:
+                decide(args, review)
+            else:
+                show(args, review, port)
+    except LockedError as error:
+        raise ValueError(str(error)) from error
     except SaveError as error:
-        sys.exit(f"not saved: {error}; the decisions are in {review.journal.path}")
-    counts = session.table.counts()
+        journal = journal_path(args.manifest)
+        where = f"; the decisions are in {journal}" if journal.exists() else ""
+        raise ValueError(f"not saved: {error}{where}") from error
+    counts = ReviewRows(review).counts()
     print(
         f"wrote {Path(args.manifest)}: {counts.kept} kept, "
         f"{counts.rejected} rejected, {counts.unseen} unseen"
@@ -197,4 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -8,7 +8,7 @@ decided already is never changed.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,12 +16,12 @@ from prettytable import PrettyTable
 from tqdm import tqdm
 
 from mmwood.fileio.files import write_json
-from mmwood.fileio.images import UNREADABLE, list_folder, open_upright
+from mmwood.fileio.images import list_folder
 from mmwood.fileio.journal import SaveError
 from mmwood.ood.results import read_summary
-from mmwood.ood.review.counts import KEPT, REJECTED, UNSEEN, Table
+from mmwood.ood.review.counts import KEPT, REJECTED, UNSEEN, ReviewRows
 from mmwood.ood.review.decisions import Review
-from mmwood.ood.review.pictures import PictureError
+from mmwood.ood.review.pictures import PictureError, open_picture
 
 __all__ = ["Rules", "apply_rules", "duplicates", "image_hash", "near", "rules_table"]
 
@@ -106,14 +106,8 @@ def apply_rules(review: Review, rules: Rules) -> tuple[dict, dict[str, str]]:
     if review.fault:
         raise SaveError(review.fault)
     summary = read_summary(review.path)
-    table = Table(review)
-    # As mmwood.OoDDataset tells images apart.
-    numbers: dict[str, int] = {}
-    image_of = np.array(
-        [numbers.setdefault(str(Path(i)), len(numbers)) for i in review.images],
-        dtype=np.int64,
-    )
-    images = list(numbers)
+    table = ReviewRows(review)
+    images, image_of = table.images, table.image_of
 
     def having(rows: np.ndarray) -> np.ndarray:
         """Which images have one of these rows. Shape (images,)."""
@@ -132,14 +126,14 @@ def apply_rules(review: Review, rules: Rules) -> tuple[dict, dict[str, str]]:
 
     decidable = (table.states == UNSEEN) & readable[image_of]
     free = decidable & ~kept[image_of]
-    log = []
+    log: list[dict] = []
     out = np.zeros(len(image_of), dtype=bool)
 
-    def note(rule: str, rows: np.ndarray, **parameters) -> None:
+    def note(rule: str, rows: np.ndarray, **parameters: Any) -> None:
         numbers = dict(rows=int(rows.sum()), images=int(having(rows).sum()))
         log.append(dict(rule=rule, **parameters, **numbers))
 
-    def reject(rule: str, rows: np.ndarray, **parameters) -> None:
+    def reject(rule: str, rows: np.ndarray, **parameters: Any) -> None:
         note(rule, rows, **parameters)
         out[rows] = True
 
@@ -150,8 +144,8 @@ def apply_rules(review: Review, rules: Rules) -> tuple[dict, dict[str, str]]:
         order = order[np.argsort(-largest[order], kind="stable")]
         copies = near(hashes[order], hashes[kept & readable], rules.max_bits)
         rest = order[~copies]
-        copies = [order[copies], rest[duplicates(hashes[rest], rules.max_bits)]]
-        same = np.isin(image_of, np.concatenate(copies))
+        copies[~copies] = duplicates(hashes[rest], rules.max_bits)
+        same = np.isin(image_of, order[copies])
         reject("duplicates", free & same, max_bits=rules.max_bits)
     if rules.in_distribution is not None:
         same = near(hashes, known, rules.max_bits)
@@ -166,23 +160,23 @@ def apply_rules(review: Review, rules: Rules) -> tuple[dict, dict[str, str]]:
     if rules.max_probability is not None:
         limit = rules.max_probability
         reject("max_probability", free & (table.probability > limit), limit=limit)
-    rest = decidable & ~out
+    keep = decidable & ~out & rules.keep_rest
     if rules.keep_rest:
-        note("keep_rest", rest)
-    left = (table.states == UNSEEN) & ~out & ~(rest & rules.keep_rest)
+        note("keep_rest", keep)
+    left = (table.states == UNSEEN) & ~out & ~keep
     entry = dict(
         note=NOTE,
         finished=False,
         rules=log,
         rejected=int(out.sum()),
-        kept=int(rest.sum()) if rules.keep_rest else 0,
+        kept=int(keep.sum()),
         left_unseen=int(left.sum()),
         unreadable=int((unseen & ~readable).sum()),
     )
     summary = dict(summary, auto=[*summary.get("auto", []), entry])
     path = review.path.with_suffix(".json")
     write_json(path, summary)
-    for state, rows in (("rejected", out), ("kept", rest & rules.keep_rest)):
+    for state, rows in (("rejected", out), ("kept", keep)):
         if rows.any():
             review.decide(np.flatnonzero(rows).tolist(), state)
     review.save()
@@ -223,12 +217,8 @@ def image_hash(path: str | os.PathLike) -> np.ndarray:
     Raises:
         PictureError: The image is missing or cannot be read; says why.
     """
-    try:
-        # A JPEG decoder can leave out what would be averaged away.
-        grey = np.array(open_upright(path, draft=(144, 128), mode="L"))
-    except UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or "not a whole image"
-        raise PictureError(reason) from error
+    # A JPEG decoder can leave out what would be averaged away.
+    grey = np.array(open_picture(path, draft=(144, 128), mode="L"))
     cells = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
     return np.packbits(cells[:, 1:] > cells[:, :-1])
 

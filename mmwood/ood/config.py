@@ -39,7 +39,8 @@ def use_candidates(
         candidates: What :func:`mmwood.ood.candidates.write_candidate_list` writes, or
             will have written when the test starts.
         threshold: Least probability; see :class:`mmwood.OoDMiningHook`.
-        batch_size, num_workers: Of each process. None: as in the config.
+        batch_size: Of each process. None: as in the config.
+        num_workers: The same.
         size: Long side in pixels that images are resized to. None: the test pipeline
             as it is.
 

@@ -150,7 +150,7 @@ def write_results(
         if finished != candidates:
             raise ValueError(
                 f"{folder} holds {finished} of {candidates} candidates: run again to "
-                "go on"
+                "continue"
             )
         made_from = json.loads(db.execute("SELECT json FROM description").fetchone()[0])
         _choose(db, made_from["classes"], out if update else None, top, max_per_image)

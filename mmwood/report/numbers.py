@@ -1,12 +1,10 @@
 """The numbers of a report, out of the files that its spec names."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -24,48 +22,48 @@ from mmwood.fileio.scores import (
     read_seed_curve,
 )
 from mmwood.ood.results import read_summary
-from mmwood.report.spec import Branch, Labels, Network, Spec
+from mmwood.ood.review.counts import Counts
+from mmwood.report.spec import Labels, Network, Spec, named
 from mmwood.report.terms import explain
 from mmwood.visualization.charts import class_changes
 
 __all__ = [
     "ClassTable",
     "Row",
-    "Run",
     "SizeRow",
     "Stage",
-    "by_name",
     "chain",
     "class_tables",
+    "confusion",
     "image_miou",
     "mining",
     "read_curve",
     "review",
-    "runs",
     "size_rows",
-    "totals",
 ]
 
 NETWORK_SCORES = ("mIoU", "IA-mIoU", "IA_S", "IA_M", "IA_L")
+_LIMITS = dict(top="rows of a class", max_per_image="classes of an image")
+_Part = TypeVar("_Part", Labels, Network)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
     """A number of every branch.
 
     Attributes:
         term: What it is.
-        text: The same in plain words; may be empty.
         values: Of each branch, or None.
         notes: To each of them, may be empty.
         by_masks: Whether a threshold was chosen with the true masks.
+        text: The term in plain words, where it comes for the first time.
     """
 
     term: str
-    text: str
     values: Sequence[float | None]
     notes: Sequence[str] = ()
     by_masks: bool = False
+    text: str = ""
 
     @property
     def changes(self) -> list[float | None]:
@@ -90,7 +88,7 @@ class Stage:
 
     name: str
     text: str
-    kind: str
+    kind: Literal["labels", "network"]
     rows: list[Row] = field(default_factory=list)
 
 
@@ -116,117 +114,86 @@ class SizeRow(NamedTuple):
     scores: InstanceScores
 
 
-@dataclass
-class Run:
-    """One stage's provenance; None is what its record lacks."""
-
-    stage: str
-    title: str
-    started: datetime | None
-    seconds: float | None
-    memory: float | None
-    gpu_memory: float | None
-    bytes: float | None
-    files: int | None
-    sha256: str | None
-    seed: Any
-    checkpoint: str | None
-    config: str | None
-    machine: str | None
-    processes: int | None
-    versions: Mapping[str, str]
-    inputs: Mapping[str, str]
-    command: Sequence[str]
-
-
-def by_name(branches: Sequence[Branch], key: str) -> dict[str, list]:
-    """Labels or networks of all branches by their name; None where one has none."""
-    names = {item.name: None for branch in branches for item in getattr(branch, key)}
-    return {
-        name: [
-            next((item for item in getattr(branch, key) if item.name == name), None)
-            for branch in branches
-        ]
-        for name in names
-    }
-
-
 def chain(spec: Spec) -> list[Stage]:
     """Every measured stage, in the order of the spec, labels first."""
-    stages = []
-    for name, items in by_name(spec.branches, "labels").items():
-        stage = Stage(name, explain(name), "labels")
-        curves = [item and read_curve(item) for item in items]
-        scores = [item and _read_scores(item) for item in items]
-        fixed = [
-            curve.configured if curve else score for curve, score in zip(curves, scores)
-        ]
-        if not any(fixed):
-            continue
-        notes = ["" if c is None else _at(c.configured) for c in curves]
-        for term in LABEL_SCORES:
-            values = [point and point.get(term) for point in fixed]
-            stage.rows.append(Row(term, "", values, notes))
-        if any(curves):
-            best = [curve and curve.best["mIoU"] for curve in curves]
-            notes = ["" if c is None else _at(c.best) for c in curves]
-            stage.rows.append(Row("best mIoU", "", best, notes, by_masks=True))
-        opened = [score and score.get("open") for score in scores]
-        if any(opened):
-            stage.rows.append(Row("left open", "", opened))
-        stages.append(stage)
-    for name, items in by_name(spec.branches, "networks").items():
-        found = [item and _read_metrics(item) for item in items]
-        stage = Stage(name, explain(name), "network")
-        for term in NETWORK_SCORES:
-            values = [metrics and metrics.get(term) for metrics in found]
-            if any(value is not None for value in values):
-                stage.rows.append(Row(term, "", values))
-        if stage.rows:
-            stages.append(stage)
-    return _explained(stages)
+    stages = [
+        *(_labels_stage(name, items) for name, items in spec.labels.items()),
+        *(_network_stage(name, items) for name, items in spec.networks.items()),
+    ]
+    seen = set()
+    for row in (row for stage in stages for row in stage.rows):
+        if row.term not in seen:
+            seen.add(row.term)
+            row.text = explain(row.term)
+    return [stage for stage in stages if stage.rows]
 
 
-def read_curve(labels: Labels) -> SeedCurve | None:
+def _labels_stage(name: str, items: Sequence[Labels | None]) -> Stage:
+    """The row of each score, none where nothing is measured."""
+    stage = Stage(name, explain(name), "labels")
+    curves = [read_curve(item) for item in items]
+    scores = [_read_scores(item) for item in items]
+    fixed = [c.configured if c else score for c, score in zip(curves, scores)]
+    if not any(fixed):
+        return stage
+    notes = ["" if c is None else _at(c.configured) for c in curves]
+    stage.rows = [Row(term, _column(fixed, term), notes) for term in LABEL_SCORES]
+    if any(curves):
+        best = [c and c.best for c in curves]
+        notes = [_at(point) if point else "" for point in best]
+        stage.rows.append(Row("best mIoU", _column(best, "mIoU"), notes, by_masks=True))
+    opened = _column(scores, "open")
+    if any(opened):
+        stage.rows.append(Row("left open", opened))
+    return stage
+
+
+def _network_stage(name: str, items: Sequence[Network | None]) -> Stage:
+    """As :func:`_labels_stage`."""
+    metrics = [_read_metrics(item) for item in items]
+    rows = [Row(term, _column(metrics, term)) for term in NETWORK_SCORES]
+    rows = [row for row in rows if any(value is not None for value in row.values)]
+    return Stage(name, explain(name), "network", rows)
+
+
+def _column(
+    scores: Sequence[Mapping[str, float] | Mapping[str, float | None] | None], key: str
+) -> list[float | None]:
+    """One score of every branch."""
+    return [None if found is None else found.get(key) for found in scores]
+
+
+def read_curve(labels: Labels | None) -> SeedCurve | None:
     """The threshold curve of labels, or None without.
 
     Raises:
         ValueError: The file is not one of :class:`mmwood.SeedMetric`.
     """
-    if labels.curve is None:
+    if labels is None or labels.curve is None:
         return None
-    with _named(f"{labels.where}.curve"):
+    with named(f"{labels.where}.curve"):
         return read_seed_curve(labels.curve)
 
 
-def _read_metrics(network: Network) -> dict[str, float | None] | None:
-    if network.metrics is None:
+def _read_scores(labels: Labels | None) -> dict[str, float | None] | None:
+    if labels is None or labels.scores is None:
         return None
-    with _named(f"{network.where}.folder"):
-        return read_metrics(network.metrics)
-
-
-def _read_scores(labels: Labels) -> dict[str, float | None] | None:
-    if labels.scores is None:
-        return None
-    with _named(f"{labels.where}.scores"):
+    with named(f"{labels.where}.scores"):
         return read_label_scores(labels.scores, labels.name)
 
 
-def _read_instances(network: Network) -> InstanceScores | None:
-    if network.instances is None:
+def _read_metrics(network: Network | None) -> dict[str, float | None] | None:
+    if network is None or network.metrics is None:
         return None
-    with _named(f"{network.where}.folder"):
+    with named(f"{network.where}.folder"):
+        return read_metrics(network.metrics)
+
+
+def _read_instances(network: Network | None) -> InstanceScores | None:
+    if network is None or network.instances is None:
+        return None
+    with named(f"{network.where}.folder"):
         return read_instance_scores(network.instances)
-
-
-@contextmanager
-def _named(where: str) -> Iterator[None]:
-    """Put the place in the spec before an error."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
 
 
 def class_tables(spec: Spec) -> list[ClassTable]:
@@ -235,20 +202,32 @@ def class_tables(spec: Spec) -> list[ClassTable]:
     Raises:
         ValueError: Two branches have other classes.
     """
-    tables = []
-    for name, items in by_name(spec.branches, "labels").items():
-        curves = [item and read_curve(item) for item in items]
-        scores = [curve and curve.class_iou for curve in curves]
-        if any(scores):
-            where = next(item for item in items if item is not None).where
-            tables.append(_class_table(f"IoU of {name}", scores, where))
-    for name, items in by_name(spec.branches, "networks").items():
-        found = [item and _read_instances(item) for item in items]
-        scores = [instances and instances.class_iou for instances in found]
-        if any(scores):
-            where = next(item for item in items if item is not None).where
-            tables.append(_class_table(f"IA-IoU of {name}", scores, where))
-    return tables
+    return [
+        *_class_tables("IoU", spec.labels, read_curve),
+        *_class_tables("IA-IoU", spec.networks, _read_instances),
+    ]
+
+
+def _class_tables(
+    score: str,
+    parts: Mapping[str, Sequence[_Part | None]],
+    read: Callable[[_Part | None], SeedCurve | InstanceScores | None],
+) -> Iterator[ClassTable]:
+    for name, items in parts.items():
+        found = [read(item) for item in items]
+        scores = [content.class_iou if content else None for content in found]
+        present = [by_class for by_class in scores if by_class]
+        if not present:
+            continue
+        with named(next(item for item in items if item).where):
+            changes = class_changes([present[0]], [present[-1]])
+        # With one branch nothing changes: the best class comes first.
+        order = sorted(changes, key=lambda n: (-changes[n].change, -changes[n].base))
+        yield ClassTable(
+            f"{score} of {name}",
+            [Row(n, _column(scores, n)) for n in order],
+            [n for n in present[0] if None in _column(present, n)],
+        )
 
 
 def size_rows(spec: Spec) -> list[SizeRow]:
@@ -261,11 +240,10 @@ def size_rows(spec: Spec) -> list[SizeRow]:
     ]
 
 
-def image_miou(label: np.ndarray, truth: np.ndarray, classes: int) -> float:
-    """MIoU of one image, in percent, over the classes in its truth or its label.
+def confusion(label: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+    """How many pixels have each true and each given label.
 
-    Background is a class; pixels without truth are left out, pixels without label are
-    of no class.
+    Pixels without truth are left out; those without label are in the last column.
 
     Args:
         label: Given labels. Shape: (H, W) uint8.
@@ -273,7 +251,7 @@ def image_miou(label: np.ndarray, truth: np.ndarray, classes: int) -> float:
         classes: Number of classes without background.
 
     Returns:
-        The mIoU, NaN if no pixel has a truth.
+        The counts. Shape: (classes + 1, classes + 2) int64.
 
     Raises:
         ValueError: The shapes differ, or a map holds a label outside the classes.
@@ -291,7 +269,26 @@ def image_miou(label: np.ndarray, truth: np.ndarray, classes: int) -> float:
     label[label == VOID] = classes + 1
     shape = (classes + 1, classes + 2)
     counts = np.bincount(truth * shape[1] + label, minlength=shape[0] * shape[1])
-    counts = counts.reshape(shape)
+    return counts.reshape(shape)
+
+
+def image_miou(label: np.ndarray, truth: np.ndarray, classes: int) -> float:
+    """MIoU of one image, in percent, over the classes in its truth or its label.
+
+    Background is a class; what :func:`confusion` leaves out is in no count.
+
+    Args:
+        label: Given labels. Shape: (H, W) uint8.
+        truth: True ones. Shape: (H, W) uint8.
+        classes: Number of classes without background.
+
+    Returns:
+        The mIoU, NaN if no pixel has a truth.
+
+    Raises:
+        ValueError: As of :func:`confusion`.
+    """
+    counts = confusion(label, truth, classes)
     both = np.diagonal(counts)
     either = counts.sum(axis=1) + counts.sum(axis=0)[:-1] - both
     present = either > 0
@@ -310,10 +307,9 @@ def mining(path: Path) -> dict:
     def parse(content: Any) -> dict:
         return dict(
             threshold=float(content["threshold"]),
-            **{
-                key: int(content[key])
-                for key in ("candidates", "unreadable", "images", "rows")
-            },
+            candidates=int(content["candidates"]),
+            unreadable=int(content["unreadable"]),
+            images=int(content["images"]),
             histogram=[int(count) for count in content["histogram"]],
             classes=[
                 dict(
@@ -325,16 +321,13 @@ def mining(path: Path) -> dict:
                 for item in content["per_class"]
             ],
             limits=[
-                f"{text} {content[key]}"
-                for key, text in (
-                    ("top", "rows of a class at most:"),
-                    ("max_per_image", "classes of an image at most:"),
-                )
+                f"{text} at most: {content[key]}"
+                for key, text in _LIMITS.items()
                 if content.get(key) is not None
             ],
         )
 
-    with _named("mining"):
+    with named("mining"):
         return parse_json(path, "summary that tools/mine_ood.py writes", parse)
 
 
@@ -345,12 +338,11 @@ def review(path: Path) -> dict:
         ValueError: It is no manifest.
     """
     classes: dict[str, dict[str, int]] = {}
-    kept, rejected = set(), set()
+    images: dict[str, set[str]] = {state: set() for state in STATES}
     for _, row in read_manifest(path):
         counts = classes.setdefault(row.class_name, dict.fromkeys(STATES, 0))
         counts[row.state] += 1
-        if row.state != "unseen":
-            (kept if row.state == "kept" else rejected).add(row.image)
+        images[row.state].add(row.image)
     total = {state: sum(c[state] for c in classes.values()) for state in STATES}
     rows = {**dict(sorted(classes.items())), "all classes": total}
     return dict(
@@ -359,12 +351,12 @@ def review(path: Path) -> dict:
                 counts,
                 name=name,
                 # W-OoD's positive rate: looks that show an object after all.
-                rate=_ratio(counts["rejected"], counts["kept"] + counts["rejected"]),
+                rate=Counts(**counts, usable=0).positive_rate,
             )
             for name, counts in rows.items()
         ],
         # An image that one class rejects is not used at all.
-        usable=len(kept - rejected),
+        usable=len(images["kept"] - images["rejected"]),
         reviewed=total["kept"] + total["rejected"],
         by_rules=sum(
             int(entry.get("kept", 0)) + int(entry.get("rejected", 0))
@@ -374,106 +366,5 @@ def review(path: Path) -> dict:
     )
 
 
-def runs(paths: Sequence[Path]) -> list[Run]:
-    """The records of a pipeline's stages, in the order of their start.
-
-    Raises:
-        ValueError: One is no record.
-    """
-
-    def parse(content: Any) -> Run:
-        started, outputs = content.get("started"), content.get("outputs") or {}
-        return Run(
-            stage=str(content["stage"]),
-            title=str(content.get("title") or content["stage"]),
-            started=started and datetime.fromisoformat(started),
-            seconds=finite(content.get("seconds")),
-            memory=finite(content.get("peak_memory_mb")),
-            gpu_memory=finite(content.get("peak_gpu_memory_mb")),
-            bytes=finite(outputs.get("bytes")),
-            files=outputs.get("files"),
-            sha256=outputs.get("sha256"),
-            seed=content.get("seed"),
-            checkpoint=content.get("checkpoint"),
-            config=content.get("config"),
-            machine=content.get("machine"),
-            processes=content.get("processes"),
-            versions=dict(content.get("versions") or {}),
-            inputs=dict(content.get("inputs") or {}),
-            command=[str(part) for part in content.get("command") or ()],
-        )
-
-    found = []
-    for number, path in enumerate(paths):
-        with _named(f"records[{number}]"):
-            found.append(parse_json(path, "record of a stage", parse))
-    # Those that do not tell when they began come last, in their order.
-    return sorted(
-        found,
-        key=lambda run: (
-            run.started is None,
-            run.started.timestamp() if run.started else 0,
-        ),
-    )
-
-
-def totals(found: Sequence[Run]) -> dict[str, float | None]:
-    """Sum of the seconds and of the bytes, and the largest memory.
-
-    ``wall`` is the time from the first start to the last end, less than the sum where
-    stages ran side by side; None if a record lacks what it takes.
-    """
-
-    def known(key: str) -> list[float]:
-        return [getattr(run, key) for run in found if getattr(run, key) is not None]
-
-    wall = None
-    if found and all(r.started and r.seconds is not None for r in found):
-        ends = [run.started + timedelta(seconds=run.seconds) for run in found]
-        wall = (max(ends) - min(run.started for run in found)).total_seconds()
-    return dict(
-        seconds=sum(known("seconds")),
-        wall=wall,
-        memory=max(known("memory"), default=None),
-        gpu_memory=max(known("gpu_memory"), default=None),
-        bytes=sum(known("bytes")),
-        # One version of a package at all stages is told once.
-        versions=[dict(v) for v in sorted({tuple(r.versions.items()) for r in found})],
-        machines=sorted({run.machine for run in found if run.machine}),
-    )
-
-
-def _class_table(title: str, scores: Sequence[dict | None], where: str) -> ClassTable:
-    present = [by_class for by_class in scores if by_class]
-    names = list(present[0])
-    absent = [name for name in names if any(s.get(name) is None for s in present)]
-    try:
-        changes = class_changes([present[0]], [present[-1]])
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-    # With one branch nothing changes: the best class comes first.
-    order = sorted(changes, key=lambda n: (-changes[n].change, -changes[n].base))
-    rows = [Row(n, "", [s and s.get(n) for s in scores]) for n in order]
-    return ClassTable(title, rows, absent)
-
-
-def _explained(stages: list[Stage]) -> list[Stage]:
-    """Each term in plain words where it comes for the first time."""
-    seen = set()
-    for stage in stages:
-        for number, row in enumerate(stage.rows):
-            if row.term not in seen:
-                seen.add(row.term)
-                stage.rows[number] = Row(
-                    *(row.term, explain(row.term), row.values, row.notes),
-                    by_masks=row.by_masks,
-                )
-    return stages
-
-
 def _at(point: Mapping[str, float]) -> str:
     return f"at {point['threshold']:.2f}"
-
-
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None

@@ -10,7 +10,7 @@ import jinja2
 from mmwood import __version__
 from mmwood.fileio.files import atomic_write
 from mmwood.fileio.labels import voc_palette
-from mmwood.report import numbers, pictures
+from mmwood.report import cards, numbers, pictures, records
 from mmwood.report.spec import Spec, read_spec
 
 __all__ = ["write_report"]
@@ -65,7 +65,7 @@ def _content(spec: Spec) -> dict:
         if (curve := numbers.read_curve(labels)) is not None
     ]
     sizes = numbers.size_rows(spec)
-    runs = numbers.runs(spec.records)
+    runs = records.runs(spec.records)
     content = dict(
         spec=spec,
         css=(_HERE / "report.css").read_text(encoding="utf-8"),
@@ -74,10 +74,10 @@ def _content(spec: Spec) -> dict:
         summary=_summary(spec, stages),
         stages=stages,
         mious=[stage for stage in stages if stage.rows[0].term == "mIoU"],
-        examples=pictures.labels_examples(spec),
-        network_examples=pictures.network_examples(spec),
+        examples=cards.labels_examples(spec),
+        network_examples=cards.network_examples(spec),
         palette=_legend(spec),
-        extremes=pictures.extremes(spec),
+        extremes=cards.extremes(spec),
         chart=pictures.curve_chart(curves) if curves else "",
         curves=curves,
         class_tables=numbers.class_tables(spec),
@@ -87,12 +87,12 @@ def _content(spec: Spec) -> dict:
         mining=spec.mining and numbers.mining(spec.mining),
         review=spec.review and numbers.review(spec.review),
         runs=[(run, _command(run.command), _short(run.checkpoint)) for run in runs],
-        totals=numbers.totals(runs),
+        totals=records.totals(runs),
         limits=dict(
             picture=pictures.PICTURE,
             figure=pictures.FIGURE_PIXELS / 1e6,
-            examples=pictures.MAX_EXAMPLES,
-            scored=pictures.MAX_SCORED,
+            examples=cards.MAX_EXAMPLES,
+            scored=cards.MAX_SCORED,
         ),
     )
     content["missing"] = _missing(spec, content)
@@ -103,19 +103,13 @@ def _summary(spec: Spec, stages: Sequence[numbers.Stage]) -> list[str]:
     """What happened, in two sentences with the main numbers."""
 
     def reading(row: numbers.Row) -> str:
-        known = [
-            (branch.name, value, change)
-            for branch, value, change in zip(
-                spec.branches, row.values, [None, *row.changes]
-            )
-            if value is not None
-        ]
-        parts = [
-            f"{value:.1f} {name}"
+        columns = zip(spec.branches, row.values, [None, *row.changes])
+        return " and ".join(
+            f"{value:.1f} {branch.name}"
             + ("" if change is None else f" ({_points(change)} points)")
-            for name, value, change in known
-        ]
-        return " and ".join(parts)
+            for branch, value, change in columns
+            if value is not None
+        )
 
     labels = [stage for stage in stages if stage.kind == "labels"]
     networks = [stage for stage in stages if stage.kind == "network"]
@@ -123,13 +117,11 @@ def _summary(spec: Spec, stages: Sequence[numbers.Stage]) -> list[str]:
     if labels:
         # The first and the last kind; they may be one.
         ends = {stage.name: stage for stage in (labels[0], labels[-1])}
-        parts = [
+        text = "; ".join(
             f"the {name} reach an mIoU of {reading(stage.rows[0])}"
             for name, stage in ends.items()
-        ]
-        sentences.append(
-            f"Against the true masks of the training images, {'; '.join(parts)}."
         )
+        sentences.append(f"Against the true masks of the training images, {text}.")
     elif spec.data is None or spec.data.masks is None:
         sentences.append(
             "The labels were not measured, because there are no true masks to measure "

@@ -1,19 +1,38 @@
 """What a report is made of: a JSON file that names other files, and its checks."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from mmwood.fileio.files import read_json
 
-__all__ = ["Branch", "Data", "Figure", "Labels", "Network", "Spec", "read_spec"]
+__all__ = [
+    "Branch",
+    "Data",
+    "Figure",
+    "Labels",
+    "Network",
+    "Spec",
+    "named",
+    "read_spec",
+]
 
 #: Suffixes of figures.
 PICTURES = (".jpg", ".jpeg", ".png", ".svg", ".webp")
 #: Label PNGs have 255 for void.
 MAX_CLASSES = 254
+#: The fields of the spec, and of the objects in it by the field that holds them.
+_FIELDS = {
+    "": ("title", "text", "data", "branches", "mining", "review", "figures", "records"),
+    "data": ("images", "suffix", "masks", "classes"),
+    "branches": ("name", "labels", "networks"),
+    "labels": ("name", "folder", "curve", "scores"),
+    "networks": ("name", "folder", "predictions"),
+    "figures": ("title", "file", "text"),
+}
 
 
 @dataclass(frozen=True)
@@ -59,11 +78,9 @@ class Labels:
         return self.folder
 
     @property
-    def score_folder(self) -> Path | None:
-        """Folder of the score maps, if they were kept."""
-        if self.folder is not None and (self.folder / "scores").is_dir():
-            return self.folder / "scores"
-        return None
+    def has_scores(self) -> bool:
+        """Whether the folder has score maps, too."""
+        return self.folder is not None and (self.folder / "scores").is_dir()
 
 
 @dataclass(frozen=True)
@@ -83,6 +100,14 @@ class Network:
     instances: Path | None
     predictions: Path | None
     where: str
+
+    @property
+    def label_folder(self) -> Path | None:
+        """As of labels."""
+        return self.predictions
+
+
+_Part = TypeVar("_Part", Labels, Network)
 
 
 @dataclass(frozen=True)
@@ -108,7 +133,8 @@ class Spec:
     """The content of a report; None or empty is what there is not.
 
     Attributes:
-        title, text: What was run.
+        title: What was run.
+        text: More about it.
         data: The images.
         branches: Labels and networks, e.g. without and with OoD images.
         mining: Summary of tools/mine_ood.py.
@@ -126,7 +152,32 @@ class Spec:
     mining: Path | None = None
     review: Path | None = None
     figures: Sequence[Figure] = ()
-    records: Sequence[Path] = field(default=())
+    records: Sequence[Path] = ()
+
+    @property
+    def labels(self) -> dict[str, list[Labels | None]]:
+        """Labels of all branches by their name; None where one has none."""
+        return _by_name([branch.labels for branch in self.branches])
+
+    @property
+    def networks(self) -> dict[str, list[Network | None]]:
+        """The same of networks."""
+        return _by_name([branch.networks for branch in self.branches])
+
+
+def _by_name(branches: Sequence[Sequence[_Part]]) -> dict[str, list[_Part | None]]:
+    parts = [{item.name: item for item in branch} for branch in branches]
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: [part.get(name) for part in parts] for name in names}
+
+
+@contextmanager
+def named(where: str) -> Iterator[None]:
+    """Put the place in the spec before an error."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def read_spec(path: str | os.PathLike) -> Spec:
@@ -158,91 +209,77 @@ def read_spec(path: str | os.PathLike) -> Spec:
     """
     path = Path(path)
     top = _Object(read_json(path, "spec"), str(path))
-    spec = Spec(
+    has_data = top.content.get("data") is not None
+    branches = [_branch(item) for item in top.objects("branches")]
+    _unique([branch.name for branch in branches], top.place("branches"))
+    return Spec(
         title=top.text("title"),
         path=path,
         text=top.text("text", ""),
-        data=_data(top),
-        branches=[_branch(item) for item in top.objects("branches")],
-        mining=top.file("mining"),
-        review=top.file("review"),
+        data=_data(top.object("data")) if has_data else None,
+        branches=branches,
+        mining=top.path("mining", "file"),
+        review=top.path("review", "file"),
         figures=[_figure(item) for item in top.objects("figures")],
-        records=top.files("records"),
+        records=[_path(*item, "file") for item in top.items("records")],
     )
-    top.finish()
-    _unique([branch.name for branch in spec.branches], f"{path}: branches")
-    return spec
 
 
 class _Object:
-    """A JSON object whose fields are asked for one by one."""
+    """A JSON object: the spec, or what one of its fields holds."""
 
-    def __init__(self, content: Any, where: str) -> None:
+    def __init__(self, content: Any, where: str, field: str = "") -> None:
         if not isinstance(content, dict):
             raise ValueError(f"{where}: expected an object, got {content!r}")
         self.content, self.where = content, where
-        self.known: list[str] = []
+        known = _FIELDS[field]
+        for key in content:
+            if key not in known:
+                raise ValueError(
+                    f"{self.place(key)}: there is no such field; known are "
+                    f"{', '.join(known)}"
+                )
 
     def place(self, key: str) -> str:
         # The spec's path is followed by a colon, an object in it by a point.
         return f"{self.where}{'.' if ': ' in self.where else ': '}{key}"
 
-    def get(self, key: str) -> Any:
-        self.known.append(key)
-        return self.content.get(key)
-
     def text(self, key: str, default: str | None = None) -> str:
-        value = self.get(key)
+        value = self.content.get(key)
         value = default if value is None else value
         if not isinstance(value, str) or (default is None and not value):
             raise ValueError(f"{self.place(key)}: expected a text, got {value!r}")
         return value
 
-    def file(self, key: str) -> Path | None:
-        return self._path(self.get(key), self.place(key), Path.is_file, "file")
+    def path(self, key: str, kind: Literal["file", "folder"]) -> Path | None:
+        value = self.content.get(key)
+        return None if value is None else _path(value, self.place(key), kind)
 
-    def folder(self, key: str) -> Path | None:
-        return self._path(self.get(key), self.place(key), Path.is_dir, "folder")
-
-    def files(self, key: str) -> list[Path]:
-        return [
-            self._path(value, place, Path.is_file, "file")
-            for value, place in self._items(key)
-        ]
-
-    def objects(self, key: str) -> list["_Object"]:
-        return [_Object(value, place) for value, place in self._items(key)]
-
-    def finish(self) -> None:
-        unknown = sorted(set(self.content) - set(self.known))
-        if unknown:
-            raise ValueError(
-                f"{self.place(unknown[0])}: there is no such field; known are "
-                f"{', '.join(self.known)}"
-            )
-
-    def _items(self, key: str) -> list[tuple[Any, str]]:
-        values = self.get(key) or []
+    def items(self, key: str) -> list[tuple[Any, str]]:
+        """The values of a list, and the place of each."""
+        values = self.content.get(key) or []
         if not isinstance(values, list):
             raise ValueError(f"{self.place(key)}: expected a list, got {values!r}")
         return [(v, f"{self.place(key)}[{i}]") for i, v in enumerate(values)]
 
-    @staticmethod
-    def _path(value: Any, place: str, exists, kind: str) -> Path | None:
-        if value is None:
-            return None
-        if not isinstance(value, str) or not value:
-            raise ValueError(f"{place}: expected the path of a {kind}, got {value!r}")
-        if not exists(Path(value)):
-            raise FileNotFoundError(f"{place}: there is no {kind} {value}")
-        return Path(value)
+    def object(self, key: str) -> "_Object":
+        return _Object(self.content[key], self.place(key), key)
+
+    def objects(self, key: str) -> list["_Object"]:
+        return [_Object(value, place, key) for value, place in self.items(key)]
 
 
-def _data(top: _Object) -> Data | None:
-    if top.get("data") is None:
-        return None
-    item = _Object(top.content["data"], top.place("data"))
-    images, classes = item.folder("images"), item.get("classes")
+def _path(value: Any, place: str, kind: Literal["file", "folder"]) -> Path:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{place}: expected the path of a {kind}, got {value!r}")
+    path = Path(value)
+    if not (path.is_file() if kind == "file" else path.is_dir()):
+        raise FileNotFoundError(f"{place}: there is no {kind} {value}")
+    return path
+
+
+def _data(item: _Object) -> Data:
+    images, classes = item.path("images", "folder"), item.content.get("classes")
     if images is None:
         raise ValueError(f"{item.place('images')}: expected a folder, got None")
     if (
@@ -255,65 +292,53 @@ def _data(top: _Object) -> Data | None:
             f"background, got {classes!r}"
         )
     _unique(classes, item.place("classes"))
-    data = Data(images, item.text("suffix", ".jpg"), item.folder("masks"), classes)
-    item.finish()
-    return data
+    suffix, masks = item.text("suffix", ".jpg"), item.path("masks", "folder")
+    return Data(images, suffix, masks, classes)
 
 
 def _branch(item: _Object) -> Branch:
     labels = [_labels(part) for part in item.objects("labels")]
     networks = [_network(part) for part in item.objects("networks")]
-    branch = Branch(item.text("name"), labels, networks)
-    item.finish()
-    for key in ("labels", "networks"):
-        _unique([part.name for part in getattr(branch, key)], item.place(key))
-    return branch
+    _unique([part.name for part in labels], item.place("labels"))
+    _unique([part.name for part in networks], item.place("networks"))
+    return Branch(item.text("name"), labels, networks)
 
 
 def _labels(item: _Object) -> Labels:
-    labels = Labels(
-        item.text("name"),
-        item.folder("folder"),
-        item.file("curve"),
-        item.file("scores"),
-        item.where,
-    )
-    item.finish()
-    if labels.folder is labels.curve is labels.scores is None:
+    folder = item.path("folder", "folder")
+    curve, scores = item.path("curve", "file"), item.path("scores", "file")
+    if folder is curve is scores is None:
         raise ValueError(f"{item.where}: expected a folder, a curve or scores")
-    if labels.curve is not None and labels.scores is not None:
+    if curve is not None and scores is not None:
         raise ValueError(f"{item.where}: expected a curve or scores, got both")
-    return labels
+    return Labels(item.text("name"), folder, curve, scores, item.where)
 
 
 def _network(item: _Object) -> Network:
-    name, folder = item.text("name"), item.folder("folder")
-    predictions = item.folder("predictions")
-    item.finish()
+    name, folder = item.text("name"), item.path("folder", "folder")
+    predictions = item.path("predictions", "folder")
     if folder is predictions is None:
         raise ValueError(f"{item.where}: expected a folder or predictions")
-    metrics = instances = None
-    if folder is not None:
-        metrics, instances = folder / "metrics.json", folder / "ia_iou.json"
-        if not metrics.is_file():
-            raise FileNotFoundError(
-                f"{item.place('folder')}: there is no file {metrics}; tools/test.py "
-                "writes it with --out"
-            )
-        if not instances.is_file():
-            instances = None
-    return Network(name, metrics, instances, predictions, item.where)
+    if folder is None:
+        return Network(name, None, None, predictions, item.where)
+    metrics, instances = folder / "metrics.json", folder / "ia_iou.json"
+    if not metrics.is_file():
+        raise FileNotFoundError(
+            f"{item.place('folder')}: there is no file {metrics}; tools/test.py "
+            "writes it with --out"
+        )
+    found = instances if instances.is_file() else None
+    return Network(name, metrics, found, predictions, item.where)
 
 
 def _figure(item: _Object) -> Figure:
-    figure = Figure(item.text("title"), item.file("file"), item.text("text", ""))
-    item.finish()
-    if figure.file is None or figure.file.suffix.lower() not in PICTURES:
+    file = item.path("file", "file")
+    if file is None or file.suffix.lower() not in PICTURES:
         raise ValueError(
             f"{item.place('file')}: expected a picture ({', '.join(PICTURES)}), got "
-            f"{figure.file}"
+            f"{file}"
         )
-    return figure
+    return Figure(item.text("title"), file, item.text("text", ""))
 
 
 def _unique(names: Sequence[str], where: str) -> None:

@@ -25,17 +25,19 @@ _LABELS = (
         "above a threshold.",
     ),
 )
+_LONGER = "Trained on from the network before: part of a gain is the longer training."
 #: What all that fit say.
 _NETWORKS = (
     ("cross-entropy", "Trained on the pseudo masks with the usual loss."),
     ("sb-ce", "SB-CE: in the loss the pixels of small objects weigh more."),
     ("ewc", "EWC: weights that mattered before are held fast."),
-    ("gone on", "It goes on from the one before: part of a gain is longer training."),
+    ("continued", _LONGER),
+    ("fine-tuned", _LONGER),
 )
 _SCORES = {
     "mIoU": "How well given and true areas agree: of all pixels that are of a class in "
-    "either, the share that are in both; the mean over the classes and the background. "
-    "100 is perfect.",
+    "either, the fraction that are in both; the mean over the classes and the "
+    "background. 100 is perfect.",
     "precision": "Of 100 pixels that were given a class, so many are right; the mean "
     "over the classes.",
     "recall": "Of 100 pixels that truly are of a class, so many were found; the mean "

@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from mmwood.visualization.figures import add_title, new_figure, save_figure
+from mmwood.visualization.figures import add_legend, add_title, new_figure, save_figure
 
 __all__ = [
     "CLASS_COLOURS",
@@ -20,6 +20,7 @@ __all__ = [
     "amount_curve",
     "class_changes",
     "mean_and_std",
+    "named_path",
     "png_path",
     "save_amount_curve",
     "save_class_changes",
@@ -91,6 +92,18 @@ def png_path(text: str) -> Path:
     return path
 
 
+def named_path(text: str) -> tuple[str, str]:
+    """The type of a command line's argument NAME=PATH.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise argparse.ArgumentTypeError(f"expected NAME=PATH, got {text!r}")
+    return name, path
+
+
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and sample standard deviation (n - 1); None for a single value."""
     return fmean(values), stdev(values) if len(values) > 1 else None
@@ -114,17 +127,19 @@ def class_changes(
         ValueError: The runs are not of the same classes.
     """
     runs = [*base, *other]
-    names = list(runs[0])
-    for run in runs[1:]:
-        if set(run) != set(names):
+    for run in runs:
+        if set(run) != set(runs[0]):
             raise ValueError(
-                f"the runs have different classes: {names} and {list(run)}"
+                f"the runs have different classes: {list(runs[0])} and {list(run)}"
             )
     changes = {}
-    for name in names:
-        if any(run[name] is None for run in runs):
+    for name in runs[0]:
+        before, after = (
+            [iou for run in part if (iou := run[name]) is not None]
+            for part in (base, other)
+        )
+        if len(before) + len(after) < len(runs):
             continue
-        before, after = ([run[name] for run in part] for part in (base, other))
         std = None
         if len(before) == len(after):
             _, std = mean_and_std([a - b for a, b in zip(after, before)])
@@ -166,9 +181,7 @@ def save_class_changes(
     axes.barh(
         rows,
         values,
-        xerr=[
-            np.nan if change.std is None else change.std for change in changes.values()
-        ],
+        xerr=_deviations(changes.values()),
         color=[_GAIN if value >= 0 else _LOSS for value in values],
         error_kw=dict(ecolor=_INK, elinewidth=1, capsize=2),
         height=0.72,
@@ -216,7 +229,7 @@ def save_amount_curve(curve: Sequence[Amount], path: Path, note: str = "") -> No
     amounts = [amount.images for amount in curve]
     means = np.array([amount.mean for amount in curve])
     # No band where a single run says nothing of the spread.
-    spread = np.array([np.nan if a.std is None else a.std for a in curve])
+    spread = np.array(_deviations(curve))
     if not np.isnan(spread).all():
         axes.fill_between(
             *(amounts, means - spread, means + spread),
@@ -269,17 +282,18 @@ def save_embeddings(
     columns = count if count <= 3 else math.isqrt(count - 1) + 1
     rows = -(-count // columns)
     figure = new_figure(4.2 * columns + 0.4, 4.2 * rows + 1)
-    names, is_ood = np.asarray(names), np.asarray(is_ood, dtype=bool)
-    classes = list(dict.fromkeys(names.tolist()))
+    class_of, outside = np.asarray(names), np.asarray(is_ood, dtype=bool)
+    classes = list(dict.fromkeys(names))
     for number, (title, points) in enumerate(embeddings.items(), start=1):
         axes = figure.add_subplot(rows, columns, number)
         for name, colour in zip(classes, CLASS_COLOURS):
             # Crosses above: they are what the figure is about.
             for ood, marker, size in ((False, "o", 18), (True, "x", 26)):
-                chosen = points[(names == name) & (is_ood == ood)]
+                chosen = points[(class_of == name) & (outside == ood)]
                 kind = "OoD" if ood else "in distribution"
                 axes.scatter(
-                    *chosen.T,
+                    chosen[:, 0],
+                    chosen[:, 1],
                     s=size,
                     c=colour,
                     marker=marker,
@@ -292,13 +306,7 @@ def save_embeddings(
         axes.set_yticks([])
         # Distances are what an embedding shows: one scale for both axes.
         axes.set_aspect("equal", adjustable="datalim")
-    figure.legend(
-        *axes.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=min(len(classes), 2 * columns),
-        fontsize=8,
-        frameon=False,
-    )
+    add_legend(figure, axes, columns=min(len(classes), 2 * columns))
     save_figure(figure, path)
 
 
@@ -313,6 +321,11 @@ def _tick_labels(axes: Axes, amounts: Sequence[int]) -> list[str]:
         line = (line + 1) % 3 if close else 0
         labels.append("\n" * line + str(amount))
     return labels
+
+
+def _deviations(items: Iterable[ClassChange | Amount]) -> list[float]:
+    """The standard deviations, NaN for None: what matplotlib leaves out."""
+    return [math.nan if item.std is None else item.std for item in items]
 
 
 def _points(change: ClassChange) -> str:

@@ -71,7 +71,8 @@ def seed_comparison(
             heat = np.zeros(picture.shape[:2], dtype=np.float32)
             caption = name
             if len(present):
-                score = stored.strided[list(stored.classes).index(chosen)]
+                place = list(stored.classes).index(chosen)
+                score = stored.strided[place]  # type: ignore[index]  # needs says so
                 size = picture.shape[1::-1]
                 heat = cv2.resize(score.astype(np.float32), size)
                 caption += f": {classes[chosen]}"

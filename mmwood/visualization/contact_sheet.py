@@ -5,8 +5,13 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from mmwood.utils.check import at_least, check_shapes, one_of
+
+__all__ = ["contact_sheet"]
+
 _MARGIN = 4
 _INK = (24, 24, 24)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def contact_sheet(
@@ -37,21 +42,16 @@ def contact_sheet(
     """
     if not len(images):
         raise ValueError("images is empty: a contact sheet needs at least one image")
-    if columns < 1:
-        raise ValueError(f"columns must be at least 1, got {columns}")
-    if min(cell) < 1:
-        raise ValueError(f"cell must be a positive (width, height), got {cell}")
+    at_least("columns", columns, 1)
+    at_least("cell", min(cell), 1)
     if captions is not None and len(captions) != len(images):
         raise ValueError(
             f"captions has {len(captions)} texts for {len(images)} images: give one "
             "text per image, or None"
         )
     for i, image in enumerate(images):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(
-                f"images[{i}] must be (H, W, 3) uint8 RGB, got shape {image.shape} "
-                f"and dtype {image.dtype}"
-            )
+        check_shapes(**{f"images[{i}]": (image, "H W 3")})
+        one_of(f"images[{i}].dtype", image.dtype.name, ["uint8"])
     width, height = cell
     columns = min(columns, len(images))
     text_height = 18 if captions is not None else 0
@@ -71,24 +71,15 @@ def contact_sheet(
         left, top = x + (width - size[0]) // 2, y + (height - size[1]) // 2
         sheet[top : top + size[1], left : left + size[0]] = thumb
         if captions is not None:
-            text = _fit(captions[i], width)
-            _put(sheet, text, (x + 1, y + height + 13))
+            text, origin = _fit(captions[i], width), (x + 1, y + height + 13)
+            cv2.putText(sheet, text, origin, _FONT, 0.4, _INK, 1, cv2.LINE_AA)
     return sheet
 
 
 def _fit(text: str, width: int) -> str:
-    """The text, or as much of its beginning as is no wider than `width` pixels."""
-    if _text_width(text) <= width - 2:
-        return text
-    while text and _text_width(text + "..") > width - 2:
+    """The text, or as much of its beginning as is no wider than ``width`` pixels."""
+    shown = text
+    while cv2.getTextSize(shown, _FONT, 0.4, 1)[0][0] > width - 2 and text:
         text = text[:-1]
-    return text + ".."
-
-
-def _text_width(text: str) -> int:
-    return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)[0][0]
-
-
-def _put(sheet: np.ndarray, text: str, origin: tuple[int, int]) -> None:
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(sheet, text, origin, font, 0.4, _INK, 1, cv2.LINE_AA)
+        shown = f"{text}.."
+    return shown

@@ -3,13 +3,14 @@
 import os
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmwood.fileio.files import atomic_write
 from mmwood.fileio.images import SOFTWARE, refuse_foreign_drawing
 
-__all__ = ["add_title", "new_figure", "numbers_path", "save_figure"]
+__all__ = ["add_legend", "add_title", "new_figure", "numbers_path", "save_figure"]
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -22,6 +23,17 @@ def new_figure(width: float, height: float) -> Figure:
 def add_title(figure: Figure, title: str, note: str) -> None:
     """A title, and a note below it if there is one."""
     figure.suptitle(title + (f"\n{note}" if note else ""), fontsize=10)
+
+
+def add_legend(figure: Figure, axes: Axes, columns: int) -> None:
+    """A legend of what the axes show, below the figure."""
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=8,
+        frameon=False,
+    )
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mmwood.visualization.contact_sheet import contact_sheet
-from mmwood.visualization.panels import CELL, overlay_heat, overlay_label
+from mmwood.visualization.panels import overlay_heat, overlay_label, panel
 
 __all__ = ["color_wheel", "displacement_color", "irn_panel"]
 
 #: Pictures that stand in one row at most.
 COLUMNS = 6
-#: Side of the colour wheel as a share of the picture's shorter side.
+#: Side of the colour wheel as a fraction of the picture's shorter side.
 WHEEL = 0.2
 _FRAME = (160, 160, 160)
 
@@ -42,8 +41,7 @@ def displacement_color(
     """
     down, right = displacement.astype(np.float32)
     length = np.hypot(down, right)
-    if longest is None:
-        longest = _longest(displacement)
+    longest = _longest(displacement) if longest is None else longest
     hue = np.degrees(np.arctan2(down, right)) % 360
     # A field of zeros is white, not a division by zero.
     saturation = np.clip(length / max(longest, 1e-6), 0, 1)
@@ -111,9 +109,6 @@ def irn_panel(
     def enlarge(field: np.ndarray) -> np.ndarray:
         return cv2.resize(field.astype(np.float32), (width, height))
 
-    def overlays(maps: np.ndarray) -> list[np.ndarray]:
-        return [overlay_heat(image, enlarge(score_map)) for score_map in maps]
-
     names = [class_names[number] for number in cam_classes]
     gray = np.rint(255 * np.clip(enlarge(edge), 0, 1)).astype(np.uint8)
     longest, scale = _longest(displacement), width / displacement.shape[2]
@@ -121,12 +116,12 @@ def irn_panel(
         np.stack([enlarge(part) for part in displacement]), longest
     )
     _add_wheel(colors)
+    before, after = (
+        [overlay_heat(image, enlarge(score_map)) for score_map in maps]
+        for maps in (cam_before, cam_after)
+    )
     pictures = [
-        image,
-        *overlays(cam_before),
-        np.stack([gray] * 3, axis=-1),
-        colors,
-        *overlays(cam_after),
+        *(image, *before, np.stack([gray] * 3, axis=-1), colors, *after),
         overlay_label(image, label),
     ]
     captions = [
@@ -141,9 +136,7 @@ def irn_panel(
         pictures.append(overlay_label(image, truth))
         captions.append("ground truth")
     columns = len(pictures) if len(pictures) <= COLUMNS else len(names) + 3
-    zoom = max(1.0, CELL / width)
-    cell = (round(width * zoom), round(height * zoom))
-    return contact_sheet(pictures, captions, columns=columns, cell=cell)
+    return panel(pictures, captions, columns)
 
 
 def _add_wheel(colors: np.ndarray) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 from mmwood.fileio.labels import VOID, voc_palette
 from mmwood.visualization.contact_sheet import contact_sheet
 
-__all__ = ["overlay_heat", "overlay_label", "seed_panel"]
+__all__ = ["overlay_heat", "overlay_label", "panel", "seed_panel"]
 
 #: Width that each picture of a panel has at least, in pixels.
-CELL = 240
+_WIDTH = 240
 
 
 def overlay_heat(image: np.ndarray, score: np.ndarray) -> np.ndarray:
@@ -36,6 +36,17 @@ def overlay_label(image: np.ndarray, label: np.ndarray) -> np.ndarray:
     mixed = cv2.addWeighted(image, 0.35, palette[label], 0.65, 0)
     dimmed = cv2.addWeighted(image, 0.6, np.zeros_like(image), 0.4, 0)
     return np.where((label == 0)[..., None], dimmed, mixed)
+
+
+def panel(
+    pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int
+) -> np.ndarray:
+    """Pictures of one size with captions, small ones enlarged; (h, w, 3) uint8 RGB."""
+    height, width = pictures[0].shape[:2]
+    zoom = max(1.0, _WIDTH / width)
+    return contact_sheet(
+        pictures, captions, columns, cell=(round(width * zoom), round(height * zoom))
+    )
 
 
 def seed_panel(
@@ -71,7 +82,4 @@ def seed_panel(
     if truth is not None:
         pictures.append(overlay_label(image, truth))
         captions.append("ground truth")
-    height, width = image.shape[:2]
-    scale = max(1.0, CELL / width)
-    cell = (round(width * scale), round(height * scale))
-    return contact_sheet(pictures, captions, columns=len(pictures), cell=cell)
+    return panel(pictures, captions, columns=len(pictures))

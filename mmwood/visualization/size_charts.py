@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmwood.fileio.scores import InstanceScores
-from mmwood.visualization.figures import add_title, new_figure, save_figure
+from mmwood.visualization.figures import add_legend, add_title, new_figure, save_figure
 
 __all__ = [
     "RUN_COLOURS",
@@ -32,16 +33,17 @@ _TITLES = dict(all="all (IA-mIoU)", small="small", medium="medium", large="large
 def save_size_distribution(
     counts: Mapping[str, Sequence[int]], path: Path, title: str, note: str = ""
 ) -> None:
-    """Draw the share of small, medium and large instances of each class.
+    """Draw the fraction of small, medium and large instances of each class.
 
     Stacked bars (figures 1b and 6 of Mun et al., WACV 2024), the class with the
-    largest share of small instances at the top, all classes together below.
+    largest fraction of small instances at the top, all classes together below.
 
     Args:
         counts: Numbers of small, medium and large instances by class; classes without
             any have no bar.
         path: The PNG file to write.
-        title, note: Two lines above.
+        title: A line above.
+        note: Another one below it.
 
     Raises:
         ValueError: No class has an instance.
@@ -57,47 +59,34 @@ def save_size_distribution(
     axes = figure.add_subplot()
     lefts = [0.0] * len(rows)
     for column, (size, colour) in enumerate(SIZE_COLOURS.items()):
-        shares = [100 * values[column] / sum(values) for _, values in rows]
-        axes.barh(places, shares, left=lefts, color=colour, height=0.78, label=size)
-        for place, left, share, (_, values) in zip(places, lefts, shares, rows):
+        widths = [100 * values[column] / sum(values) for _, values in rows]
+        axes.barh(places, widths, left=lefts, color=colour, height=0.78, label=size)
+        for place, left, width, (_, values) in zip(places, lefts, widths, rows):
             # A narrower segment has no room for its number.
-            if share >= 1.4 + 1.6 * len(str(values[column])):
+            if width >= 1.4 + 1.6 * len(str(values[column])):
                 axes.text(
-                    *(left + share / 2, place, str(values[column])),
+                    *(left + width / 2, place, str(values[column])),
                     ha="center",
                     va="center_baseline",
                     fontsize=8,
                     color="black" if size == "medium" else "white",
                 )
-        lefts = [left + share for left, share in zip(lefts, shares)]
-    for place, (_, values) in zip(places, rows):
-        axes.text(
-            *(1.09, place, f"{sum(values):,}"),
-            transform=axes.get_yaxis_transform(),
-            ha="right",
-            va="center_baseline",
-            fontsize=8,
-        )
-    axes.text(
-        *(1.09, -0.9, "instances"),
-        transform=axes.get_yaxis_transform(),
-        ha="right",
-        fontsize=8,
+        lefts = [left + width for left, width in zip(lefts, widths)]
+    # Right of the axes: how many instances each bar stands for.
+    beside: dict[str, Any] = dict(
+        transform=axes.get_yaxis_transform(), ha="right", fontsize=8
     )
+    axes.text(1.09, -0.9, "instances", **beside)
+    for place, (_, values) in zip(places, rows):
+        axes.text(1.09, place, f"{sum(values):,}", va="center_baseline", **beside)
     axes.set_yticks(places, [name for name, _ in rows])
     axes.set_ylim(places[-1] + 0.6, -0.6)
     axes.set_xlim(0, 100)
-    axes.set_xlabel("share of the instances in percent (numbers: instances)")
+    axes.set_xlabel("fraction of the instances in percent (numbers: instances)")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    figure.legend(
-        *axes.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=3,
-        fontsize=8,
-        frameon=False,
-    )
+    add_legend(figure, axes, columns=3)
     add_title(figure, title, note)
     save_figure(figure, path)
 
@@ -143,12 +132,6 @@ def save_size_scores(
     axes.grid(axis="y", alpha=0.25)
     axes.set_axisbelow(True)
     axes.tick_params(axis="x", length=0)
-    figure.legend(
-        *axes.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=min(len(runs), 4),
-        fontsize=8,
-        frameon=False,
-    )
+    add_legend(figure, axes, columns=min(len(runs), 4))
     add_title(figure, "Instance-aware mIoU by object size", note)
     save_figure(figure, path)

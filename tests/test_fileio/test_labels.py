@@ -171,7 +171,6 @@ TOOL_READERS = (
     "evaluate_labels.py x={bad} --masks {good} --classes 2",
     "evaluate_labels.py x={good} --masks {bad} --classes 2",
     "size_report.py data {bad} --classes cat dog --out {out}",
-    "ia_iou_cases.py --masks {bad} --classes cat dog --class-name cat --out {out}",
 )
 
 

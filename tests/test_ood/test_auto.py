@@ -331,7 +331,7 @@ def test_what_is_wrong_changes_nothing(mined, tmp_path, run_tool):
     # Not beside an open review, nor that beside it.
     review = Review(tmp_path / "ood.csv")
     text = run_tool(*auto, "--keep-rest", fails=True)
-    assert f"--auto: another process {os.getpid()} reviews" in text
+    assert f"another process {os.getpid()} reviews" in text
     with pytest.raises(LockedError):
         Review(tmp_path / "ood.csv")
     review.close()

@@ -94,6 +94,7 @@ def arguments(folder: str, candidates: str = "images") -> tuple[str, ...]:
     )
 
 
+@pytest.mark.slow
 def test_manifest_equals_a_plain_loop(mined, run_tool, tmp_path):
     config, checkpoint, paths, probability = mined
     # Candidates without masks, labels, or a data set of the config's that exists.
@@ -161,6 +162,7 @@ def test_manifest_equals_a_plain_loop(mined, run_tool, tmp_path):
     assert "another config_sha256" in text
 
 
+@pytest.mark.slow
 def test_a_manifest_under_review_is_not_overwritten(mined, run_tool):
     config, checkpoint, _, _ = mined
     run = ("mine_ood.py", config, checkpoint, *arguments("work"))
@@ -216,6 +218,7 @@ def finished(folder: str) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_to_the_same_bytes(mined, run_tool, start_tool):
     config, checkpoint, paths, _ = mined
     for number in range(600):
@@ -266,6 +269,7 @@ def changed(config: Path, old: str, new: str) -> str:
     return path.name
 
 
+@pytest.mark.slow
 def test_stock_classifiers_and_what_is_refused(mined, run_tool, tmp_path):
     config, checkpoint, _, _ = mined
     # mmpretrain's own classifier, whose class names only the checkpoint tells.
@@ -305,6 +309,7 @@ def test_stock_classifiers_and_what_is_refused(mined, run_tool, tmp_path):
     assert "usage" in run_tool("dist_mine.sh", config, fails=True)
 
 
+@pytest.mark.slow
 def test_nothing_found_and_nothing_readable(mined, run_tool):
     config, checkpoint, paths, _ = mined
     run = ("mine_ood.py", config, checkpoint)

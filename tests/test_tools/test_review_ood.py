@@ -140,22 +140,21 @@ def test_requests_from_elsewhere_are_refused(tmp_path, serve):
     status, headers, content = server.get("/")
     assert status == 200
     assert b"Review of ood.csv" in content
+    # A picture or a frame on another site's page may not show it.
     assert headers["X-Frame-Options"] == "DENY"
+    for path in ("/", "/picture/small/0"):
+        kept_in = server.get(path)[1]["Cross-Origin-Resource-Policy"]
+        assert kept_in == "same-origin"
     polling = "/_nicegui_ws/socket.io/?EIO=4&transport=polling"
     good = (
         dict(Origin=f"http://{own}"),
         dict(Host=f"localhost:{server.port}"),
         # Through a tunnel from another port.
         dict(Host="localhost:9000", Origin="http://localhost:9000"),
-        dict(Sec_Fetch_Site="same-origin"),
     )
     for more in good:
         assert server.get("/", **more)[0] == 200, more
         assert server.connect(**more) == 101, more
-    # A link somewhere may lead here; a picture or a frame there may not show it.
-    link = dict(Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate")
-    assert server.get("/", **link, Sec_Fetch_Dest="document")[0] == 200
-    assert server.get("/", **link, Sec_Fetch_Dest="iframe")[0] == 403
     bad = (
         dict(Origin="http://evil.example"),
         dict(Origin="null"),
@@ -167,14 +166,13 @@ def test_requests_from_elsewhere_are_refused(tmp_path, serve):
         dict(Host="127.0.0.1.evil.example"),
         dict(Host="["),
         dict(Host="192.168.0.1"),
-        dict(Sec_Fetch_Site="cross-site"),
-        dict(Sec_Fetch_Site="same-site"),
     )
     for more in bad:
-        assert server.get("/", **more)[0] == 403, more
-        assert server.get("/picture/small/0", **more)[0] == 403, more
-        assert server.get(polling, method="POST", **more)[0] == 403, more
-        assert server.connect(**more) == 403, more
+        refused = 400 if "Host" in more else 403
+        assert server.get("/", **more)[0] == refused, more
+        assert server.get("/picture/small/0", **more)[0] == refused, more
+        assert server.get(polling, method="POST", **more)[0] == refused, more
+        assert server.connect(**more) == refused, more
     # Nobody else can reach it.
     with socket.socket() as other, pytest.raises(OSError, match="refused"):
         other.connect(("127.0.0.2", server.port))
@@ -188,10 +186,16 @@ def test_other_machines_need_the_token(tmp_path, serve):
         status, _, content = server.get(path)
         assert status == 401, path
         assert b"the address in the terminal" in content
-    assert server.connect() == 403
-    status, headers, _ = server.get(f"/?a=1&token={server.token}")
+    assert server.connect() == 401
+    # A page whose own name was made to point here has no cookie of this one's.
+    rebound = dict(Host="evil.example", Origin="http://evil.example")
+    assert server.get("/picture/small/0", **rebound)[0] == 401
+    assert server.connect(**rebound) == 401
+    status, headers, _ = server.get(f"/?token={server.token}")
     assert status == 303
-    assert headers["Location"] == "/?a=1"
+    assert headers["Location"] == "/"
+    # Without a domain a cookie goes to the host that set it, and to no other.
+    assert "domain" not in headers["Set-Cookie"].lower()
     cookie = headers["Set-Cookie"]
     assert "HttpOnly" in cookie
     assert "samesite" in cookie.lower()
@@ -202,7 +206,6 @@ def test_other_machines_need_the_token(tmp_path, serve):
         assert server.get("/picture/small/0", Cookie=cookie, **more)[0] == 200
         assert server.connect(Cookie=cookie, **more) == 101
     assert server.get("/", Cookie=cookie[:-1] + "!")[0] == 401
-    assert server.get("/", Cookie=cookie, Host="evil.example")[0] == 403
     assert server.connect(Cookie=cookie, Origin="http://evil.example") == 403
 
 
@@ -274,16 +277,13 @@ def test_the_cache_is_limited_and_may_fail(tmp_path, serve):
     assert server.get("/picture/small/0")[0] == 200
 
 
-def test_what_is_wrong_is_named_at_the_start(tmp_path, serve, run_tool):
+def test_what_is_wrong_is_named_at_the_start(tmp_path, serve, run_tool, call_main):
     make_candidates(tmp_path)
     tool = ("review_ood.py", "ood.csv", "--no-browser")
-    text = run_tool("review_ood.py", "none.csv", fails=True)
-    assert "there is no manifest none.csv" in text
-    (tmp_path / "bad.csv").write_text("image,class\n")
-    text = run_tool("review_ood.py", "bad.csv", fails=True)
-    assert "bad.csv:1: a manifest's header is" in text
-    assert "belong together" in run_tool(*tool, "--config", "a.py", fails=True)
-    assert "at least 1" in run_tool(*tool, "--wanted", 0, fails=True)
+    text = run_tool("review_ood.py", "none.csv", "--port", 0, fails=True)
+    assert text == "there is no manifest none.csv\n"
+    assert "belong together" in call_main(*tool, "--config", "a.py", fails=True)
+    assert "at least 1" in call_main(*tool, "--wanted", 0, fails=True)
     server = serve()
     text = run_tool(*tool, "--port", server.port, fails=True)
     assert f"--port {server.port}: Address already in use" in text
@@ -297,7 +297,7 @@ def test_rules_do_not_run_beside_the_app(tmp_path, serve, run_tool):
     auto = ("review_ood.py", "ood.csv", "--auto", "--max-probability", 0.95)
     server = serve()
     text = run_tool(*auto, fails=True)
-    assert f"--auto: another process {server.process.pid} reviews" in text
+    assert f"another process {server.process.pid} reviews" in text
     assert "wrote ood.csv: 0 kept, 0 rejected, 12 unseen" in server.end()
     assert not (tmp_path / "ood.json").exists()
     assert "wrote ood.csv: 0 kept, 4 rejected, 8 unseen" in run_tool(*auto)
@@ -321,6 +321,7 @@ def classifier(small_config: Path, tmp_path: Path) -> tuple[Path, Path]:
     return small_config, tmp_path / "model.pth"
 
 
+@pytest.mark.slow
 def test_maps_are_those_of_the_classifier_that_mined(
     classifier, tmp_path, serve, run_tool
 ):
@@ -401,6 +402,38 @@ def open_tab(browser, server: Server):
     return page
 
 
+#: Whether a page sees a picture of the app, and whether it can connect.
+FOREIGN = """address => {
+    const path = "/_nicegui_ws/socket.io/?EIO=4&transport=websocket";
+    const image = new Image(), socket = new WebSocket(`ws://${address}${path}`);
+    image.src = `http://${address}/picture/small/0`;
+    return Promise.all([
+        new Promise(done => {
+            image.onload = () => done(true);
+            image.onerror = () => done(false);
+        }),
+        new Promise(done => {
+            socket.onopen = () => done(true);
+            socket.onerror = () => done(false);
+        }),
+    ]);
+}"""
+
+
+@pytest.mark.slow
+def test_a_page_of_another_site_sees_nothing(tmp_path, serve, browser):
+    make_candidates(tmp_path)
+    server = serve()
+    address = f"127.0.0.1:{server.port}"
+    page = open_tab(browser, server)
+    assert page.evaluate(FOREIGN, address) == [True, True]
+    site = "http://foreign.localhost:9/"
+    page = browser.new_context().new_page()
+    page.route(site, lambda route: route.fulfill(body="", content_type="text/html"))
+    page.goto(site)
+    assert page.evaluate(FOREIGN, address) == [False, False]
+
+
 def wait_for(page, *expected: str) -> None:
     """Wait until the cards of the page have these states."""
     page.wait_for_function(
@@ -429,6 +462,7 @@ def choose(page, label: str, text: str) -> None:
     page.wait_for_selector(".q-menu", state="detached")
 
 
+@pytest.mark.slow
 def test_a_review_by_keyboard_in_a_browser(tmp_path, serve, browser):
     rows = make_candidates(tmp_path)
     rows[5].image = "gone.png"
@@ -556,6 +590,7 @@ def small_disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_on_the_page(tmp_path, serve, browser):
     disk = tmp_path / "disk"
     with small_disk(disk):

@@ -109,4 +109,4 @@ def test_tool(folders, run_tool):
     text = run_tool(*tool, *files[:2], "--ids", "a", fails=True)
     assert "a.jpg" in text
     assert "Traceback" not in text
-    assert "expected NAME=FOLDER" in run_tool(tool[0], "one", *files, fails=True)
+    assert "expected NAME=PATH" in run_tool(tool[0], "one", *files, fails=True)

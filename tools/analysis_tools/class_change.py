@@ -8,10 +8,10 @@ Example:
 """
 
 import argparse
-import sys
 
 from mmwood.fileio.files import write_json
 from mmwood.fileio.scores import read_seed_result
+from mmwood.utils.command import run
 from mmwood.visualization.charts import (
     THRESHOLDS,
     class_changes,
@@ -49,38 +49,30 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
-        numbers = numbers_path(args.out)
-        base, other = (
-            [read_seed_result(path, args.at) for path in paths]
-            for paths in (args.base, args.other)
-        )
-        for path, run in zip([*args.base, *args.other], base + other):
-            if set(run.class_iou) != set(base[0].class_iou):
-                sys.exit(
-                    f"{path} has the classes {list(run.class_iou)}, {args.base[0]} has "
-                    f"{list(base[0].class_iou)}: expected runs of one data set"
-                )
-        changes = class_changes(
-            *([r.class_iou for r in runs] for runs in (base, other))
-        )
-        miou = class_changes(
-            *([dict(mIoU=r.miou) for r in runs] for runs in (base, other))
-        )
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+    numbers = numbers_path(args.out)
+    base, other = (
+        [read_seed_result(path, args.at) for path in paths]
+        for paths in (args.base, args.other)
+    )
+    for path, result in zip([*args.base, *args.other], base + other):
+        if set(result.class_iou) != set(base[0].class_iou):
+            raise ValueError(
+                f"{path} has the classes {list(result.class_iou)}, {args.base[0]} has "
+                f"{list(base[0].class_iou)}: expected runs of one data set"
+            )
+    changes = class_changes(*([r.class_iou for r in part] for part in (base, other)))
+    mious = ([dict(mIoU=r.miou) for r in part] for part in (base, other))
+    miou = class_changes(*mious)["mIoU"]
     absent = [name for name in base[0].class_iou if name not in changes]
     runs = f"{len(base)} base and {len(other)} other runs"
-    save_class_changes(
-        changes, miou["mIoU"], args.out, f"{THRESHOLDS[args.at]}; {runs}"
-    )
+    save_class_changes(changes, miou, args.out, f"{THRESHOLDS[args.at]}; {runs}")
     write_json(
         numbers,
         dict(
             at=args.at,
             base=args.base,
             other=args.other,
-            mIoU=miou["mIoU"]._asdict(),
+            mIoU=miou._asdict(),
             classes={name: change._asdict() for name, change in changes.items()},
             absent=absent,
         ),
@@ -93,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -2,9 +2,10 @@
 """A picture of the seeds of several runs side by side."""
 
 import argparse
-import sys
 
 from mmwood.fileio.images import save_picture
+from mmwood.utils.command import run
+from mmwood.visualization.charts import named_path
 from mmwood.visualization.comparison import one_image_per_class, seed_comparison
 
 
@@ -13,6 +14,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "runs",
         nargs="+",
+        type=named_path,
         metavar="NAME=FOLDER",
         help="what to call a run, and its pseudo_labels folder (with strided maps)",
     )
@@ -33,27 +35,21 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    wrong = [run for run in args.runs if "=" not in run]
-    if wrong:
-        sys.exit(f"expected NAME=FOLDER, got {wrong[0]!r}")
-    runs = dict(run.split("=", 1) for run in args.runs)
-    try:
-        ids = args.ids or one_image_per_class(next(iter(runs.values())))
-        if not ids:
-            sys.exit("no image shows one class alone: name images with --ids")
-        sheet = seed_comparison(
-            runs,
-            ids,
-            args.images,
-            args.masks,
-            args.suffix,
-            with_labels=not args.maps_only,
-        )
-        save_picture(sheet, args.out)
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+    runs = dict(args.runs)
+    ids = args.ids or one_image_per_class(next(iter(runs.values())))
+    if not ids:
+        raise ValueError("no image shows one class alone: name images with --ids")
+    sheet = seed_comparison(
+        runs,
+        ids,
+        args.images,
+        args.masks,
+        args.suffix,
+        with_labels=not args.maps_only,
+    )
+    save_picture(sheet, args.out)
     print(f"{len(ids)} images: {args.out}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -6,7 +6,6 @@ and the IoU of its true class.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +15,12 @@ from tqdm import tqdm
 
 from mmwood.evaluation.seed_metric import SeedScores
 from mmwood.fileio.files import files_by_id, write_json
-from mmwood.fileio.labels import VOID, check_labels, read_label_png
+from mmwood.fileio.labels import read_label_png
 from mmwood.fileio.lists import read_id_list
 from mmwood.fileio.scores import refuse_other_content
+from mmwood.report.numbers import confusion
+from mmwood.utils.command import run
+from mmwood.visualization.charts import named_path
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,6 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "folders",
         nargs="+",
+        type=named_path,
         metavar="NAME=FOLDER",
         help="what to call it, and a folder of label PNGs (or one with labels/ in it)",
     )
@@ -44,27 +47,21 @@ def parse_args() -> argparse.Namespace:
 
 
 def count(folder: Path, masks: Path, ids: Sequence[str], classes: int) -> np.ndarray:
-    """Pixels by true and given label, 255 in the last column; (C + 1, C + 2)."""
-    counts = np.zeros((classes + 1) * (classes + 2), dtype=np.int64)
+    """The confusion of all images; (C + 1, C + 2)."""
+    counts = np.zeros((classes + 1, classes + 2), dtype=np.int64)
     for image_id in tqdm(ids, desc=folder.name, disable=None):
-        paths = [root / f"{image_id}.png" for root in (folder, masks)]
-        label, truth = map(read_label_png, paths)
-        if label.shape != truth.shape:
-            raise ValueError(
-                f"{folder / image_id}.png has (H, W) = {label.shape}, its mask "
-                f"{truth.shape}"
-            )
-        valid = truth != VOID
-        label, truth = label[valid], truth[valid].astype(np.int64)
-        for path, values in zip(paths, (label, truth)):
-            check_labels(values, path, classes, what="label map")
-        label = np.where(label == VOID, classes + 1, label)
-        counts += np.bincount(truth * (classes + 2) + label, minlength=counts.size)
-    return counts.reshape(classes + 1, classes + 2)
+        path = folder / f"{image_id}.png"
+        label = read_label_png(path)
+        truth = read_label_png(masks / f"{image_id}.png")
+        try:
+            counts += confusion(label, truth, classes)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    return counts
 
 
 def score(counts: np.ndarray) -> dict[str, float]:
-    """Scores as mmwood.SeedMetric has them, and the share of open pixels."""
+    """Scores as mmwood.SeedMetric has them, and the fraction of open pixels."""
     classes = len(counts)
     # An open pixel is a label of its own that no pixel truly has.
     square = np.zeros((1, classes + 1, classes + 1))
@@ -86,27 +83,21 @@ def score(counts: np.ndarray) -> dict[str, float]:
 
 def main() -> None:
     args = parse_args()
-    wrong = [folder for folder in args.folders if "=" not in folder]
-    if wrong:
-        sys.exit(f"expected NAME=FOLDER, got {wrong[0]!r}")
     results = {}
-    try:
-        if args.out is not None:
-            refuse_other_content(args.out)
-        for name, folder in (item.split("=", 1) for item in args.folders):
-            folder = Path(folder)
-            if (folder / "labels").is_dir():
-                folder = folder / "labels"
-            if args.list is not None:
-                ids = [item.image for item in read_id_list(args.list)]
-            else:
-                ids = list(files_by_id(folder))
-            if not ids:
-                raise ValueError(f"{args.list or folder} names no label map")
-            results[name] = score(count(folder, args.masks, ids, args.classes))
-            results[name]["images"] = len(ids)
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+    if args.out is not None:
+        refuse_other_content(args.out)
+    for name, folder in args.folders:
+        folder = Path(folder)
+        if (folder / "labels").is_dir():
+            folder = folder / "labels"
+        if args.list is not None:
+            ids = [item.image for item in read_id_list(args.list)]
+        else:
+            ids = list(files_by_id(folder))
+        if not ids:
+            raise ValueError(f"{args.list or folder} names no label map")
+        results[name] = score(count(folder, args.masks, ids, args.classes))
+        results[name]["images"] = len(ids)
     columns = ("mIoU", "precision", "recall", "F1", "open", "images")
     table = PrettyTable(["labels", *columns])
     table.align = "r"
@@ -120,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

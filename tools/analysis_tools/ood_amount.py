@@ -7,10 +7,10 @@ Example:
 """
 
 import argparse
-import sys
 
 from mmwood.fileio.files import write_json
 from mmwood.fileio.scores import read_seed_result
+from mmwood.utils.command import run
 from mmwood.visualization.charts import (
     THRESHOLDS,
     amount_curve,
@@ -20,7 +20,7 @@ from mmwood.visualization.charts import (
 from mmwood.visualization.figures import numbers_path
 
 
-def run(text: str) -> tuple[int, str]:
+def numbered_run(text: str) -> tuple[int, str]:
     """Number of OoD images and path, from N=PATH."""
     amount, _, path = text.partition("=")
     if not amount.isdecimal() or not path:
@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
         "--run",
         nargs="+",
         action="extend",
-        type=run,
+        type=numbered_run,
         required=True,
         metavar="N=seed_curve.json",
         help="number of OoD images and what mmwood.SeedMetric wrote with so many; "
@@ -59,16 +59,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
-        numbers = numbers_path(args.out)
-        curve = amount_curve(
-            [
-                (amount, read_seed_result(path, args.at).miou)
-                for amount, path in args.run
-            ]
-        )
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+    numbers = numbers_path(args.out)
+    curve = amount_curve(
+        [(amount, read_seed_result(path, args.at).miou) for amount, path in args.run]
+    )
     save_amount_curve(curve, args.out, THRESHOLDS[args.at])
     amounts = [
         dict(
@@ -81,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,7 +12,6 @@ Example:
 
 import argparse
 import csv
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from mmwood.fileio.images import (
 )
 from mmwood.fileio.scores import parse_json
 from mmwood.fileio.tables import csv_reader
+from mmwood.utils.command import run
 from mmwood.visualization.contact_sheet import contact_sheet
 from mmwood.visualization.figures import numbers_path
 
@@ -69,16 +69,12 @@ class Cluster:
 
     @property
     def sheet(self) -> str:
+        """The name of its contact sheet."""
         return f"cluster_{self.number:03d}.png"
 
 
 def read_clusters(folder: Path) -> list[Cluster]:
-    """The clusters that have members, the largest first.
-
-    Raises:
-        FileNotFoundError: A file is missing.
-        ValueError: A file is not what the hook writes, or they are of two runs.
-    """
+    """The clusters that have members, the largest first."""
     paths = folder / "clusters.json", folder / "members.csv"
     for path in paths:
         if not path.is_file():
@@ -135,11 +131,7 @@ def _read_members(path: Path, clusters: list[Cluster]) -> None:
 
 
 def thumbnail(member: Member, members_csv: Path) -> np.ndarray:
-    """The image, no larger than a cell. Shape: (H, W, 3) uint8 RGB.
-
-    Raises:
-        ValueError: The image cannot be read.
-    """
+    """The image, no larger than a cell. Shape: (H, W, 3) uint8 RGB."""
     try:
         small = open_upright(member.image, draft=(2 * CELL, 2 * CELL))
     except UNREADABLE as error:
@@ -254,27 +246,24 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     members_csv = args.folder / "members.csv"
-    try:
-        index = numbers_path(args.out / "overview.png", name="index.csv")
-        clusters = read_clusters(args.folder)
-        if not clusters:
-            sys.exit(f"{members_csv} lists no image")
-        drawn = clusters[: args.largest]
-        if index.is_file():
-            # Sheets of an earlier run may be of clusters that are no more.
-            for path in args.out.glob("cluster_*.png"):
-                refuse_foreign_drawing(path)
-                path.unlink()
-        for cluster in tqdm(drawn, desc="sheets", disable=None):
-            sheet = cluster_sheet(cluster, members_csv, args.per_cluster, args.columns)
-            save_picture(sheet, args.out / cluster.sheet)
-        save_picture(overview(drawn, members_csv), args.out / "overview.png")
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+    index = numbers_path(args.out / "overview.png", name="index.csv")
+    clusters = read_clusters(args.folder)
+    if not clusters:
+        raise ValueError(f"{members_csv} lists no image")
+    drawn = clusters[: args.largest]
+    if index.is_file():
+        # Sheets of an earlier run may be of clusters that are no more.
+        for path in args.out.glob("cluster_*.png"):
+            refuse_foreign_drawing(path)
+            path.unlink()
+    for cluster in tqdm(drawn, desc="sheets", disable=None):
+        sheet = cluster_sheet(cluster, members_csv, args.per_cluster, args.columns)
+        save_picture(sheet, args.out / cluster.sheet)
+    save_picture(overview(drawn, members_csv), args.out / "overview.png")
     save_index(clusters, len(drawn), index)
     print(f"sheets of {len(drawn)} of {len(clusters)} clusters: {args.out}")
     print(f"overview: {args.out / 'overview.png'}\nindex: {index}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

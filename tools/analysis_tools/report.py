@@ -10,10 +10,10 @@ Example:
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from mmwood.report.page import write_report
+from mmwood.utils.command import run
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,12 +27,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
-        page = write_report(args.spec, args.out)
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+    page = write_report(args.spec, args.out)
     print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -15,7 +15,6 @@ Example:
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +22,13 @@ from prettytable import PrettyTable
 from tqdm import tqdm
 
 from mmwood.fileio.files import files_by_id, write_json
+from mmwood.fileio.images import check_there
 from mmwood.fileio.labels import read_label_png
 from mmwood.fileio.lists import read_class_names, read_id_list
 from mmwood.fileio.scores import read_instance_scores
 from mmwood.functional.instance_iou import split_instances
-from mmwood.visualization.charts import png_path
+from mmwood.utils.command import run
+from mmwood.visualization.charts import named_path, png_path
 from mmwood.visualization.figures import numbers_path
 from mmwood.visualization.size_charts import (
     RUN_COLOURS,
@@ -37,16 +38,6 @@ from mmwood.visualization.size_charts import (
 )
 
 SIZES = tuple(SIZE_COLOURS)
-
-
-def named_run(text: str) -> tuple[str, str]:
-    """Name and path, from NAME=PATH."""
-    name, _, path = text.partition("=")
-    if not name or not path:
-        raise argparse.ArgumentTypeError(
-            f"expected NAME=PATH, such as CE=work_dirs/ce/ia_iou.json, got {text!r}"
-        )
-    return name, path
 
 
 def parse_args() -> argparse.Namespace:
@@ -86,7 +77,7 @@ def parse_args() -> argparse.Namespace:
     runs.add_argument(
         "runs",
         nargs="+",
-        type=named_run,
+        type=named_path,
         metavar="NAME=ia_iou.json",
         help="name of a run and the out file of its mmwood.IAIoUMetric",
     )
@@ -116,9 +107,7 @@ def find_masks(folder: Path, list_path: Path | None) -> list[Path]:
     if not items:
         raise ValueError(f"--list: {list_path} lists no image")
     paths = [folder / f"{item.image}.png" for item in items]
-    for item, path in zip(items, paths):
-        if not path.is_file():
-            raise FileNotFoundError(f"{item.source}: there is no mask {path}")
+    check_there(items, paths, "--list")
     return paths
 
 
@@ -136,7 +125,7 @@ def report_data(args: argparse.Namespace) -> None:
         raise ValueError(f"--size-limits must ascend from above 0, got {limits}")
     paths = find_masks(args.masks, args.list)
     counts = np.zeros((len(names) + 1, len(SIZES)), dtype=np.int64)
-    disputed = 0
+    conflicting = 0
     for path in tqdm(paths, desc="sizes", disable=None):
         instances = None
         if args.instances is not None:
@@ -155,7 +144,7 @@ def report_data(args: argparse.Namespace) -> None:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
         np.add.at(counts, (found.class_ids, np.digitize(found.areas, limits)), 1)
-        disputed += found.disputed
+        conflicting += found.disputed
     source = "connected components"
     if args.instances is not None:
         source = f"instance maps {args.instances.name}"
@@ -164,14 +153,14 @@ def report_data(args: argparse.Namespace) -> None:
     table.align["class"] = "l"
     by_class = {name: row.tolist() for name, row in zip(names, counts[1:])}
     for name, row in (*by_class.items(), ("all classes", counts.sum(axis=0).tolist())):
-        shares = (f"{n} ({100 * n / max(1, sum(row)):.0f} %)" for n in row)
-        table.add_row([name, sum(row), *shares])
+        cells = (f"{n} ({100 * n / max(1, sum(row)):.0f} %)" for n in row)
+        table.add_row([name, sum(row), *cells])
     print(
         f"{args.masks}: {len(paths)} images; instances: {source}; small: below "
         f"{limits[0]} pixels, medium: below {limits[1]}"
     )
-    if disputed:
-        print(f"{disputed} pixels are left out: label and instance maps disagree")
+    if conflicting:
+        print(f"{conflicting} pixels are left out: label and instance maps disagree")
     print(table)
     save_size_distribution(
         by_class,
@@ -184,7 +173,7 @@ def report_data(args: argparse.Namespace) -> None:
         instance_source=source,
         images=len(paths),
         size_limits=list(limits),
-        disputed_pixels=disputed,
+        disputed_pixels=conflicting,
         classes={name: dict(zip(SIZES, row)) for name, row in by_class.items()},
     )
     write_json(args.numbers, numbers)
@@ -227,13 +216,10 @@ def report_runs(args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_args()
-    try:
-        args.numbers = numbers_path(args.out)
-        (report_data if args.verb == "data" else report_runs)(args)
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+    args.numbers = numbers_path(args.out)
+    (report_data if args.verb == "data" else report_runs)(args)
     print(f"figure: {args.out}\nnumbers: {args.numbers}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,7 +13,6 @@ Example:
 
 import argparse
 import csv
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,18 +22,19 @@ from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 from mmwood.fileio.files import atomic_write
-from mmwood.utils.distribution import DistributionError, check_distribution
+from mmwood.utils.command import run
 from mmwood.visualization.charts import CLASS_COLOURS, png_path, save_embeddings
 from mmwood.visualization.figures import numbers_path
 
 if TYPE_CHECKING:
-    from mmengine.model import BaseModel
+    from mmengine.runner import Runner
 
 
 class ImageSubset(Subset):
     """Some images of an mmengine data set."""
 
     def get_data_info(self, idx: int) -> dict:
+        """What the data set says of an image."""
         return self.dataset.get_data_info(self.indices[idx])
 
 
@@ -58,7 +58,9 @@ def parse_args() -> argparse.Namespace:
         help="draw at random if a class has more images, of either kind, than these",
     )
     parser.add_argument("--perplexity", type=float, default=30, help="of the t-SNE")
-    parser.add_argument("--seed", type=int, default=0, help="of drawing and t-SNE")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed of drawing and t-SNE"
+    )
     parser.add_argument(
         "--out",
         type=png_path,
@@ -92,31 +94,16 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def load_weights(model: "BaseModel", path: str, classes: Sequence[str]) -> None:
-    """Load a checkpoint; W-OoD's centres may be missing, nothing else.
-
-    Raises:
-        ValueError: It does not hold the model's weights, or was made for other classes.
-    """
+def load_weights(runner: "Runner", path: str, classes: Sequence[str]) -> None:
+    """Load a checkpoint of the whole model, made for these classes."""
     from mmengine.runner import load_checkpoint
 
-    checkpoint = load_checkpoint(model, path, map_location="cpu")
-    state = {
-        key.removeprefix("module."): value
-        for key, value in checkpoint.get("state_dict", checkpoint).items()
-    }
-    # mmengine loads what fits and only logs the rest.
-    unfit = [
-        key
-        for key, value in model.state_dict().items()
-        if not key.endswith(("_centers", "num_batches_tracked"))
-        and (key not in state or state[key].shape != value.shape)
-    ]
-    if unfit:
-        raise ValueError(
-            f"the checkpoint {path} is not one of the config's model: {len(unfit)} "
-            f"weights are missing or of another shape, the first is {unfit[0]}"
-        )
+    from mmwood.engine import CheckpointGuardHook
+
+    checkpoint = load_checkpoint(runner.model, path, map_location="cpu")
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointGuardHook):
+            hook.check(f"the checkpoint {path}", checkpoint, runner.model, whole=True)
     known = (checkpoint.get("meta", {}).get("dataset_meta") or {}).get("classes")
     if known is not None and tuple(known) != tuple(classes):
         raise ValueError(
@@ -233,7 +220,7 @@ def embeddings(
                 f"--classes: no in-distribution image shows {name} and none of the "
                 "other chosen classes"
             )
-    load_weights(model, args.checkpoints[0], classes)
+    load_weights(runner, args.checkpoints[0], classes)
     first = features(dataset.ood, f"{titles[0]}, all OoD")
     taken_for = first.scores.argmax(dim=1).numpy()
     outside = [np.flatnonzero(taken_for == label) for label in wanted]
@@ -260,7 +247,7 @@ def embeddings(
     points = {}
     panels = list(zip(titles, args.checkpoints))
     for title, path in tqdm(panels, desc="t-SNE", disable=None):
-        load_weights(model, path, classes)
+        load_weights(runner, path, classes)
         parts = [
             features(ImageSubset(part, indices), f"{title}, {kind}")
             for part, indices, kind in (
@@ -277,16 +264,9 @@ def embeddings(
 
 
 def main() -> None:
-    try:
-        check_distribution(needs=("mmengine", "mmcv", "mmpretrain"))
-    except DistributionError as error:
-        sys.exit(str(error))
     args = parse_args()
-    try:
-        numbers = numbers_path(args.out, ".csv")
-        points, names, is_ood, images = embeddings(args)
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+    numbers = numbers_path(args.out, ".csv")
+    points, names, is_ood, images = embeddings(args)
     save_embeddings(points, names, is_ood, args.out)
     with (
         atomic_write(numbers) as temporary,
@@ -301,4 +281,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, needs=("mmengine", "mmcv", "mmpretrain"))

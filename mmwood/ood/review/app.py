@@ -4,11 +4,13 @@ import asyncio
 import secrets
 import signal
 import socket
+from contextlib import suppress
 from html import escape
 
 from fastapi import HTTPException, Response
 from fastapi.responses import HTMLResponse
 from nicegui import app, ui
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mmwood.ood.review.guard import Guard
 from mmwood.ood.review.page import View
@@ -17,13 +19,17 @@ from mmwood.ood.review.session import Session
 
 __all__ = ["free_port", "serve"]
 
+#: Where the app listens if other machines are not let in, and its names.
+LOCAL = ["127.0.0.1", "localhost"]
 
-def free_port(host: str, port: int) -> int:
+
+def free_port(host: str | None, port: int) -> int:
     """The port, if it is free, or a free one for 0.
 
     Raises:
         ValueError: It is in use, or there is no such host.
     """
+    host = host or LOCAL[0]
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family) as probe:
@@ -38,21 +44,20 @@ def free_port(host: str, port: int) -> int:
 
 
 def serve(session: Session, host: str | None, port: int, show: bool = False) -> None:
-    """Serve the page until it is finished or interrupted; then save.
+    """Serve the page until it is finished or interrupted.
 
     Args:
         session: What to show.
         host: Address to listen at. None: 127.0.0.1, without a token.
         port: A free port, see :func:`free_port`.
         show: Whether to open a browser.
-
-    Raises:
-        SaveError: The manifest could not be written at the end; the decisions are in
-            the journal.
     """
     review = session.review
     token = None if host is None else secrets.token_urlsafe(32)
-    app.add_middleware(Guard, host=host, token=token, cookie=f"mmwood_review_{port}")
+    app.add_middleware(Guard, token=token, cookie=f"mmwood_review_{port}")
+    if token is None:
+        # With a token, pages under other names lack its cookie.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOCAL)
 
     @ui.page("/")
     def page() -> None:
@@ -77,7 +82,7 @@ def serve(session: Session, host: str | None, port: int, show: bool = False) -> 
 
     @app.get("/done")
     def done() -> HTMLResponse:
-        counts = session.table.counts()
+        counts = session.rows.counts()
         return HTMLResponse(
             "<!doctype html><meta charset=utf-8><title>Review finished</title>"
             "<style>:root{color-scheme:light dark;font:1.1rem system-ui;padding:15vh}"
@@ -87,7 +92,7 @@ def serve(session: Session, host: str | None, port: int, show: bool = False) -> 
         )
 
     def announce() -> None:
-        name = host or "127.0.0.1"
+        name = host or LOCAL[0]
         if name in ("0.0.0.0", "::"):
             # Every address of this machine: its name leads to one of them.
             name = socket.gethostname()
@@ -113,9 +118,9 @@ def serve(session: Session, host: str | None, port: int, show: bool = False) -> 
     app.on_shutdown(stop)
     # The server raises again what ended it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with suppress(KeyboardInterrupt):
         ui.run(
-            host=host or "127.0.0.1",
+            host=host or LOCAL[0],
             port=port,
             title=f"Review of {review.path.name}",
             favicon="🔎",
@@ -126,7 +131,3 @@ def serve(session: Session, host: str | None, port: int, show: bool = False) -> 
             tailwind=False,
             timeout_graceful_shutdown=3,
         )
-    except KeyboardInterrupt:
-        pass
-    finally:
-        review.close()

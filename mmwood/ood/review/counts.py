@@ -1,13 +1,14 @@
 """Which rows of a review to show, and what has been looked at."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from mmwood.fileio.candidates import STATES
 from mmwood.ood.review.decisions import Review
 
-__all__ = ["Counts", "Table"]
+__all__ = ["Counts", "ReviewRows"]
 
 UNSEEN, KEPT, REJECTED = range(len(STATES))
 
@@ -34,7 +35,7 @@ class Counts:
 
     @property
     def positive_rate(self) -> float | None:
-        """Share r of the rows looked at that do show an object; None before any."""
+        """Fraction r of the rows looked at that do show an object; None before any."""
         return self.rejected / self.looked_at if self.looked_at else None
 
     def looks_left(self, wanted: int) -> float | None:
@@ -44,31 +45,36 @@ class Counts:
         2022). None: unknown, as nothing has been kept yet.
         """
         missing = max(0, wanted - self.usable)
+        rate = self.positive_rate
         if not missing:
             return 0.0
-        return missing / (1 - self.positive_rate) if self.kept else None
+        return None if rate is None or not self.kept else missing / (1 - rate)
 
 
-class Table:
+class ReviewRows:
     """The rows of a review as columns, for choosing and counting.
 
     Attributes:
+        states: Index into :data:`mmwood.fileio.candidates.STATES` of each row;
+            decisions show here.
+        class_of, probability: As in the review.
+        images: Paths, each once, as :class:`mmwood.OoDDataset` tells them apart.
+        image_of: Index into ``images`` of each row.
         faults: Row -> why its image cannot be shown.
     """
 
     def __init__(self, review: Review) -> None:
         self.review = review
-        #: Live: decisions show here.
         self.states = np.frombuffer(review.states, dtype=np.uint8)
         self.class_of = np.array(review.class_of, dtype=np.int32)
         self.probability = np.array(review.probability)
         self.faults: dict[int, str] = {}
         numbers: dict[str, int] = {}
-        self._image_of = np.array(
-            [numbers.setdefault(image, len(numbers)) for image in review.images],
-            dtype=np.int32,
+        self.image_of = np.array(
+            [numbers.setdefault(str(Path(i)), len(numbers)) for i in review.images],
+            dtype=np.int64,
         )
-        self._images = len(numbers)
+        self.images = list(numbers)
         #: Class by class, highest probability first.
         self._order = np.lexsort((-self.probability, self.class_of))
 
@@ -84,7 +90,8 @@ class Table:
         Args:
             class_index: Rows of one class only.
             state: Rows in one state only; 'missing': those without a readable image.
-            low, high: Bounds of the probability, both included.
+            low: The least probability.
+            high: The largest probability.
 
         Returns:
             Row numbers. Shape (n,).
@@ -106,15 +113,11 @@ class Table:
         mine = slice(None) if class_index is None else self.class_of == class_index
         groups = self.states[mine]
         # An image that another class rejects is not usable for this one either.
-        usable = np.zeros(self._images, dtype=bool)
-        usable[self._image_of[mine][groups == KEPT]] = True
-        usable[self._image_of[rejected]] = False
-        return Counts(
-            unseen=int((groups == UNSEEN).sum()),
-            kept=int((groups == KEPT).sum()),
-            rejected=int((groups == REJECTED).sum()),
-            usable=int(usable.sum()),
-        )
+        usable = np.zeros(len(self.images), dtype=bool)
+        usable[self.image_of[mine][groups == KEPT]] = True
+        usable[self.image_of[rejected]] = False
+        unseen, kept, rejected = np.bincount(groups, minlength=len(STATES)).tolist()
+        return Counts(unseen, kept, rejected, int(usable.sum()))
 
     def unseen_by_class(self) -> np.ndarray:
         """How many rows of each class are unseen. Shape (C,)."""

@@ -17,6 +17,7 @@ from threading import Lock, RLock
 from mmwood.fileio.candidates import STATES, Candidate, read_manifest, write_manifest
 from mmwood.fileio.files import atomic_write
 from mmwood.fileio.journal import Journal, SaveError, journal_path, sync_folder
+from mmwood.utils.check import one_of
 
 __all__ = ["Review"]
 
@@ -108,8 +109,7 @@ class Review:
         rows = list(dict.fromkeys(rows))
         if not rows or not all(0 <= row < len(self.images) for row in rows):
             raise ValueError(f"rows must be in 0..{len(self.images) - 1}, got {rows}")
-        if state not in STATES:
-            raise ValueError(f"state must be one of {STATES}, got {state!r}")
+        one_of("state", state, STATES)
         code = STATES.index(state)
         with self._lock:
             self.journal.append({state: [self._key(row) for row in rows]})
@@ -136,24 +136,22 @@ class Review:
             rest = {
                 row: [d for d in self._about[row] if d[0] != number] for row in rows
             }
-            after: dict[int, int] = {}
+            after = {
+                row: rest[row][-1][1] if rest[row] else self._initial[row]
+                for row in rows
+            }
             entry: dict[str, list] = {}
-            for row in rows:
-                after[row] = rest[row][-1][1] if rest[row] else self._initial[row]
-                if after[row] != self.states[row]:
-                    entry.setdefault(STATES[after[row]], []).append(self._key(row))
+            for row, code in after.items():
+                if code != self.states[row]:
+                    entry.setdefault(STATES[code], []).append(self._key(row))
             if entry:
                 self.journal.append(entry)
-            for row in rows:
-                self.states[row] = after[row]
+            for row, code in after.items():
+                self.states[row] = code
             self._about.update(rest)
             self._by[who].pop()
         self._tell(rows)
         return rows
-
-    def can_undo(self, who: str = "") -> bool:
-        """Whether :meth:`undo` would do something."""
-        return bool(self._by.get(who))
 
     def save(self) -> None:
         """Bring the decisions into the manifest, atomically, and empty the journal.
@@ -219,13 +217,14 @@ class Review:
         self.replayed = len(self.journal.entries)
         if not self.replayed:
             return
-        rows = {(self.images[row], self.class_of[row]): row for row in self._all()}
+        keys = zip(self.images, self.class_of)
+        rows = {key: row for row, key in enumerate(keys)}
         index = {name: number for number, name in enumerate(self.classes)}
         for line, entry in self.journal.entries:
             where = f"{self.journal.path}:{line}"
             for code, state in enumerate(STATES):
                 for image, name in entry.get(state, ()):
-                    row = rows.get((image, index.get(name)))
+                    row = rows.get((image, index.get(name, -1)))
                     if row is None:
                         raise ValueError(
                             f"{where}: decides about {image!r} as {name!r}, which "
@@ -239,9 +238,6 @@ class Review:
         """The manifest's rows with other states; only their states are in memory."""
         for (_, row), code in zip(read_manifest(self.path), states):
             yield replace(row, state=STATES[code])
-
-    def _all(self) -> range:
-        return range(len(self.images))
 
     def _key(self, row: int) -> list[str]:
         return [self.images[row], self.classes[self.class_of[row]]]

@@ -9,10 +9,10 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
+from mmengine.model import BaseModel
 from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 from PIL import Image
-from torch import nn
 
 from mmwood.fileio.files import file_sha256
 from mmwood.fileio.images import UNREADABLE, read_rgb
@@ -125,7 +125,7 @@ class Explainer:
         return to_jpeg(shown)
 
 
-def _build(cfg: Config) -> nn.Module:
+def _build(cfg: Config) -> BaseModel:
     # A broken import below a registry's location would be swallowed by the registry.
     for location in LOCATIONS:
         import_module(location)

@@ -54,14 +54,14 @@ class View:
         self.session = session
         self.who = secrets.token_hex(8)
         self.page = 0
-        self.rows = session.table.choose()
+        self.rows = session.rows.choose()
         self.wanted = session.wanted
         self._build()
         self._choose()
 
     def refresh(self) -> None:
         """Show what has changed, here or in another tab."""
-        review, table = self.session.review, self.session.table
+        review, faults = self.session.review, self.session.rows.faults
         names = review.classes
         self.grid.props["items"] = [
             dict(
@@ -70,7 +70,7 @@ class View:
                 path=review.images[row],
                 probability=review.probability[row],
                 state=review.states[row],
-                fault=table.faults.get(row),
+                fault=faults.get(row),
                 **{"class": names[review.class_of[row]]},
             )
             for row in self._shown()
@@ -248,7 +248,7 @@ class View:
         number = self.class_choice.value
         score = self.score.value
         edge = self.score.props["max"], self.score.props["min"]
-        self.rows = self.session.table.choose(
+        self.rows = self.session.rows.choose(
             None if number == -1 else number,
             self.state_choice.value or None,
             # The slider's ends mean everything.
@@ -263,7 +263,7 @@ class View:
 
     def _next_class(self) -> None:
         """After the last page: the next class with unseen rows."""
-        unseen = self.session.table.unseen_by_class()
+        unseen = self.session.rows.unseen_by_class()
         current = self.class_choice.value
         after = [number for number in unseen.nonzero()[0] if number > current]
         if current == -1 or not after:
@@ -277,12 +277,11 @@ class View:
         self.score_label.text = f"score {score['min']:.2f} to {score['max']:.2f}"
 
     def _refresh_numbers(self) -> None:
-        table = self.session.table
         options = self._class_options()
         if options != self.class_choice.options:
             self.class_choice.set_options(options)
         number = self.class_choice.value
-        counts = table.counts(None if number == -1 else number)
+        counts = self.session.rows.counts(None if number == -1 else number)
         names = self.session.review.classes
         self.scope.text = "all classes" if number == -1 else names[number]
         total = counts.unseen + counts.looked_at
@@ -301,7 +300,7 @@ class View:
         self.place.text = f"page {self.page + 1:,} of {self._pages():,}"
 
     def _refresh_total(self) -> None:
-        counts = self.session.table.counts()
+        counts = self.session.rows.counts()
         seen = _part(counts.looked_at, counts.unseen + counts.looked_at)
         self.total.text = f"looked at {seen}, {_rate(counts.positive_rate)}"
         self.usable.text = f"{counts.usable:,} usable of"
@@ -318,11 +317,11 @@ class View:
 
     def _first_class(self) -> int:
         """Where to begin: the first class with unseen rows; -1: all classes."""
-        unseen = self.session.table.unseen_by_class().nonzero()[0]
+        unseen = self.session.rows.unseen_by_class().nonzero()[0]
         return int(unseen[0]) if len(unseen) else -1
 
     def _class_options(self) -> dict[int, str]:
-        unseen = self.session.table.unseen_by_class().tolist()
+        unseen = self.session.rows.unseen_by_class().tolist()
         options = {-1: f"all classes ({sum(unseen):,} unseen)"}
         for number, name in enumerate(self.session.review.classes):
             left = unseen[number]
@@ -336,9 +335,9 @@ class View:
         if problem:
             self.fault.text = (
                 f"Not saved: {problem}. What has its sign is safe; the manifest is as "
-                "it was. Make the disk writable or free some space, then go on."
+                "it was. Make the disk writable or free some space, then continue."
             )
-        faults = session.table.faults
+        faults = session.rows.faults
         images = sorted({session.review.images[row] for row in faults})
         self.note.visible = bool(images)
         self.note.text = (
@@ -355,7 +354,7 @@ class View:
         self.grid.props["empty"] = empty
 
     def _decide(self, rows: list[int], state: str) -> None:
-        faults = self.session.table.faults
+        faults = self.session.rows.faults
         seen = [row for row in rows if state != "kept" or row not in faults]
         if len(seen) < len(rows):
             ui.notify("An image that cannot be seen is not kept.", type="warning")
@@ -376,7 +375,7 @@ class View:
         if is_map:
             ui.notify("There is no map: the terminal says why.", type="negative")
         elif 0 <= row < len(self.session.review.images):
-            self.session.table.faults.setdefault(row, "not a whole image")
+            self.session.rows.faults.setdefault(row, "not a whole image")
             self.session.tell()
 
     def _want(self, event: Any) -> None:
@@ -389,7 +388,7 @@ class View:
         self.dark.value = {None: True, True: False, False: None}[self.dark.value]
 
     async def _ask_finish(self) -> None:
-        unseen = self.session.table.counts().unseen
+        unseen = self.session.rows.counts().unseen
         with ui.dialog() as dialog, ui.card():
             ui.label(
                 "Write the manifest and end the app, for all tabs? "

@@ -12,7 +12,7 @@ from PIL import Image
 from mmwood.fileio.files import atomic_write, text_sha256
 from mmwood.fileio.images import UNREADABLE, open_upright
 
-__all__ = ["Cache", "PictureError", "Pictures"]
+__all__ = ["Cache", "PictureError", "Pictures", "open_picture", "to_jpeg"]
 
 #: Long sides in pixels. A cell of the grid has 160 to 220, on fine screens twice that.
 SMALL, LARGE = 360, 1600
@@ -130,16 +130,27 @@ class Pictures:
             try:
                 os.stat(image)
             except OSError as error:
-                yield row, error.strerror
+                yield row, str(error.strerror)
 
     def _jpeg(self, row: int, side: int) -> bytes:
-        try:
-            picture = open_upright(self.images[row], draft=(side, side))
-        except UNREADABLE as error:
-            reason = getattr(error, "strerror", None) or "not a whole image"
-            raise PictureError(reason) from error
+        picture = open_picture(self.images[row], draft=(side, side))
         picture.thumbnail((side, side))
         return to_jpeg(picture)
+
+
+def open_picture(
+    path: str | os.PathLike, draft: tuple[int, int], mode: str = "RGB"
+) -> Image.Image:
+    """An image as a person sees it; see :func:`mmwood.fileio.images.open_upright`.
+
+    Raises:
+        PictureError: The image is missing or cannot be read; says why.
+    """
+    try:
+        return open_upright(path, draft=draft, mode=mode)
+    except UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or "not a whole image"
+        raise PictureError(reason) from error
 
 
 def to_jpeg(picture: Image.Image) -> bytes:

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any
 
 from mmwood.fileio.journal import SaveError
-from mmwood.ood.review.counts import Table
+from mmwood.fileio.lists import bullets
+from mmwood.ood.review.counts import ReviewRows
 from mmwood.ood.review.decisions import Review
 from mmwood.ood.review.pictures import Pictures
 
@@ -18,7 +19,6 @@ __all__ = ["Session"]
 
 #: Seconds without a decision after which the manifest is written.
 PAUSE = 5.0
-NAMED_FAULTS = 10
 
 
 @dataclass
@@ -31,9 +31,8 @@ class Session:
         explainer: :class:`mmwood.ood.review.explain.Explainer`, or None: no maps.
         wanted: How many usable images are wanted.
         page_size: Candidates a page.
-        checked: Whether it is known which images are missing.
         unsaved: Why the manifest could not be written, or None.
-        table: The rows as columns.
+        rows: The rows as columns.
         watchers: What shows a tab anew.
     """
 
@@ -42,13 +41,12 @@ class Session:
     explainer: Any = None
     wanted: int = 500
     page_size: int = 48
-    checked: bool = False
     unsaved: str | None = None
-    table: Table = field(init=False)
+    rows: ReviewRows = field(init=False)
     watchers: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.table = Table(self.review)
+        self.rows = ReviewRows(self.review)
         self.version = secrets.token_hex(4)
         self.review.listeners.append(self.tell)
         self._thumbnails = ThreadPoolExecutor(4, thread_name_prefix="pictures")
@@ -59,8 +57,7 @@ class Session:
     def tell(self, rows: Sequence[int] = ()) -> None:
         """Show every tab what has changed."""
         self._decided = asyncio.get_running_loop().time()
-        for watcher in list(self.watchers):
-            watcher()
+        self._refresh()
 
     async def picture(self, kind: str, row: int) -> bytes:
         """A JPEG of a row: 'small', 'large' or 'map'."""
@@ -75,17 +72,12 @@ class Session:
         """Find and name the images that are missing."""
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(None, lambda: dict(self.pictures.missing()))
-        self.table.faults.update(found)
-        self.checked = True
+        self.rows.faults.update(found)
         images = sorted({self.review.images[row] for row in found})
         if images:
-            print(f"images that are missing: {len(images)}", file=sys.stderr)
-            for image in images[:NAMED_FAULTS]:
-                print(f"  {image}", file=sys.stderr)
-            if len(images) > NAMED_FAULTS:
-                print("  ...", file=sys.stderr, flush=True)
-        for watcher in list(self.watchers):
-            watcher()
+            text = f"images that are missing: {len(images)}{bullets(images)}"
+            print(text, file=sys.stderr, flush=True)
+        self._refresh()
 
     async def save_at_times(self) -> None:
         """Bring decisions into the manifest whenever there is a pause."""
@@ -107,6 +99,9 @@ class Session:
             self.unsaved = str(error)
         else:
             self.unsaved = None
+        self._refresh()
+        return self.unsaved is None
+
+    def _refresh(self) -> None:
         for watcher in list(self.watchers):
             watcher()
-        return self.unsaved is None
