@@ -1,6 +1,6 @@
 """Multi-label classification data from image tags, with masks only to evaluate."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from mmwood.fileio.lists import (
     without_suffix,
 )
 from mmwood.registry import DATASETS
+from mmwood.utils.config import replace_fields
 from mmwood.utils.progress import progress
 
 __all__ = ["ImageLevelDataset"]
@@ -79,6 +80,10 @@ class ImageLevelDataset(BaseDataset):
             file is there, is an image, and fits its mask), or 'decode' (each image
             can be decoded whole; milliseconds an image). A damaged image that no
             check found is an error when it is met.
+        transforms: Fields of the pipeline's transforms to replace: a transform's type,
+            without scope -> fields. So that a config, or ``--cfg-options``, changes
+            one without stating the pipeline again:
+            ``train_dataloader.dataset.transforms.AffinityLabel.folder=labels``.
         **kwargs: As in ``mmengine.dataset.BaseDataset``.
 
     Raises:
@@ -110,6 +115,8 @@ class ImageLevelDataset(BaseDataset):
         score_checkpoint: str | None = None,
         check: str = "header",
         metainfo: dict | None = None,
+        transforms: Mapping[str, Mapping] | None = None,
+        pipeline: Sequence = (),
         **kwargs,
     ) -> None:
         if label_source not in self.LABEL_SOURCES:
@@ -135,6 +142,7 @@ class ImageLevelDataset(BaseDataset):
             metainfo=metainfo,
             data_root=data_root,
             data_prefix=data_prefix or dict(img_path=""),
+            pipeline=replace_fields(list(pipeline), transforms),
             **kwargs,
         )
 
