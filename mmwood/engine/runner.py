@@ -15,7 +15,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmwood.registry import LOCATIONS
-from mmwood.utils.config import leaf_datasets, type_name
+from mmwood.utils.config import leaf_datasets, metric_configs, type_name
 from mmwood.utils.last_checkpoint import last_checkpoint
 from mmwood.utils.processes import end_children_with_this, end_with_parent
 
@@ -264,8 +264,7 @@ def save_results(cfg: Config) -> None:
     """
     hooks = cfg.get("custom_hooks") or []
     cfg.custom_hooks = [*hooks, ConfigDict(type="mmwood.TestScoresHook")]
-    evaluator = cfg.get("test_evaluator") or []
-    for metric in [evaluator] if isinstance(evaluator, dict) else evaluator:
+    for metric in metric_configs(cfg.get("test_evaluator")):
         if type_name(metric) == "SeedMetric":
             metric.setdefault("out_dir", cfg.work_dir)
         elif type_name(metric) == "IAIoUMetric":

@@ -5,7 +5,13 @@ from typing import Any
 
 from mmengine.config import Config
 
-__all__ = ["leaf_dataset", "leaf_datasets", "replace_fields", "type_name"]
+__all__ = [
+    "leaf_dataset",
+    "leaf_datasets",
+    "metric_configs",
+    "replace_fields",
+    "type_name",
+]
 
 
 def type_name(config: Any) -> str:
@@ -77,6 +83,31 @@ def leaf_dataset(config: Any) -> dict:
         return {}
     first = next(leaf_datasets(config), {})
     return first if isinstance(first, dict) else {}
+
+
+def metric_configs(evaluator: Any) -> list[Any]:
+    """The configs of an evaluator's metrics.
+
+    Args:
+        evaluator: A config's ``val_evaluator`` or ``test_evaluator``: one metric, a
+            list, or an evaluator whose ``metrics`` are a list or have names.
+
+    Returns:
+        Parts of ``evaluator`` itself, so that they can be changed in place.
+
+    Example:
+        >>> seeds = dict(type='mmwood.SeedMetric')
+        >>> evaluator = dict(type='mmwood.NamedEvaluator', metrics=dict(seeds=seeds))
+        >>> metric_configs(evaluator) == metric_configs([seeds]) == [seeds]
+        True
+    """
+    metrics = evaluator or []
+    if isinstance(metrics, dict) and "metrics" in metrics:
+        metrics = metrics["metrics"]
+        if isinstance(metrics, dict) and "type" not in metrics:
+            metrics = [*metrics.values()]
+    metrics = metrics if isinstance(metrics, (list, tuple)) else [metrics]
+    return [metric for metric in metrics if metric is not None]
 
 
 def replace_fields(pipeline: list, transforms: Mapping[str, Mapping] | None) -> list:
