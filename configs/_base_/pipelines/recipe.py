@@ -3,6 +3,8 @@
 # stages; data, the images and all that belongs to them; masks, to measure labels with;
 # candidates, images that should show no object. A stage that is set to None is left out.
 _without, _with = "without OoD images", "with OoD images"
+# What IRN's labels are made with.
+_label = "train_dataloader.dataset.transforms.AffinityLabel"
 
 inputs = dict(
     # Whose maps each branch spreads.
@@ -90,7 +92,7 @@ for _b, _name in dict(plain=_without, wood=_with).items():
         train="{irn_config}",
         options={
             **_maps,
-            "train_dataloader.dataset.pipeline.1.folder": f"{{affinity_{_b}.labels}}",
+            f"{_label}.folder": f"{{affinity_{_b}.labels}}",
         },
         reads=["{data}"],
     )
@@ -114,7 +116,7 @@ for _b, _name in dict(plain=_without, wood=_with).items():
         title=f"test it on images that no stage has seen, {_name}",
         test="{segmentor_a_config}",
         checkpoint=f"{{segmentor_a_{_b}.checkpoint}}",
-        options={"test_evaluator.0.output_dir": "{dir}/predictions"},
+        options={"test_evaluator.metrics.iou.output_dir": "{dir}/predictions"},
         reads=["{data}"],
     )
     stages[f"segmentor_b_{_b}"] = dict(
@@ -124,7 +126,7 @@ for _b, _name in dict(plain=_without, wood=_with).items():
         options={
             **_labels,
             "load_from": f"{{segmentor_a_{_b}.checkpoint}}",
-            "custom_hooks.0.file": f"{{segmentor_a_{_b}.dir}}/ewc.safetensors",
+            "default_hooks.ewc.file": f"{{segmentor_a_{_b}.dir}}/ewc.safetensors",
         },
         reads=["{data}"],
     )
@@ -132,7 +134,7 @@ for _b, _name in dict(plain=_without, wood=_with).items():
         title=f"test it, {_name}",
         test="{segmentor_b_config}",
         checkpoint=f"{{segmentor_b_{_b}.checkpoint}}",
-        options={"test_evaluator.0.output_dir": "{dir}/predictions"},
+        options={"test_evaluator.metrics.iou.output_dir": "{dir}/predictions"},
         reads=["{data}"],
     )
 stages["clusters"] = dict(
