@@ -57,8 +57,36 @@ def test_task_b_begins_where_task_a_ends(name):
         for stem in (folder.name, name.stem)
     )
     assert task_b.load_from == f"{folder}/iter_{task_a.train_cfg.max_iters}.pth"
-    assert task_a.custom_hooks[0].mode == "consolidate"
-    assert task_b.custom_hooks[0].file == f"{folder}/ewc.safetensors"
+    assert task_a.default_hooks.ewc.mode == "consolidate"
+    assert task_b.default_hooks.ewc.file == f"{folder}/ewc.safetensors"
+
+
+def test_the_demo_s_configs_name_what_make_demo_leaves():
+    """So that each can be run by hand after it."""
+    demo = REPOSITORY / "configs/demo"
+    cfg = {path.stem: Config.fromfile(path) for path in demo.glob("*.py")}
+    work = "work_dirs/demo"
+    classifier, wood = (
+        f"{work}/{name}/epoch_{cfg[name].train_cfg.max_epochs}.pth"
+        for name in ("classifier", "wood")
+    )
+    task_a = f"{work}/segmentor_a_wood"
+    for name in ("plain", "wood", "seam", "seam_wood"):
+        assert cfg[name].load_from == classifier
+    for name in ("irn", "segmentor", "segmentor_ce", "segmentor_sbce"):
+        assert cfg[name].model.backbone.init_cfg.checkpoint == wood
+    for name in ("segmentor_ce", "segmentor_sbce"):
+        end = cfg["segmentor"].train_cfg.max_iters
+        assert cfg[name].load_from == f"{task_a}/iter_{end}.pth"
+    assert cfg["segmentor_sbce"].default_hooks.ewc.file == f"{task_a}/ewc.safetensors"
+    data = cfg["segmentor"].train_dataloader.dataset.data_prefix
+    assert data.seg_map_path == f"{work}/masks_wood/pseudo_labels/labels"
+    # Lengths are stated nowhere else.
+    stages = Config.fromfile(REPOSITORY / "configs/pipelines/demo.py").stages
+    options = [
+        key for stage in stages.values() if stage for key in stage.get("options", ())
+    ]
+    assert not [key for key in options if key.startswith("train_cfg")]
 
 
 #: Two images a step without pretrained weights; the rest is as configured.

@@ -2,7 +2,7 @@
 """Run a pipeline: from tags to masks in one command.
 
 A stage that is finished and whose inputs are as they were is skipped, so the same
-command goes on where a run ended, and after a change runs again what depends on it.
+command continues where a run ended, and after a change runs again what depends on it.
 
 Example:
     python tools/run_pipeline.py configs/pipelines/demo.py
@@ -160,7 +160,7 @@ def main() -> None:
     except StageError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
-        sys.exit("\nended; start again to go on")
+        sys.exit("\nended; start again to continue")
 
 
 if __name__ == "__main__":

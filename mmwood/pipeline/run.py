@@ -120,7 +120,7 @@ def run_plan(
         gpus: Processes of a stage, one a GPU.
         jobs: Stages that run at the same time.
         auto: Let reviews decide by their ``rules``.
-        reviewed: Go on with reviews as they are, though rows are unseen.
+        reviewed: Take reviews as they are, though rows are unseen.
 
     Returns:
         The stages that ran.
@@ -235,8 +235,8 @@ class _Runner:
             self.blocked[stage.name] = (
                 f"{stage.name}: {state.reason}. Look at them, then start this again:\n"
                 f"  {_shown(stage.command(self.pipeline))}\n"
-                "or go on with what was looked at so far (--reviewed), or without "
-                f"a person (--auto){rules}"
+                "or continue with what was looked at so far (--reviewed), or "
+                f"without a person (--auto){rules}"
             )
             self.progress.say(f"{stage.name}: waits for a person")
 
@@ -298,7 +298,7 @@ class _Runner:
                 [
                     *lines,
                     f"{name} failed ({how}) after {seconds:.0f} s; its whole output is "
-                    f"in {job.log}. What is finished stays; start again to go on.",
+                    f"in {job.log}. What is finished stays; start again to continue.",
                 ]
             )
             return

@@ -32,14 +32,14 @@ stages = dict(
     plain=dict(
         train="{plain_config}",
         args=["--no-validate"],
-        title="go on for some epochs without OoD images, to compare with",
+        title="fine-tune for some epochs without OoD images, to compare with",
         options=dict(load_from="{classifier.checkpoint}"),
         reads=["{data}"],
     ),
     wood=dict(
         train="{wood_config}",
         args=["--no-validate"],
-        title="go on for as many with the OoD images (W-OoD)",
+        title="fine-tune for as many with the OoD images (W-OoD)",
         options={
             "load_from": "{classifier.checkpoint}",
             "train_dataloader.dataset.ood.ann_file": "{review.manifest}",
@@ -104,7 +104,7 @@ for _b, _name in dict(plain=_without, wood=_with).items():
         options=_maps,
         reads=["{data}"],
     )
-    # Task A: cross-entropy. Task B goes on from it, size-balanced and held by EWC.
+    # Task A: cross-entropy. Task B continues from it, size-balanced and held by EWC.
     stages[f"segmentor_a_{_b}"] = dict(
         title=f"train a segmentation network with cross-entropy (task A), {_name}",
         train="{segmentor_a_config}",
@@ -120,7 +120,7 @@ for _b, _name in dict(plain=_without, wood=_with).items():
         reads=["{data}"],
     )
     stages[f"segmentor_b_{_b}"] = dict(
-        title=f"go on with SB-CE and EWC, for small objects (task B), {_name}",
+        title=f"continue with SB-CE and EWC, for small objects (task B), {_name}",
         train="{segmentor_b_config}",
         args=["--no-validate"],
         options={
@@ -169,7 +169,7 @@ stages["report"] = dict(
                     )
                     for _t, _task in (
                         ("a", "network of task A (cross-entropy)"),
-                        ("b", "gone on with task B (SB-CE and EWC)"),
+                        ("b", "continued with task B (SB-CE and EWC)"),
                     )
                 ],
             )
