@@ -83,10 +83,8 @@ def test_the_demo_s_configs_name_what_make_demo_leaves():
     assert data.seg_map_path == f"{work}/masks_wood/pseudo_labels/labels"
     # Lengths are stated nowhere else.
     stages = Config.fromfile(REPOSITORY / "configs/pipelines/demo.py").stages
-    options = [
-        key for stage in stages.values() if stage for key in stage.get("options", ())
-    ]
-    assert not [key for key in options if key.startswith("train_cfg")]
+    for stage in filter(None, stages.values()):
+        assert not any(key.startswith("train_cfg") for key in stage.get("options", ()))
 
 
 #: Two images a step without pretrained weights; the rest is as configured.
