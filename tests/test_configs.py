@@ -99,6 +99,7 @@ SMALL = (
 )
 
 
+@pytest.mark.slow
 def test_published_resnet50_takes_two_steps_on_mini_voc(mini_voc, run_tool, tmp_path):
     names = (mini_voc / "ImageSets/Segmentation/train.txt").read_text().split()
     (tmp_path / "list.txt").write_text("\n".join(names[:4]))
@@ -116,6 +117,7 @@ def test_published_resnet50_takes_two_steps_on_mini_voc(mini_voc, run_tool, tmp_
     assert "Epoch(train) [1][2/2]" in text
 
 
+@pytest.mark.slow
 def test_own_images_as_the_readme_says(voc_folder, run_tool, tmp_path):
     """README's config and table, word by word, on the images of the test."""
     blocks = re.findall(

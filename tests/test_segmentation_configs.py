@@ -35,6 +35,7 @@ def data_options(root, loader: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_task_a_task_b_and_test(voc_folder, run_tool, tmp_path):
     small = [
         *data_options(voc_folder, "train_dataloader"),
@@ -104,6 +105,7 @@ def python_blocks(path: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.S)
 
 
+@pytest.mark.slow
 def test_readme_own_images(voc_folder, run_tool, tmp_path):
     """README's config trains on images and pseudo masks as the stages before leave."""
     (block,) = [b for b in python_blocks(README) if "deeplabv2_r101_voc" in b]

@@ -140,8 +140,9 @@ class Pipeline:
             lambda name, attribute: str(own.get(name) or self.path(name, attribute)),
         )
 
-    def config(self, path: str) -> tuple[str, int | None]:
-        """Hash of a config with all that it is based on, and its random seed."""
+    def config(self, stage: Stage) -> tuple[str, int | None]:
+        """Hash of a stage's config with all its bases, and its random seed."""
+        path = self.resolve(stage, stage.source)
         if path not in self._configs:
             cfg = Config.fromfile(path).to_dict()
             text = json.dumps(cfg, sort_keys=True, default=str)

@@ -29,32 +29,12 @@ __all__ = [
 ]
 
 
-class _ConfigStage(Stage):
-    """What runs a config."""
-
-    runs_config = True
-
-    def config(self, pipeline: "Pipeline") -> str:
-        """The config's file."""
-        return pipeline.resolve(self, self.source)
-
-    def key(self, pipeline: "Pipeline") -> dict[str, Any]:
-        """As of every stage, with the hash of the config and its bases."""
-        sha256, _ = pipeline.config(self.config(pipeline))
-        return super().key(pipeline) | dict(config=sha256)
-
-    def _provenance(self, pipeline: "Pipeline") -> dict[str, Any]:
-        config = self.config(pipeline)
-        seed = pipeline.config(config)[1]
-        checkpoint = pipeline.resolve(self, self.checkpoint) or None
-        return dict(config=config, seed=seed, checkpoint=checkpoint)
-
-
-class Train(_ConfigStage):
+class Train(Stage):
     """A training."""
 
     kind = "train"
     tool = "train.py"
+    runs_config = True
     arguments = ("--work-dir", "{dir}")
     leaves = dict(checkpoint="{dir}")
 
@@ -76,17 +56,13 @@ class Train(_ConfigStage):
             command.insert(2, "--resume")
         return command
 
-    def _provenance(self, pipeline: "Pipeline") -> dict[str, Any]:
-        checkpoint = str(self.path("checkpoint", pipeline))
-        return super()._provenance(pipeline) | dict(checkpoint=checkpoint)
 
-
-class Test(_ConfigStage):
+class Test(Stage):
     """A test, which may write labels and score maps."""
 
     kind = "test"
     tool = "test.py"
-    needs_checkpoint = always_resumes = True
+    runs_config = needs_checkpoint = always_resumes = True
     arguments = ("--work-dir", "{dir}", "--out", "{dir}/metrics.json")
     leaves = dict(
         labels="{dir}/pseudo_labels/labels",
@@ -96,12 +72,12 @@ class Test(_ConfigStage):
     )
 
 
-class Mine(_ConfigStage):
+class Mine(Stage):
     """The search for hard OoD images."""
 
     kind = "mine"
     tool = "mine_ood.py"
-    needs_checkpoint = always_resumes = True
+    runs_config = needs_checkpoint = always_resumes = True
     # Beside its folder: a person's decisions must not go when mining starts anew.
     arguments = ("--work-dir", "{dir}", "--out", "{dir}.csv")
     leaves = dict(manifest="{dir}.csv", summary="{dir}.json")
@@ -190,10 +166,6 @@ class Run(Stage):
     """Any tool."""
 
     kind = "run"
-
-    def key(self, pipeline: "Pipeline") -> dict[str, Any]:
-        """As of every stage, with the tool."""
-        return super().key(pipeline) | dict(tool=self.source)
 
 
 class Report(Stage):

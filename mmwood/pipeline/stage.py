@@ -163,11 +163,14 @@ class Stage:
         Raises:
             FileNotFoundError: What it refers to has not been made yet, or is gone.
         """
-        return dict(
+        key = dict(
             command=self.command(pipeline)[1:],
-            tool=self.kind,
+            tool=self.kind if self.tool else self.source,
             inputs={str(p): pipeline.hashes[p] for p in self._inputs(pipeline)},
         )
+        if self.runs_config:
+            key["config"], _ = pipeline.config(self)
+        return key
 
     def state(self, pipeline: "Pipeline") -> State:
         """Whether it is up to date with what is on disk."""
@@ -213,6 +216,9 @@ class Stage:
             run: What else is recorded: ``command``, ``started``, ``seconds``, ....
         """
         files, size = {}, 0
+        checkpoint = pipeline.resolve(self, self.checkpoint)
+        if "checkpoint" in self.leaves:
+            checkpoint = str(self.path("checkpoint", pipeline))
         outputs = map(Path, pipeline.resolve(self, self.outputs).values())
         for path in (pipeline.folder(self.name), *outputs):
             for file in sorted(tree(path)) if path.is_dir() else [path]:
@@ -223,7 +229,9 @@ class Stage:
             stage=self.name,
             kind=self.kind,
             title=self.title,
-            **self._provenance(pipeline),
+            config=pipeline.resolve(self, self.source) if self.runs_config else None,
+            seed=pipeline.config(self)[1] if self.runs_config else None,
+            checkpoint=checkpoint or None,
             key=key,
             inputs=key["inputs"],
             outputs=dict(
@@ -246,10 +254,6 @@ class Stage:
             if not whole:
                 return f"{path}, which it made, has changed"
         return ""
-
-    def _provenance(self, pipeline: "Pipeline") -> dict[str, Any]:
-        """What else its record says: the config, its random seed, the checkpoint."""
-        return dict(config=None, seed=None, checkpoint=None)
 
     def _inputs(self, pipeline: "Pipeline") -> list[Path]:
         """Files and folders that it reads."""

@@ -41,7 +41,7 @@ def test_a_pipeline_loads_and_its_options_are_of_its_configs(place, path):
     for stage in pipeline.stages.values():
         if not stage.runs_config:
             continue
-        source = stage.config(pipeline)
+        source = pipeline.resolve(stage, stage.source)
         if not source.startswith("configs/"):
             continue
         cfg = Config.fromfile(source)
