@@ -45,6 +45,7 @@ from mmwood.fileio.mining_results import Finding, Shard
 from mmwood.functional.cam import seed_from_cam
 from mmwood.ood.candidates import write_candidate_list
 from mmwood.ood.results import write_results
+from mmwood.utils.config import replace_fields
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SIZE = (500, 375)
@@ -154,11 +155,11 @@ def training(config: str):
 
 def train_pipeline(cfg: Config) -> list:
     """The training's, with labels made on the way instead of read."""
-    steps = []
-    for step in cfg.train_dataloader.dataset.pipeline:
+    dataset = cfg.train_dataloader.dataset
+    steps = replace_fields(dataset.pipeline, dataset.get("transforms"))
+    for number, step in enumerate(steps):
         if step.type == "mmwood.AffinityLabel":
-            step = dict(step, folder=None, refine=None, maps="full")
-        steps.append(step)
+            steps[number] = dict(step, folder=None, refine=None, maps="full")
     return steps
 
 

@@ -23,6 +23,7 @@ INCLUDED = {
     "configs/advcam.md": "configs/advcam/README.md",
     "configs/seam.md": "configs/seam/README.md",
     "configs/irn.md": "configs/irn/README.md",
+    "configs/segmentation.md": "configs/segmentation/README.md",
     "configs/sbce.md": "configs/sbce/README.md",
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",

@@ -10,6 +10,7 @@ from importlib import import_module
 
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import EVALUATOR as MMENGINE_EVALUATOR
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
@@ -20,6 +21,7 @@ from mmengine.registry import Registry
 __all__ = [
     "DATASETS",
     "DATA_SAMPLERS",
+    "EVALUATOR",
     "HOOKS",
     "LOCATIONS",
     "LOOPS",
@@ -61,4 +63,5 @@ DATA_SAMPLERS = _child("data sampler", MMENGINE_DATA_SAMPLERS, "mmwood.datasets"
 TRANSFORMS = _child("transform", MMENGINE_TRANSFORMS, "mmwood.datasets")
 HOOKS = _child("hook", MMENGINE_HOOKS, "mmwood.engine")
 LOOPS = _child("loop", MMENGINE_LOOPS, "mmwood.engine")
+EVALUATOR = _child("evaluator", MMENGINE_EVALUATOR, "mmwood.evaluation")
 METRICS = _child("metric", MMENGINE_METRICS, "mmwood.evaluation")

@@ -57,8 +57,34 @@ def test_task_b_begins_where_task_a_ends(name):
         for stem in (folder.name, name.stem)
     )
     assert task_b.load_from == f"{folder}/iter_{task_a.train_cfg.max_iters}.pth"
-    assert task_a.custom_hooks[0].mode == "consolidate"
-    assert task_b.custom_hooks[0].file == f"{folder}/ewc.safetensors"
+    assert task_a.default_hooks.ewc.mode == "consolidate"
+    assert task_b.default_hooks.ewc.file == f"{folder}/ewc.safetensors"
+
+
+def test_the_demo_s_configs_name_what_make_demo_leaves():
+    """So that each can be run by hand after it."""
+    demo = REPOSITORY / "configs/demo"
+    cfg = {path.stem: Config.fromfile(path) for path in demo.glob("*.py")}
+    work = "work_dirs/demo"
+    classifier, wood = (
+        f"{work}/{name}/epoch_{cfg[name].train_cfg.max_epochs}.pth"
+        for name in ("classifier", "wood")
+    )
+    task_a = f"{work}/segmentor_a_wood"
+    for name in ("plain", "wood", "seam", "seam_wood"):
+        assert cfg[name].load_from == classifier
+    for name in ("irn", "segmentor", "segmentor_ce", "segmentor_sbce"):
+        assert cfg[name].model.backbone.init_cfg.checkpoint == wood
+    for name in ("segmentor_ce", "segmentor_sbce"):
+        end = cfg["segmentor"].train_cfg.max_iters
+        assert cfg[name].load_from == f"{task_a}/iter_{end}.pth"
+    assert cfg["segmentor_sbce"].default_hooks.ewc.file == f"{task_a}/ewc.safetensors"
+    data = cfg["segmentor"].train_dataloader.dataset.data_prefix
+    assert data.seg_map_path == f"{work}/masks_wood/pseudo_labels/labels"
+    # Lengths are stated nowhere else.
+    stages = Config.fromfile(REPOSITORY / "configs/pipelines/demo.py").stages
+    for stage in filter(None, stages.values()):
+        assert not any(key.startswith("train_cfg") for key in stage.get("options", ()))
 
 
 #: Two images a step without pretrained weights; the rest is as configured.
@@ -73,6 +99,7 @@ SMALL = (
 )
 
 
+@pytest.mark.slow
 def test_published_resnet50_takes_two_steps_on_mini_voc(mini_voc, run_tool, tmp_path):
     names = (mini_voc / "ImageSets/Segmentation/train.txt").read_text().split()
     (tmp_path / "list.txt").write_text("\n".join(names[:4]))
@@ -90,6 +117,7 @@ def test_published_resnet50_takes_two_steps_on_mini_voc(mini_voc, run_tool, tmp_
     assert "Epoch(train) [1][2/2]" in text
 
 
+@pytest.mark.slow
 def test_own_images_as_the_readme_says(voc_folder, run_tool, tmp_path):
     """README's config and table, word by word, on the images of the test."""
     blocks = re.findall(

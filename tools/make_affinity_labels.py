@@ -104,7 +104,7 @@ def label_steps(cfg: "Config") -> tuple["ConfigDict", str | None]:
     Raises:
         ValueError: The config has no such data set.
     """
-    from mmwood.utils.config import leaf_datasets, type_name
+    from mmwood.utils.config import leaf_datasets, replace_fields, type_name
 
     found = [*leaf_datasets(cfg.get("train_dataloader", {}).get("dataset", {}))]
     if len(found) != 1:
@@ -113,7 +113,9 @@ def label_steps(cfg: "Config") -> tuple["ConfigDict", str | None]:
             "labels of one at a time"
         )
     (dataset,) = found
-    pipeline = dataset.get("pipeline", [])
+    pipeline = replace_fields(
+        dataset.get("pipeline", []), dataset.pop("transforms", None)
+    )
     for number, step in enumerate(pipeline):
         if type_name(step) == "AffinityLabel":
             folder = step.get("folder")

@@ -2,7 +2,7 @@
 """Run a pipeline: from tags to masks in one command.
 
 A stage that is finished and whose inputs are as they were is skipped, so the same
-command goes on where a run ended, and after a change runs again what depends on it.
+command continues where a run ended, and after a change runs again what depends on it.
 
 Example:
     python tools/run_pipeline.py configs/pipelines/demo.py
@@ -13,8 +13,12 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmwood.utils.distribution import DistributionError, check_distribution
+from mmwood.utils.command import run
+
+if TYPE_CHECKING:
+    from mmwood.pipeline.graph import Pipeline
 
 TOOLS = Path(__file__).resolve().parent
 
@@ -83,7 +87,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def status(pipeline) -> str:
+def status(pipeline: "Pipeline") -> str:
     """A table of the stages."""
     from prettytable import PrettyTable
 
@@ -92,7 +96,7 @@ def status(pipeline) -> str:
     table.align["stage"] = table.align["state"] = "l"
     totals = [0.0, 0, 0]
     for name, stage in pipeline.stages.items():
-        state = pipeline.state(stage)
+        state = stage.state(pipeline)
         text = state.name if not state.reason else f"{state.name}: {state.reason}"
         record = pipeline.records.read(name) or {}
         numbers = ["", "", "", ""]
@@ -113,54 +117,51 @@ def status(pipeline) -> str:
     return str(table)
 
 
-def main() -> None:
-    try:
-        check_distribution()
-    except DistributionError as error:
-        sys.exit(str(error))
-    args = parse_args()
-
+def run_stages(args: argparse.Namespace) -> None:
+    """Do what the options ask for, and say what was done."""
     from mmwood.pipeline.graph import load_pipeline
-    from mmwood.pipeline.run import StageError, make_plan, run_plan
+    from mmwood.pipeline.run import make_plan, run_plan
 
-    # As Ctrl+C: stages end with the pipeline.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     start = time.monotonic()
-    try:
-        pipeline = load_pipeline(args.config, TOOLS, args.work_dir)
-        if args.status:
-            print(status(pipeline))
-            return
-        plan = make_plan(pipeline, args.start, args.until, args.only)
-        if args.dry_run:
-            for name in pipeline.stages:
-                if name in plan.reasons:
-                    print(f"run   {name}: {plan.reasons[name]}")
-                elif name in plan.done:
-                    print(f"skip  {name}: done")
-            return
-        if plan.done:
-            print(f"done before: {', '.join(plan.done)}", flush=True)
-        ran = run_plan(
-            pipeline,
-            plan,
-            args.gpus,
-            args.jobs or pipeline.jobs,
-            args.auto,
-            args.reviewed,
-        )
-    except (FileNotFoundError, ValueError, StageError) as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("\nended; start again to go on")
+    pipeline = load_pipeline(args.config, TOOLS, args.work_dir)
+    if args.status:
+        print(status(pipeline))
+        return
+    plan = make_plan(pipeline, args.start, args.until, args.only)
+    if args.dry_run:
+        for name in pipeline.stages:
+            if name in plan.reasons:
+                print(f"run   {name}: {plan.reasons[name]}")
+            elif name in plan.done:
+                print(f"skip  {name}: done")
+        return
+    if plan.done:
+        print(f"done before: {', '.join(plan.done)}", flush=True)
+    jobs = args.jobs or pipeline.jobs
+    ran = run_plan(pipeline, plan, args.gpus, jobs, args.auto, args.reviewed)
     print(
         f"{len(ran)} stages ran in {(time.monotonic() - start) / 60:.1f} minutes; "
         f"everything is in {pipeline.work_dir}"
     )
-    for stage in pipeline.stages.values():
-        if stage.kind == "report":
-            print(f"report: {pipeline.path(stage.name, 'page')}")
+    for name, stage in pipeline.stages.items():
+        if "page" in stage.leaves:
+            print(f"report: {pipeline.path(name, 'page')}")
+
+
+def main() -> None:
+    args = parse_args()
+
+    from mmwood.pipeline.run import StageError
+
+    # As Ctrl+C: stages end with the pipeline.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run_stages(args)
+    except StageError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("\nended; start again to continue")
 
 
 if __name__ == "__main__":
-    main()
+    run(main, needs=("mmengine", "mmcv"))

@@ -1,5 +1,6 @@
-# What all image-level data sets share: loaders, evaluators, and the test-time pipelines
-# of class activation maps: one scale, and four with flips.
+# What all image-level data sets share: loaders, evaluators, the published training
+# pipeline of classifiers, and the test-time pipelines of class activation maps: one scale,
+# and four with flips.
 pack = dict(
     type="PackInputs",
     algorithm_keys=["gt_sem_seg"],
@@ -44,6 +45,27 @@ irn_pipeline = [
     ),
 ]
 
+train_pipeline = [
+    dict(type="mmwood.LoadImage"),
+    # The long side becomes 320 to 640.
+    dict(
+        type="RandomResize",
+        scale=(320, 320),
+        ratio_range=(1.0, 2.0),
+        keep_ratio=True,
+        backend="pillow",
+        interpolation="bicubic",
+    ),
+    dict(type="RandomFlip", prob=0.5),
+    dict(
+        type="RandomCrop",
+        crop_size=512,
+        pad_if_needed=True,
+        # The mean of the preprocessor, in the order blue, green, red.
+        pad_val=(104, 116, 124),
+    ),
+    dict(type="PackInputs"),
+]
 train_dataloader = dict(
     batch_size=16,
     num_workers=4,
@@ -51,6 +73,7 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type="DefaultSampler", shuffle=True),
     collate_fn=dict(type="default_collate"),
+    dataset=dict(pipeline=train_pipeline),
 )
 test_dataloader = dict(
     batch_size=1,
@@ -62,7 +85,10 @@ test_dataloader = dict(
 )
 val_dataloader = test_dataloader
 val_evaluator = dict(type="AveragePrecision")
-test_evaluator = [
-    dict(type="AveragePrecision"),
-    dict(type="mmwood.SeedMetric", threshold=0.15),
-]
+test_evaluator = dict(
+    type="mmwood.NamedEvaluator",
+    metrics=dict(
+        average_precision=dict(type="AveragePrecision"),
+        seeds=dict(type="mmwood.SeedMetric", threshold=0.15),
+    ),
+)

@@ -42,10 +42,13 @@ val_dataloader = dict(
     dataset=dict(pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
-val_evaluator = [
-    dict(type="IoUMetric", iou_metrics=["mIoU"]),
-    dict(type="mmwood.IAIoUMetric"),
-]
+val_evaluator = dict(
+    type="mmwood.NamedEvaluator",
+    metrics=dict(
+        iou=dict(type="IoUMetric", iou_metrics=["mIoU"]),
+        ia_iou=dict(type="mmwood.IAIoUMetric"),
+    ),
+)
 test_evaluator = val_evaluator
 
 default_hooks = dict(

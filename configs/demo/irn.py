@@ -1,11 +1,11 @@
 # The demo's IRN: pseudo masks from the maps of the demo's W-OoD classifier.
+# After `make demo`: tools/test.py THIS work_dirs/demo/irn_wood/epoch_3.pth
 _base_ = [
     "../_base_/datasets/context_shapes.py",
-    "../_base_/schedule_irn.py",
-    "../_base_/default_runtime.py",
+    "../_base_/irn.py",
 ]
 
-classifier = "work_dirs/demo/wood/epoch_10.pth"
+classifier = "work_dirs/demo/wood/epoch_8.pth"
 scores = dict(
     score_dir="work_dirs/demo/seeds_wood/pseudo_labels", score_checkpoint=classifier
 )
@@ -28,12 +28,10 @@ model = dict(
     test_cfg=dict(pad_to=224, cam_power=2.0, steps=64),
 )
 
-train_pipeline = [
-    dict(type="mmwood.LoadImage"),
+transforms = dict(
     # PAMR needs no compiler, and the images are so small that it need not be run
     # beforehand (tools/make_affinity_labels.py).
-    dict(
-        type="mmwood.AffinityLabel",
+    AffinityLabel=dict(
         foreground=0.45,
         background=0.2,
         refine=dict(method="pamr", iterations=5, dilations=(1, 2, 4)),
@@ -41,15 +39,15 @@ train_pipeline = [
     ),
     # Objects of these small images are a few cells of the stride-4 grid: enlarged by
     # about two.
-    dict(
-        type="RandomResize", scale=(256, 256), ratio_range=(0.7, 1.4), keep_ratio=True
-    ),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="mmseg.RandomCrop", crop_size=(160, 160)),
-    dict(type="Pad", size=(160, 160), pad_val=dict(img=(127.5, 127.5, 127.5), seg=255)),
-    dict(type="PackInputs", algorithm_keys=["gt_seg_map"]),
-]
-train_dataloader = dict(dataset=dict(**scores, pipeline=train_pipeline))
+    RandomResize=dict(scale=(256, 256), ratio_range=(0.7, 1.4)),
+    RandomCrop=dict(crop_size=(160, 160)),
+    Pad=dict(size=(160, 160), pad_val=dict(img=(127.5, 127.5, 127.5))),
+)
+train_dataloader = dict(
+    dataset=dict(
+        **scores, pipeline={{_base_.irn_train_pipeline}}, transforms=transforms
+    )
+)
 test_pipeline = [
     dict(type="mmwood.LoadImage"),
     dict(type="mmwood.LoadScoreMaps"),
@@ -62,12 +60,9 @@ test_pipeline = [
     ),
 ]
 test_dataloader = dict(dataset=dict(**scores, pipeline=test_pipeline))
-test_evaluator = [dict(type="mmwood.SeedMetric", threshold=0.25)]
-val_dataloader = None
-val_evaluator = None
-tta_model = None
+test_evaluator = dict(metrics=dict(average_precision=None, seeds=dict(threshold=0.25)))
+val_dataloader = val_evaluator = tta_model = None
 
-train_cfg = dict(max_epochs=4)
 # A short training: the published one, SGD, takes five times the steps.
 optim_wrapper = dict(
     _delete_=True, optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05)
@@ -83,6 +78,4 @@ default_hooks = dict(
         ],
         max_images=150,
     ),
-    pseudo_label=dict(threshold=0.25),
-    visualization=dict(threshold=0.25),
 )

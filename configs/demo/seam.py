@@ -1,4 +1,4 @@
-# SEAM on the built-in data: the demo's classifier gone on with, as configs/demo/plain.py is.
+# SEAM on the built-in data: the demo's classifier continued, as in configs/demo/plain.py.
 _base_ = "./plain.py"
 
 model = dict(

@@ -1,5 +1,5 @@
-# W-OoD on SEAM, on the built-in data: gone on with from the classifier, as
-# configs/demo/wood.py is.
+# W-OoD on SEAM, on the built-in data: continued from the classifier, as in
+# configs/demo/wood.py.
 _base_ = "./wood.py"
 
 model = dict(

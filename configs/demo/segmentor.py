@@ -1,52 +1,11 @@
-# The demo's segmentation network, task A: DeepLab-v2's head on the classifier's backbone,
-# plain cross-entropy on the pseudo masks, and at its end the Fisher information.
-_base_ = [
-    "../_base_/datasets/context_shapes_segmentation.py",
-    "../_base_/schedule_deeplabv2.py",
-]
+# The demo's segmentation network, task A: plain cross-entropy on the pseudo masks, and at
+# its end the Fisher information. After `make demo`:
+# tools/test.py THIS work_dirs/demo/segmentor_a_wood/iter_300.pth
+_base_ = "../_base_/demo_segmentor.py"
 
-model = dict(
-    type="EncoderDecoder",
-    data_preprocessor=dict(
-        type="SegDataPreProcessor",
-        mean=[127.5, 127.5, 127.5],
-        std=[63.75, 63.75, 63.75],
-        bgr_to_rgb=True,
-        size=(112, 112),
-        pad_val=0,
-        seg_pad_val=255,
-    ),
-    backbone=dict(
-        type="mmpretrain.ResNet",
-        depth=18,
-        stem_channels=16,
-        base_channels=16,
-        strides=(1, 2, 1, 1),
-        init_cfg=dict(
-            type="Pretrained",
-            checkpoint="work_dirs/demo/wood/epoch_10.pth",
-            prefix="backbone.",
-        ),
-    ),
-    decode_head=dict(
-        type="mmwood.DeepLabV2Head",
-        in_channels=128,
-        in_index=0,
-        num_classes=7,
-        dilations=(2, 4, 6, 8),
-        loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True),
-    ),
-    train_cfg=dict(),
-    test_cfg=dict(mode="whole"),
-)
-train_cfg = dict(max_iters=400, val_interval=400)
-optim_wrapper = dict(
-    _delete_=True,
-    type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
-)
+iterations = 300
+train_cfg = dict(max_iters=iterations, val_interval=iterations)
 default_hooks = dict(
-    checkpoint=dict(interval=400),
-    channels_last=dict(type="mmwood.ChannelsLastHook"),
+    checkpoint=dict(interval=iterations),
+    ewc=dict(type="mmwood.EWCHook", mode="consolidate", images=200),
 )
-custom_hooks = [dict(type="mmwood.EWCHook", mode="consolidate", images=200)]

@@ -1,8 +1,8 @@
-# Gone on with from task A with plain cross-entropy, to compare with.
-_base_ = "./segmentor.py"
+# Continued from task A with plain cross-entropy, to compare with.
+_base_ = "../_base_/demo_segmentor.py"
 
-train_cfg = dict(max_iters=200, val_interval=200)
+iterations = 150
+train_cfg = dict(max_iters=iterations, val_interval=iterations)
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
-default_hooks = dict(checkpoint=dict(interval=200))
-custom_hooks = []
-load_from = "work_dirs/demo/segmentor/iter_400.pth"
+default_hooks = dict(checkpoint=dict(interval=iterations))
+load_from = "work_dirs/demo/segmentor_a_wood/iter_300.pth"

@@ -1,4 +1,4 @@
-# The demo's W-OoD: the classifier gone on with, 16 + 16 images a batch.
+# The demo's W-OoD: the classifier continued, 16 + 16 images a batch.
 _base_ = "./plain.py"
 
 # The published weight, 0.007, is for ResNet-50's features. These are shorter; of 0.007,
@@ -13,7 +13,7 @@ train_dataloader = dict(
         in_distribution={{_base_.train_dataloader.dataset}},
         ood=dict(
             type="mmwood.OoDDataset",
-            ann_file="work_dirs/demo/ood.csv",
+            ann_file="work_dirs/demo/mine.csv",
             # Nobody needs to review them: they were drawn without objects.
             states=["unseen"],
         ),

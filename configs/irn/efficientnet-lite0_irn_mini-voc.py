@@ -7,8 +7,7 @@
 #   tools/make_affinity_labels.py configs/irn/efficientnet-lite0_irn_mini-voc.py
 _base_ = [
     "../_base_/datasets/mini_voc.py",
-    "../_base_/schedule_irn.py",
-    "../_base_/default_runtime.py",
+    "../_base_/irn.py",
 ]
 
 classifier = "work_dirs/efficientnet-lite0_wood_mini-voc/epoch_1.pth"
@@ -40,40 +39,28 @@ model = dict(
     test_cfg=dict(pad_to=320, cam_power=2.0, steps=64),
 )
 
-train_pipeline = [
-    dict(type="mmwood.LoadImage"),
-    dict(
-        type="mmwood.AffinityLabel",
+transforms = dict(
+    AffinityLabel=dict(
         foreground=0.4,
         background=0.15,
-        refine=dict(method="crf"),
         folder="work_dirs/affinity_labels_mini-voc",
     ),
-    dict(
-        type="RandomResize", scale=(320, 320), ratio_range=(0.5, 1.5), keep_ratio=True
-    ),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="mmseg.RandomCrop", crop_size=(256, 256)),
-    dict(type="Pad", size=(256, 256), pad_val=dict(img=(127.5, 127.5, 127.5), seg=255)),
-    dict(type="PackInputs", algorithm_keys=["gt_seg_map"]),
-]
+    RandomResize=dict(scale=(320, 320)),
+    RandomCrop=dict(crop_size=(256, 256)),
+    Pad=dict(size=(256, 256), pad_val=dict(img=(127.5, 127.5, 127.5))),
+)
 train_dataloader = dict(
-    dataset=dict(**scores, pipeline=train_pipeline),
+    dataset=dict(
+        **scores, pipeline={{_base_.irn_train_pipeline}}, transforms=transforms
+    )
 )
 test_dataloader = dict(
     batch_size=4, dataset=dict(**scores, pipeline={{_base_.irn_pipeline}})
 )
-test_evaluator = [dict(type="mmwood.SeedMetric", threshold=0.25)]
-val_dataloader = None
-val_evaluator = None
-tta_model = None
+test_evaluator = dict(metrics=dict(average_precision=None, seeds=dict(threshold=0.25)))
+val_dataloader = val_evaluator = tta_model = None
 # A short training: the published one, SGD, takes five times the steps.
 optim_wrapper = dict(
     _delete_=True, optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05)
 )
-default_hooks = dict(
-    channels_last=dict(type="mmwood.ChannelsLastHook"),
-    displacement_mean=dict(type="mmwood.DisplacementMeanHook"),
-    pseudo_label=dict(threshold=0.25),
-    visualization=dict(threshold=0.25),
-)
+default_hooks = dict(channels_last=dict(type="mmwood.ChannelsLastHook"))

@@ -19,29 +19,12 @@ model = dict(
     )
 )
 
-# The mean of the preprocessor, in the order blue, green, red.
-mean = (103.53, 116.28, 123.675)
-train_pipeline = [
-    dict(type="mmwood.LoadImage"),
-    dict(
-        type="mmwood.AffinityLabel",
+transforms = dict(
+    AffinityLabel=dict(
         powers=(4, 24),
-        refine=dict(method="crf", bilateral_sxy=80, bilateral_srgb=13),
+        refine=dict(bilateral_sxy=80, bilateral_srgb=13),
         folder="work_dirs/affinity_labels_seam_voc12aug",
-    ),
-    # VOC's long side is 500.
-    dict(
-        type="RandomResize",
-        scale=(500, 500),
-        ratio_range=(0.5, 1.5),
-        keep_ratio=True,
-        backend="pillow",
-        interpolation="bicubic",
-    ),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="mmseg.RandomCrop", crop_size=(512, 512)),
-    dict(type="Pad", size=(512, 512), pad_val=dict(img=mean, seg=255)),
-    dict(type="PackInputs", algorithm_keys=["gt_seg_map"]),
-]
-train_dataloader = dict(dataset=dict(**scores, pipeline=train_pipeline))
+    )
+)
+train_dataloader = dict(dataset=dict(**scores, transforms=transforms))
 test_dataloader = dict(dataset=dict(**scores))

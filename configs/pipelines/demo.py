@@ -16,10 +16,7 @@ inputs = dict(
     segmentor_a_config="configs/demo/segmentor.py",
     segmentor_b_config="configs/demo/segmentor_sbce.py",
 )
-_step = "train_dataloader.dataset.pipeline.1"
-# Trainings are shorter than the configs', whose numbers are in configs/*/README.md.
-_classifier = {"train_cfg.max_epochs": 30, "train_cfg.val_interval": 30}
-_go_on = {"train_cfg.max_epochs": 8}
+_label = "train_dataloader.dataset.transforms.AffinityLabel"
 stages = dict(
     draw=dict(
         title="draw images of objects, seven in ten on their own context, and "
@@ -28,19 +25,13 @@ stages = dict(
         args=["data/context_shapes", "--correlation", "0.7"],
         outputs=dict(images="data/context_shapes"),
     ),
-    classifier=dict(threads=2, options=_classifier),
+    classifier=dict(threads=2),
     mine=dict(
         args=["--candidates", "{candidates}", "--root", "{data}"],
     ),
     # They were drawn without objects.
     review=None,
-    plain=dict(options=_go_on),
-    wood=dict(
-        options={
-            "train_dataloader.dataset.ood.ann_file": "{mine.manifest}",
-            **_go_on,
-        },
-    ),
+    wood=dict(options={"train_dataloader.dataset.ood.ann_file": "{mine.manifest}"}),
     tsne=dict(
         title="draw where the classifier places OoD images, before and after",
         run="analysis_tools/tsne.py",
@@ -89,18 +80,15 @@ for _b in ("plain", "wood"):
     )
     # IRN refines its labels while it trains: the images are small.
     stages[f"affinity_{_b}"] = None
-    stages[f"irn_{_b}"] = dict(
-        options={f"{_step}.folder": None, "train_cfg.max_epochs": 3}
-    )
+    stages[f"irn_{_b}"] = dict(options={f"{_label}.folder": None})
     stages[f"crf_{_b}"] = dict(
-        options={f"{_step}.foreground": 0.45, f"{_step}.background": 0.45}
+        options={f"{_label}.foreground": 0.45, f"{_label}.background": 0.45}
     )
     stages[f"crf_scores_{_b}"] = dict(
         args=[f"seeds={{crf_{_b}.labels}}", "--masks", "{masks}", "--classes", "6"]
         + ["--out", "{dir}/scores.json"]
     )
     _backbone = {"model.backbone.init_cfg.checkpoint": f"{{{_b}_checkpoint}}"}
-    for _task, _steps in dict(a=300, b=150).items():
-        _length = {"train_cfg.max_iters": _steps, "train_cfg.val_interval": _steps}
-        stages[f"segmentor_{_task}_{_b}"] = dict(options={**_backbone, **_length})
-        stages[f"test_{_task}_{_b}"] = dict(options=_backbone)
+    for _task in "ab":
+        for _stage in ("segmentor", "test"):
+            stages[f"{_stage}_{_task}_{_b}"] = dict(options=_backbone)

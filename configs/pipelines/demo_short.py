@@ -23,6 +23,6 @@ stages = dict(
 for _b in ("plain", "wood"):
     stages[f"irn_{_b}"] = dict(options={"train_cfg.max_epochs": 1})
     stages[f"segmentor_a_{_b}"] = dict(
-        options={"train_cfg.max_iters": 8, "custom_hooks.0.images": 16}
+        options={"train_cfg.max_iters": 8, "default_hooks.ewc.images": 16}
     )
     stages[f"segmentor_b_{_b}"] = dict(options={"train_cfg.max_iters": 4})

@@ -18,7 +18,7 @@ inputs = dict(
     segmentor_a_config="configs/sbce/deeplabv2_efficientnet-lite0_mini-voc_task-a.py",
     segmentor_b_config="configs/sbce/deeplabv2_efficientnet-lite0_mini-voc_task-b.py",
 )
-_step = "train_dataloader.dataset.pipeline.1"
+_label = "train_dataloader.dataset.transforms.AffinityLabel"
 _weights = "weights/efficientnet-lite0.pth"
 stages = dict(
     weights=dict(
@@ -54,7 +54,7 @@ for _b in ("plain", "wood"):
     stages[f"affinity_{_b}"] = dict(packages=_crf)
     # After the seeds' best threshold, which was found with masks (configs/irn/README.md).
     stages[f"crf_{_b}"] = dict(
-        options={f"{_step}.foreground": 0.4, f"{_step}.background": 0.4},
+        options={f"{_label}.foreground": 0.4, f"{_label}.background": 0.4},
         packages=_crf,
     )
     # A shorter training than the configs': this is one long run on two cores.

@@ -15,7 +15,7 @@ _walk = {
     "model.test_cfg.cam_power": 1.5,
     "default_hooks.pseudo_label.threshold": 0.22,
     "default_hooks.visualization.threshold": 0.22,
-    "test_evaluator.0.threshold": 0.22,
+    "test_evaluator.metrics.seeds.threshold": 0.22,
 }
 stages = dict(
     classifier=None,

@@ -35,7 +35,7 @@ for _b, _name in dict(plain="without OoD images", wood="with OoD images").items(
                 )
                 for _task, _title in (
                     ("a", "network of task A (cross-entropy)"),
-                    ("b", "gone on with task B (SB-CE and EWC)"),
+                    ("b", "continued with task B (SB-CE and EWC)"),
                 )
             ],
         )

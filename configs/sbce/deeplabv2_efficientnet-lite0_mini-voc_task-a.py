@@ -1,4 +1,4 @@
 # Task A on mini_voc: plain cross-entropy, at its end the Fisher information.
-_base_ = "../wood/deeplabv2_efficientnet-lite0_mini-voc.py"
+_base_ = "../segmentation/deeplabv2_efficientnet-lite0_mini-voc.py"
 
-custom_hooks = [dict(type="mmwood.EWCHook", mode="consolidate", images=300)]
+default_hooks = dict(ewc=dict(type="mmwood.EWCHook", mode="consolidate", images=300))

@@ -1,7 +1,8 @@
 # Task B on mini_voc: from task A's weights, size-balanced cross-entropy with EWC's
 # penalty.
-_base_ = "../wood/deeplabv2_efficientnet-lite0_mini-voc.py"
+_base_ = "../segmentation/deeplabv2_efficientnet-lite0_mini-voc.py"
 
+task_a = "work_dirs/deeplabv2_efficientnet-lite0_mini-voc_task-a"
 model = dict(
     decode_head=dict(
         loss_decode=dict(_delete_=True, type="mmwood.SizeBalancedCELoss", limit=5.0)
@@ -9,12 +10,12 @@ model = dict(
 )
 train_cfg = dict(max_iters=250, val_interval=250)
 optim_wrapper = dict(optimizer=dict(lr=0.001))
-custom_hooks = [
-    dict(
+default_hooks = dict(
+    ewc=dict(
         type="mmwood.EWCHook",
         mode="penalise",
         weight=100.0,
-        file="work_dirs/deeplabv2_efficientnet-lite0_mini-voc_task-a/ewc.safetensors",
+        file=f"{task_a}/ewc.safetensors",
     )
-]
-load_from = "work_dirs/deeplabv2_efficientnet-lite0_mini-voc_task-a/iter_500.pth"
+)
+load_from = f"{task_a}/iter_500.pth"

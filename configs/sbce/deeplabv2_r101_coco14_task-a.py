@@ -1,4 +1,4 @@
 # Task A: plain cross-entropy, and at its end the Fisher information of all images.
-_base_ = "../wood/deeplabv2_r101_coco14.py"
+_base_ = "../segmentation/deeplabv2_r101_coco14.py"
 
-custom_hooks = [dict(type="mmwood.EWCHook", mode="consolidate")]
+default_hooks = dict(ewc=dict(type="mmwood.EWCHook", mode="consolidate"))

@@ -1,12 +1,12 @@
 # Both tasks in one run: after 20,000 of 30,000 iterations the loss becomes size-balanced
 # and EWC's penalty joins. It can be resumed at any point.
-_base_ = "../wood/deeplabv2_r101_voc.py"
+_base_ = "../segmentation/deeplabv2_r101_voc.py"
 
 model = dict(
     decode_head=dict(
         loss_decode=dict(_delete_=True, type="mmwood.SizeBalancedCELoss", limit=5.0)
     )
 )
-custom_hooks = [
-    dict(type="mmwood.EWCHook", mode="switch", switch_at=20000, weight=100.0)
-]
+default_hooks = dict(
+    ewc=dict(type="mmwood.EWCHook", mode="switch", switch_at=20000, weight=100.0)
+)

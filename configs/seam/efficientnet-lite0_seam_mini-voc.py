@@ -1,4 +1,4 @@
-# SEAM on mini_voc: the classifier gone on with for one epoch, on images as in
+# SEAM on mini_voc: the classifier fine-tuned for one epoch, on images as in
 # configs/wood/efficientnet-lite0_plain_mini-voc.py. PCM looks at strides 8 and 16.
 _base_ = "../wood/efficientnet-lite0_plain_mini-voc.py"
 

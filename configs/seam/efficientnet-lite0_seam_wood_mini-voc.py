@@ -1,4 +1,4 @@
-# W-OoD on SEAM, on mini_voc: gone on with from the classifier, as
+# W-OoD on SEAM, on mini_voc: fine-tuned from the classifier, as
 # configs/wood/efficientnet-lite0_wood_mini-voc.py is.
 _base_ = "../wood/efficientnet-lite0_wood_mini-voc.py"
 

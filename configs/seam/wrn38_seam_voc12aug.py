@@ -37,10 +37,7 @@ optim_wrapper = dict(
 auto_scale_lr = dict(base_batch_size=8)
 # The released program's score of the background for seeds.
 background = 0.26
-test_evaluator = [
-    dict(type="AveragePrecision"),
-    dict(type="mmwood.SeedMetric", threshold=background),
-]
+test_evaluator = dict(metrics=dict(seeds=dict(threshold=background)))
 default_hooks = dict(
     pseudo_label=dict(threshold=background), visualization=dict(threshold=background)
 )

@@ -1,4 +1,4 @@
-# mini_voc's classifier gone on with for an epoch without OoD images: what
+# mini_voc's classifier fine-tuned for an epoch without OoD images: what
 # efficientnet-lite0_wood_mini-voc.py is compared with, and based on.
 _base_ = "../classification/efficientnet-lite0_mini-voc.py"
 

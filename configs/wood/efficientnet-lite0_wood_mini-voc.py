@@ -1,4 +1,4 @@
-# W-OoD on mini_voc, gone on with for an epoch from the classifier.
+# W-OoD on mini_voc, fine-tuned for an epoch from the classifier.
 _base_ = "./efficientnet-lite0_plain_mini-voc.py"
 
 cluster_pipeline = [
@@ -7,7 +7,7 @@ cluster_pipeline = [
     dict(type="Resize", scale=(320, 320), keep_ratio=True),
     dict(type="PackInputs"),
 ]
-# Without L_d: over seeds 0, 1 and 2 the seeds' mIoU at 0.15 is 35.4, with the published
+# Without L_d: over random seeds 0, 1 and 2 the seeds' mIoU at 0.15 is 35.4, with the published
 # weight 0.007 it is 34.9, and without OoD images 34.0 (README.md).
 model = dict(head=dict(type="mmwood.WOoDHead", distance_weight=0.0))
 train_dataloader = dict(

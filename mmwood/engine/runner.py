@@ -15,7 +15,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmwood.registry import LOCATIONS
-from mmwood.utils.config import leaf_datasets, type_name
+from mmwood.utils.config import leaf_datasets, metric_configs, type_name
+from mmwood.utils.last_checkpoint import last_checkpoint
 from mmwood.utils.processes import end_children_with_this, end_with_parent
 
 __all__ = [
@@ -162,9 +163,9 @@ def _add_checks(cfg: Config) -> None:
 def _refuse_damaged_weights(cfg: Config) -> None:
     """Name a file that holds no weights or half of them: torch says neither."""
     paths = {"load_from": cfg.get("load_from")}
-    pointer = Path(cfg.work_dir, "last_checkpoint")
-    if cfg.get("resume") and not cfg.get("load_from") and pointer.is_file():
-        paths = {f"{pointer} names": pointer.read_text().strip()}
+    last = last_checkpoint(cfg.work_dir)
+    if cfg.get("resume") and not cfg.get("load_from") and last is not None:
+        paths = {f"{Path(cfg.work_dir, 'last_checkpoint')} names": str(last)}
     paths |= _initial_weights(cfg.get("model"), "model")
     for field, path in paths.items():
         if not path or not Path(path).is_file():
@@ -263,8 +264,7 @@ def save_results(cfg: Config) -> None:
     """
     hooks = cfg.get("custom_hooks") or []
     cfg.custom_hooks = [*hooks, ConfigDict(type="mmwood.TestScoresHook")]
-    evaluator = cfg.get("test_evaluator") or []
-    for metric in [evaluator] if isinstance(evaluator, dict) else evaluator:
+    for metric in metric_configs(cfg.get("test_evaluator")):
         if type_name(metric) == "SeedMetric":
             metric.setdefault("out_dir", cfg.work_dir)
         elif type_name(metric) == "IAIoUMetric":

@@ -1,129 +1,76 @@
 """What running stages say, on one terminal."""
 
-import fcntl
 import os
-import pty
 import re
-import select
 import shutil
-import struct
 import sys
-import termios
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["Progress"]
 
 _UP, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[A", "\x1b[K", "\x1b[J"
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+#: What mmengine's logger writes before its messages.
+_LOGGER = re.compile(r"^[\d/]+ [\d:]+ - \w+ - [A-Z]+ - ")
+#: Bytes at the end of a log in which its last line is looked for.
+_TAIL = 4096
 
 
 class Progress:
-    """Lines about stages, and below them the last line of each running one.
+    """Lines about stages, and below them the time and last line of each running one.
 
-    On a terminal a stage is given one too, so that it draws its bars: what it writes
-    to standard error comes here, and but for the bars goes on to its log. Elsewhere,
-    as in CI, all that a stage writes goes to its log alone.
+    The latter on a terminal alone. All that a stage writes is in its log.
     """
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
-        self._open: dict[int, tuple[str, Path]] = {}
-        self._last: dict[str, str] = {}
-        self._rest: dict[str, str] = {}
-        self._begun: dict[str, float] = {}
+        self._running: dict[str, tuple[Path, float]] = {}
         self._drawn: list[str] = []
 
-    @contextmanager
-    def stream(self, stage: str, log: Path) -> Iterator[int | None]:
-        """Where a stage's standard error goes while it is started; None is its log."""
-        if not self._live:
-            yield None
-            return
-        reader, writer = pty.openpty()
-        width = max(self._width() - len(stage) - 2, 20)
-        fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-        self._open[reader] = stage, log
-        self._last[stage] = ""
-        self._begun[stage] = time.monotonic()
-        try:
-            yield writer
-        finally:
-            os.close(writer)
+    def start(self, stage: str, log: Path) -> None:
+        """A stage has begun."""
+        self._running[stage] = log, time.monotonic()
+
+    def stop(self, stage: str) -> None:
+        """A stage has ended."""
+        del self._running[stage]
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
-        self._clear()
-        print(line, flush=True)
-        self._draw()
-
-    def show(self, seconds: float) -> None:
-        """Show what the stages say for so long."""
-        if not self._open:
-            time.sleep(seconds)
-            return
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and self._open:
-            for reader in select.select(list(self._open), [], [], left)[0]:
-                self._read(reader)
-        self._draw()
-
-    def drop(self, stage: str) -> None:
-        """A stage has ended."""
-        for reader in [r for r, (name, _) in self._open.items() if name == stage]:
-            while reader in self._open and select.select([reader], [], [], 0)[0]:
-                self._read(reader)
-            self._close(reader)
-        self._last.pop(stage, None)
-        self._draw()
-
-    def _read(self, reader: int) -> None:
-        stage, log = self._open[reader]
-        try:
-            text = os.read(reader, 1 << 16).decode("utf-8", errors="replace")
-        except OSError:
-            # Linux says so when the other end is closed.
-            text = ""
-        if not text:
-            self._close(reader)
-            return
-        pieces = re.split(r"(\r?\n|\r)", self._rest.pop(stage, "") + text)
-        # A bar's states end in \r, lines in \n; the last piece has not ended.
-        lines = [a for a, b in zip(pieces[::2], pieces[1::2]) if b != "\r" and a]
-        if lines:
-            with log.open("a", encoding="utf-8") as file:
-                file.writelines(f"{line}\n" for line in lines)
-        self._rest[stage] = pieces[-1]
-        shown = [piece for piece in pieces[::2] if piece.strip()]
-        if shown:
-            self._last[stage] = shown[-1]
-
-    def _close(self, reader: int) -> None:
-        if self._open.pop(reader, None) is not None:
-            os.close(reader)
-
-    def _clear(self) -> None:
         if self._drawn:
-            sys.stderr.write(_UP * len(self._drawn) + "\r" + _CLEAR_BELOW)
+            sys.stderr.write(self._back())
+            sys.stderr.flush()
             self._drawn = []
+        print(line, flush=True)
+        self.draw()
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
+        """Show how far the running stages are."""
         if not self._live:
             return
-        lines = []
-        for stage, text in self._last.items():
-            # Before its first bar a stage loads libraries and data.
-            waits = f"... {time.monotonic() - self._begun[stage]:.0f} s"
-            shown = _ESCAPES.sub("", text) or waits
-            lines.append(f"{stage}  {shown}"[: self._width() - 1])
+        width = shutil.get_terminal_size().columns - 1
+        lines = [
+            f"{stage}  {time.monotonic() - begun:.0f} s  {_last_line(log)}"[:width]
+            for stage, (log, begun) in self._running.items()
+        ]
         if lines != self._drawn:
-            self._clear()
-            sys.stderr.writelines(f"{line}{_CLEAR_LINE}\n" for line in lines)
+            text = "".join(f"{line}{_CLEAR_LINE}\n" for line in lines)
+            sys.stderr.write(self._back() + text)
             sys.stderr.flush()
             self._drawn = lines
 
-    @staticmethod
-    def _width() -> int:
-        return shutil.get_terminal_size().columns
+    def _back(self) -> str:
+        """What takes away the lines that are drawn."""
+        count = len(self._drawn)
+        return f"{_UP * count}\r{_CLEAR_BELOW}" if count else ""
+
+
+def _last_line(log: Path) -> str:
+    with log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL))
+        text = _ESCAPES.sub("", file.read().decode("utf-8", errors="replace"))
+    # A bar's states end in \r.
+    lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
+    return _LOGGER.sub("", lines[-1]).expandtabs() if lines else ""

@@ -5,21 +5,19 @@ import fcntl
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from mmwood.fileio.files import remove_leftovers, text_sha256, write_json
 from mmwood.pipeline.graph import Pipeline
-from mmwood.pipeline.hashes import tree
+from mmwood.pipeline.kinds import Review
 from mmwood.pipeline.progress import Progress
 from mmwood.pipeline.records import machine, versions
 from mmwood.pipeline.stage import PipelineError, Stage
@@ -88,7 +86,7 @@ def make_plan(
     reasons, done = {}, []
     for name, stage in pipeline.stages.items():
         before = next((need for need in pipeline.needs[name] if need in reasons), None)
-        state = pipeline.state(stage)
+        state = stage.state(pipeline)
         if name not in wanted:
             # --until's stages are whole by themselves; --from and --only need others.
             needed = any(name in pipeline.needs[other] for other in wanted)
@@ -122,7 +120,7 @@ def run_plan(
         gpus: Processes of a stage, one a GPU.
         jobs: Stages that run at the same time.
         auto: Let reviews decide by their ``rules``.
-        reviewed: Go on with reviews as they are, though rows are unseen.
+        reviewed: Take reviews as they are, though rows are unseen.
 
     Returns:
         The stages that ran.
@@ -154,6 +152,7 @@ class _Job:
 
     stage: Stage
     key: dict
+    command: list[str]
     process: subprocess.Popen
     started: datetime.datetime
     clock: float
@@ -162,7 +161,16 @@ class _Job:
 
 
 class _Runner:
-    def __init__(self, pipeline, plan, gpus, jobs, auto, reviewed, lock) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        plan: Plan,
+        gpus: int,
+        jobs: int,
+        auto: bool,
+        reviewed: bool,
+        lock: int,
+    ) -> None:
         self.pipeline, self.plan = pipeline, plan
         self.gpus, self.jobs = gpus, jobs
         self.auto, self.reviewed, self.lock = auto, reviewed, lock
@@ -205,51 +213,37 @@ class _Runner:
                 self.pipeline.needs[name]
             ):
                 continue
-            stage = self.pipeline.stages[name]
             waiting.remove(name)
             self.number += 1
-            title = f"{self.number}/{len(self.plan.reasons)} {name}"
-            state = self.pipeline.state(stage)
-            if state.name == "done" and name not in self.plan.forced:
-                self.progress.say(f"{title}: unchanged after all, skipped")
-                continue
-            self.progress.say(f"{title}: {stage.title or stage.kind}")
-            if stage.kind != "review" or (self.auto and stage.rules):
-                self._start(stage)
-            elif state.name == "done" or self.reviewed:
-                self._finish_review(stage)
-            else:
-                # What does not hang on it goes on.
-                rules = "" if stage.rules else " (this stage names no rules for that)"
-                self.blocked[name] = (
-                    f"{name}: {state.reason}. Look at them, then start this again:\n"
-                    f"  {_shown(self.pipeline.command(stage))}\n"
-                    "or go on with what was looked at so far (--reviewed), or without "
-                    f"a person (--auto){rules}"
-                )
-                self.progress.say(f"{name}: waits for a person")
+            self._take(self.pipeline.stages[name])
 
-    def _finish_review(self, stage: Stage) -> None:
-        manifest = self.pipeline.path(stage.name)
-        record = dict(
-            stage=stage.name,
-            kind="review",
-            title=stage.title,
-            manifest=self.pipeline.hashes[manifest],
-            unseen=self.pipeline.unseen(stage),
-            finished=_now().isoformat(timespec="seconds"),
-        )
-        write_json(self.pipeline.records.path(stage.name), record)
+    def _take(self, stage: Stage) -> None:
+        """Start a stage unless it is done or waits for a person."""
+        title = f"{self.number}/{len(self.plan.reasons)} {stage.name}"
+        state = stage.state(self.pipeline)
+        if state.name == "done" and stage.name not in self.plan.forced:
+            self.progress.say(f"{title}: unchanged after all, skipped")
+            return
+        self.progress.say(f"{title}: {stage.title or stage.kind}")
+        if not isinstance(stage, Review) or (self.auto and stage.rules):
+            self._start(stage)
+        elif state.name == "done" or self.reviewed:
+            stage.finish(self.pipeline, {}, {})
+        else:
+            # What does not depend on it still runs.
+            rules = "" if stage.rules else " (this stage names no rules for that)"
+            self.blocked[stage.name] = (
+                f"{stage.name}: {state.reason}. Look at them, then start this again:\n"
+                f"  {_shown(stage.command(self.pipeline))}\n"
+                "or continue with what was looked at so far (--reviewed), or "
+                f"without a person (--auto){rules}"
+            )
+            self.progress.say(f"{stage.name}: waits for a person")
 
     def _start(self, stage: Stage) -> None:
         pipeline = self.pipeline
-        if stage.kind == "review":
-            key = {}
-            command = [*pipeline.command(stage), "--auto"]
-            command += pipeline.fill(stage, list(stage.rules))
-        else:
-            key = pipeline.key(stage)
-            command = self._prepare(stage, key)
+        key = stage.key(pipeline)
+        command = stage.begin(pipeline, key, stage.name in self.plan.forced)
         processes = self.gpus if stage.runs_config else 1
         if processes > 1:
             command = [
@@ -262,48 +256,21 @@ class _Runner:
         if stage.threads is not None:
             environment["OMP_NUM_THREADS"] = str(stage.threads)
         end = signal.SIGTERM if processes > 1 else signal.SIGKILL
-        with log.open("ab") as file, self.progress.stream(stage.name, log) as bars:
-            file.truncate(0)
+        with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
-                stderr=bars or subprocess.STDOUT,
+                stderr=subprocess.STDOUT,
                 env=environment,
                 # The lock stays taken while a stage of a killed pipeline runs on.
                 pass_fds=(self.lock,),
                 preexec_fn=partial(end_with_parent, end),
             )
+        self.progress.start(stage.name, log)
         self.running[process.pid] = _Job(
-            stage, key, process, _now(), time.monotonic(), log, processes
+            stage, key, command, process, _now(), time.monotonic(), log, processes
         )
-
-    def _prepare(self, stage: Stage, key: dict) -> list[str]:
-        """Make a place for a stage; gives its command."""
-        pipeline, name = self.pipeline, stage.name
-        folder = pipeline.folder(name)
-        goes_on = (
-            stage.resumes
-            and name not in self.plan.forced
-            and pipeline.records.started(name) == key
-        )
-        if not goes_on:
-            shutil.rmtree(folder, ignore_errors=True)
-        pipeline.records.start(name, key)
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder)
-        if stage.kind == "report":
-            spec = pipeline.fill(stage, stage.source)
-            records = (pipeline.records.path(s) for s in pipeline.stages if s != name)
-            spec["records"] = [str(path) for path in records if path.is_file()]
-            write_json(folder / "spec.json", spec)
-        command = pipeline.command(stage)
-        if goes_on and stage.kind == "train" and (folder / "last_checkpoint").is_file():
-            command.insert(2, "--resume")
-        if stage.kind == "mine" and pipeline.path(name, "manifest").is_file():
-            # What a person decided is kept.
-            command.insert(3, "--update")
-        return command
 
     def _wait(self) -> None:
         """Wait for one of the stages to end."""
@@ -315,11 +282,12 @@ class _Runner:
                     job.process.returncode = os.waitstatus_to_exitcode(status)
                     self._end(job, usage.ru_maxrss)
                     return
-            self.progress.show(_TICK)
+            time.sleep(_TICK)
+            self.progress.draw()
 
     def _end(self, job: _Job, peak: int) -> None:
         name = job.stage.name
-        self.progress.drop(name)
+        self.progress.stop(name)
         seconds = time.monotonic() - job.clock
         if job.process.returncode:
             tail = job.log.read_text(encoding="utf-8", errors="replace")
@@ -330,55 +298,25 @@ class _Runner:
                 [
                     *lines,
                     f"{name} failed ({how}) after {seconds:.0f} s; its whole output is "
-                    f"in {job.log}. What is finished stays; start again to go on.",
+                    f"in {job.log}. What is finished stays; start again to continue.",
                 ]
             )
             return
-        if job.stage.kind == "review":
-            self._finish_review(job.stage)
-        else:
-            self._record(job, seconds, peak)
-        self.pipeline.hashes.save()
-        self.ran.append(name)
-        self.progress.say(f"{name}: done in {seconds:.0f} s (log: {job.log})")
-
-    def _record(self, job: _Job, seconds: float, peak: int) -> None:
-        pipeline, stage = self.pipeline, job.stage
-        files, size = {}, 0
-        for path in pipeline.outputs(stage):
-            for file in sorted(tree(path)) if path.is_dir() else [path]:
-                if str(file) not in files:
-                    files[str(file)] = pipeline.hashes[file]
-                    size += file.stat().st_size
-        checkpoint = pipeline.fill(stage, stage.checkpoint) or None
-        if stage.kind == "train":
-            checkpoint = str(pipeline.path(stage.name, "checkpoint"))
-        record = dict(
-            stage=stage.name,
-            kind=stage.kind,
-            title=stage.title,
-            command=job.process.args[3:],
-            config=pipeline.source(stage) if stage.runs_config else None,
-            seed=pipeline.config(stage)[1] if stage.runs_config else None,
+        run = dict(
+            command=job.command,
             versions=versions(),
             machine=machine(),
-            key=job.key,
-            inputs=job.key["inputs"],
-            outputs=dict(
-                files=len(files),
-                bytes=size,
-                sha256=text_sha256(json.dumps(files, sort_keys=True)),
-            ),
-            checkpoint=checkpoint,
             started=job.started.isoformat(timespec="seconds"),
             seconds=round(seconds, 1),
             # Linux counts in KiB, macOS in bytes; of the largest process.
             peak_memory_mb=round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
-            peak_gpu_memory_mb=_gpu_memory(pipeline.folder(stage.name)),
+            peak_gpu_memory_mb=_gpu_memory(self.pipeline.folder(name)),
             processes=job.processes,
-            threads=stage.threads,
         )
-        pipeline.records.finish(stage.name, record, files)
+        job.stage.finish(self.pipeline, job.key, run)
+        self.pipeline.hashes.save()
+        self.ran.append(name)
+        self.progress.say(f"{name}: done in {seconds:.0f} s (log: {job.log})")
 
 
 def _upstream(pipeline: Pipeline, name: str) -> set[str]:
@@ -419,7 +357,7 @@ def _gpu_memory(folder: Path) -> float | None:
 
 
 @contextmanager
-def _only_one(path: Path):
+def _only_one(path: Path) -> Iterator[int]:
     """Keep other runs out of the folder; yields the lock's file descriptor."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:

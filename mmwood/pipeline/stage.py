@@ -1,51 +1,45 @@
-"""One stage of a pipeline: what its config says, and the command that it becomes."""
+"""A stage: what its pipeline's config says, what it reads and leaves, how far it is."""
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-__all__ = [
-    "KINDS",
-    "OWN",
-    "PipelineError",
-    "Stage",
-    "attribute_path",
-    "check_attribute",
-    "fill",
-    "parse_stage",
-    "references",
-]
+from mmwood.fileio.files import remove_leftovers, text_sha256
+from mmwood.pipeline.hashes import tree
+from mmwood.pipeline.references import OWN, references, texts
 
-#: Kinds of stages; each names the file that the kind's tool starts from.
-KINDS = ("train", "test", "mine", "review", "run", "report")
-#: {stage.attribute}, {input} or one of OWN.
-_REFERENCE = re.compile(r"\{(\w+)(?:\.(\w+))?\}")
-#: References that every stage has: its own folder and the pipeline's.
-OWN = ("dir", "work_dir")
-#: What a stage of a kind leaves, beside ``dir``.
-_ATTRIBUTES = {
-    "train": ("checkpoint",),
-    "test": ("labels", "scores", "curve", "metrics"),
-    "mine": ("manifest", "summary"),
-    "review": ("manifest",),
-    "run": (),
-    "report": ("page",),
-}
+if TYPE_CHECKING:
+    from mmwood.pipeline.graph import Pipeline
+
+__all__ = ["PipelineError", "Stage", "State"]
 
 
 class PipelineError(ValueError):
     """What is wrong with a pipeline's config, or with what a stage finds."""
 
 
+@dataclass(frozen=True)
+class State:
+    """How far a stage is.
+
+    Attributes:
+        name: 'done', 'waiting' (for a person), 'changed', 'unfinished' or 'new'.
+        reason: Why it is not done.
+    """
+
+    name: str
+    reason: str = ""
+
+
 @dataclass
 class Stage:
-    """A stage as its pipeline's config states it.
+    """A stage as its pipeline's config states it; each kind is a subclass.
 
     Attributes:
         name: Its name; its files are in ``work_dir/name``.
-        kind: One of :data:`KINDS`.
         source: What the kind's field names: a config file ('train', 'test', 'mine'),
             a stage of kind 'mine' ('review'), a tool below ``tools/`` ('run'), the
             report's content ('report').
@@ -62,17 +56,16 @@ class Stage:
             so that a run without it ends before its first stage.
         threads: Threads of the process, where results must not depend on the
             machine's number of cores.
-        resume: Whether an interrupted stage goes on where it was. Otherwise it starts
-            anew, which gives the same bytes as an undisturbed run. Tests and mining
-            always go on: theirs are the same either way.
+        resume: Whether an interrupted training continues where it was. Otherwise it
+            starts anew, which gives the same bytes as an undisturbed run. Tests and
+            mining always continue: theirs are the same either way.
     """
 
     name: str
-    kind: str
     source: Any
     title: str = ""
     checkpoint: str = ""
-    options: dict = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     args: Sequence[str] = ()
     reads: Sequence[str] = ()
     rules: Sequence[str] = ()
@@ -81,146 +74,216 @@ class Stage:
     threads: int | None = None
     resume: bool = False
 
-    @property
-    def runs_config(self) -> bool:
-        """Whether it is a Runner's work, which several processes can share."""
-        return self.kind in ("train", "test", "mine")
-
-    @property
-    def resumes(self) -> bool:
-        return self.resume or self.kind in ("test", "mine")
+    #: The field of a pipeline's config that makes a stage one of this kind.
+    kind: ClassVar[str]
+    #: What it runs, below the folder of the tools; '' is what the stage's field names.
+    tool: ClassVar[str] = ""
+    #: The tool's first arguments.
+    arguments: ClassVar[Sequence[str]] = ()
+    #: What others may refer to, beside ``dir`` and its ``outputs``: name -> path.
+    leaves: ClassVar[Mapping[str, str]] = {}
+    #: Whether it is a Runner's work, which several processes can share.
+    runs_config: ClassVar[bool] = False
+    needs_checkpoint: ClassVar[bool] = False
+    #: Whether what an interrupted run left is taken over, whatever ``resume`` says.
+    always_resumes: ClassVar[bool] = False
 
     def texts(self) -> Iterator[str]:
         """Every text of the stage that may hold references."""
-        for value in (self.source, self.options, self.args, self.reads):
-            yield from _texts(value)
+        yield from texts([self.source, self.options, self.args, self.reads])
         yield from (*self.rules, *self.outputs.values(), self.checkpoint)
 
+    def names(self) -> list[tuple[str, str | None]]:
+        """What it refers to: inputs and stages, with their attributes."""
+        return [name for text in self.texts() for name in references(text)]
 
-def parse_stage(name: str, content: Any, threads: int | None = None) -> Stage:
-    """Read a stage of a pipeline's config.
+    def check(self, pipeline: "Pipeline") -> None:
+        """Refuse what the pipeline lacks.
 
-    Args:
-        name: The stage's name.
-        content: Its fields.
-        threads: For a stage that states none.
+        Raises:
+            FileNotFoundError: There is no such config or tool.
+            PipelineError: Another stage is not as this one needs it.
+        """
+        if self.runs_config or not self.tool:
+            folder = Path() if self.runs_config else pipeline.tools
+            source = folder / pipeline.resolve(self, self.source)
+            if not source.is_file():
+                raise FileNotFoundError(
+                    f"stages.{self.name}.{self.kind}: there is no file {source}"
+                )
 
-    Raises:
-        PipelineError: A field is unknown or of the wrong type, or there is not exactly
-            one of :data:`KINDS`.
-    """
-    where = f"stages.{name}"
-    if not re.fullmatch(r"\w+", name) or name in OWN:
-        raise PipelineError(f"{where}: a stage's name is letters, digits and _")
-    if not isinstance(content, Mapping):
-        raise PipelineError(f"{where}: expected a dict, got {content!r}")
-    kinds = [kind for kind in KINDS if kind in content]
-    if len(kinds) != 1:
-        raise PipelineError(
-            f"{where}: expected exactly one of {', '.join(KINDS)}, got "
-            f"{', '.join(kinds) or 'none'}"
-        )
-    rest = {key: value for key, value in content.items() if key != kinds[0]}
-    types = dict(
-        title=str,
-        checkpoint=str,
-        options=Mapping,
-        args=Sequence,
-        reads=Sequence,
-        rules=Sequence,
-        outputs=Mapping,
-        packages=Mapping,
-        threads=int,
-        resume=bool,
-    )
-    for key, value in rest.items():
-        if key not in types:
+    def check_attribute(self, attribute: str | None) -> None:
+        """Refuse a reference to what the stage does not leave.
+
+        Raises:
+            PipelineError: It has no such attribute.
+        """
+        known = ("dir", *self.leaves, *self.outputs)
+        if attribute not in (None, *known):
             raise PipelineError(
-                f"{where}.{key}: there is no such field; known are {', '.join(types)}"
+                f"{{{self.name}.{attribute}}}: a {self.kind} stage has "
+                f"{', '.join(known)}"
             )
-        if not isinstance(value, types[key]) or (
-            types[key] is Sequence and isinstance(value, str)
-        ):
-            wanted = {Sequence: "a list", Mapping: "a dict", str: "a text"}
-            raise PipelineError(
-                f"{where}.{key}: expected {wanted.get(types[key], types[key].__name__)}"
-                f", got {value!r}"
-            )
-    if kinds[0] in ("test", "mine") and not rest.get("checkpoint"):
-        raise PipelineError(f"{where}.checkpoint: a {kinds[0]} stage needs one")
-    return Stage(name, kinds[0], content[kinds[0]], **{"threads": threads, **rest})
 
+    def path(self, attribute: str | None, pipeline: "Pipeline") -> Path:
+        """Where an attribute is; None is the stage's folder.
 
-def check_attribute(stage: Stage, attribute: str | None) -> None:
-    """Refuse a reference to what stages of a kind do not leave.
+        Raises:
+            FileNotFoundError: It has not been made yet.
+        """
+        places = {**self.leaves, **self.outputs}
+        return Path(pipeline.resolve(self, places.get(attribute or "dir", "{dir}")))
 
-    Raises:
-        PipelineError: A stage of its kind has no such attribute.
-    """
-    known = ("dir", *_ATTRIBUTES[stage.kind], *stage.outputs)
-    if attribute not in (None, *known):
-        raise PipelineError(
-            f"{{{stage.name}.{attribute}}}: a {stage.kind} stage has {', '.join(known)}"
+    def command(self, pipeline: "Pipeline") -> list[str]:
+        """The tool and its arguments.
+
+        Raises:
+            FileNotFoundError: What it refers to has not been made yet.
+        """
+        tool = pipeline.resolve(self, self.tool or self.source)
+        source = [self.source, self.checkpoint][: 1 + self.needs_checkpoint]
+        starts = source if self.runs_config else []
+        arguments = pipeline.resolve(self, [*starts, *self.arguments, *self.args])
+        command = [str(pipeline.tools / tool), *arguments]
+        options = {k: v for k, v in self.options.items() if v is not None}
+        if options:
+            resolved = pipeline.resolve(self, options)
+            command.append("--cfg-options")
+            command += [f"{key}={_option(value)}" for key, value in resolved.items()]
+        return command
+
+    def key(self, pipeline: "Pipeline") -> dict[str, Any]:
+        """All that determines what the stage makes.
+
+        Returns:
+            ``command``; ``tool``; ``inputs``, path -> hash of what it reads; and what
+            is the kind's own, as ``config``, the hash of its config with everything
+            that it is based on.
+
+        Raises:
+            FileNotFoundError: What it refers to has not been made yet, or is gone.
+        """
+        key = dict(
+            command=self.command(pipeline)[1:],
+            tool=self.kind if self.tool else self.source,
+            inputs={str(p): pipeline.hashes[p] for p in self._inputs(pipeline)},
         )
+        if self.runs_config:
+            key["config"], _ = pipeline.config(self)
+        return key
+
+    def state(self, pipeline: "Pipeline") -> State:
+        """Whether it is up to date with what is on disk."""
+        record = pipeline.records.read(self.name)
+        if record is None:
+            if pipeline.records.started(self.name) is not None:
+                return State("unfinished", "it was started and has not finished")
+            return State("new", "it has not run")
+        try:
+            reason = _difference(record["key"], self.key(pipeline))
+        except FileNotFoundError as error:
+            reason = str(error)
+        reason = reason or self._damage(pipeline)
+        return State("changed", reason) if reason else State("done")
+
+    def begin(self, pipeline: "Pipeline", key: dict, forced: bool) -> list[str]:
+        """Make a place for what it leaves; gives its command.
+
+        Args:
+            pipeline: The pipeline.
+            key: The stage's present one.
+            forced: Whether nothing that is there is taken over.
+        """
+        folder = pipeline.folder(self.name)
+        continues = (
+            (self.resume or self.always_resumes)
+            and not forced
+            and pipeline.records.started(self.name) == key
+        )
+        if not continues:
+            shutil.rmtree(folder, ignore_errors=True)
+        pipeline.records.start(self.name, key)
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
+        return self.command(pipeline)
+
+    def finish(self, pipeline: "Pipeline", key: dict, run: dict[str, Any]) -> None:
+        """Record that it is whole.
+
+        Args:
+            pipeline: The pipeline.
+            key: With which it was started.
+            run: What else is recorded: ``command``, ``started``, ``seconds``, ....
+        """
+        files, size = {}, 0
+        checkpoint = pipeline.resolve(self, self.checkpoint)
+        if "checkpoint" in self.leaves:
+            checkpoint = str(self.path("checkpoint", pipeline))
+        outputs = map(Path, pipeline.resolve(self, self.outputs).values())
+        for path in (pipeline.folder(self.name), *outputs):
+            for file in sorted(tree(path)) if path.is_dir() else [path]:
+                if str(file) not in files:
+                    files[str(file)] = pipeline.hashes[file]
+                    size += file.stat().st_size
+        record = dict(
+            stage=self.name,
+            kind=self.kind,
+            title=self.title,
+            config=pipeline.resolve(self, self.source) if self.runs_config else None,
+            seed=pipeline.config(self)[1] if self.runs_config else None,
+            checkpoint=checkpoint or None,
+            key=key,
+            inputs=key["inputs"],
+            outputs=dict(
+                files=len(files),
+                bytes=size,
+                sha256=text_sha256(json.dumps(files, sort_keys=True)),
+            ),
+            threads=self.threads,
+            **run,
+        )
+        pipeline.records.finish(self.name, record, files)
+
+    def _damage(self, pipeline: "Pipeline") -> str:
+        """What it made that is no longer as it was; '' if nothing."""
+        for path, sha256 in pipeline.records.files(self.name).items():
+            try:
+                whole = pipeline.hashes[path] == sha256
+            except FileNotFoundError:
+                return f"{path}, which it made, is gone"
+            if not whole:
+                return f"{path}, which it made, has changed"
+        return ""
+
+    def _inputs(self, pipeline: "Pipeline") -> list[Path]:
+        """Files and folders that it reads."""
+        found: dict[Path, None] = {}
+        for text in self.texts():
+            names = [name for name in references(text) if name[0] not in OWN]
+            if not names and text not in self.reads:
+                continue
+            whole = Path(pipeline.resolve(self, text))
+            if whole.exists() or text in self.reads:
+                found[whole] = None
+            else:
+                # Part of a longer text, as in NAME=FOLDER.
+                found.update((pipeline.path(*name), None) for name in names)
+        return list(found)
 
 
-def attribute_path(stage: Stage, attribute: str | None, folder: Path) -> Path:
-    """Where an attribute of a stage is.
-
-    Args:
-        stage: The stage.
-        attribute: What of it; None is its folder.
-        folder: Its folder.
-
-    Raises:
-        FileNotFoundError: It has not been made yet.
-    """
-    if attribute == "checkpoint":
-        pointer = folder / "last_checkpoint"
-        # mmengine writes where it saved to; the folder may have been moved since.
-        return folder / Path(pointer.read_text(encoding="utf-8").strip()).name
-    # A manifest is the reviewer's too: it must not go when mining starts anew.
-    if attribute in ("manifest", "summary"):
-        suffix = "csv" if attribute == "manifest" else "json"
-        return folder.with_name(f"{stage.name}.{suffix}")
-    return folder.joinpath(
-        *{
-            "labels": ("pseudo_labels", "labels"),
-            "scores": ("pseudo_labels",),
-            "curve": ("seed_curve.json",),
-            "metrics": ("metrics.json",),
-            "page": ("index.html",),
-        }.get(attribute, ())
-    )
+def _difference(before: dict, now: dict) -> str:
+    """What a stage was made with that is no longer so; '' if nothing."""
+    for part in ("tool", "command", "report", "config"):
+        if before.get(part) != now.get(part):
+            return f"its {part} has changed"
+    for path in before["inputs"] | now["inputs"]:
+        if before["inputs"].get(path) != now["inputs"].get(path):
+            return f"{path} has changed"
+    return ""
 
 
-def references(text: str) -> list[tuple[str, str | None]]:
-    """Names, and their attributes, that a text refers to."""
-    return [(name, attribute or None) for name, attribute in _REFERENCE.findall(text)]
-
-
-def fill(value: Any, resolve: Callable[[str, str | None], str]) -> Any:
-    """A value with every reference in its texts replaced.
-
-    Args:
-        value: A text, or dicts and lists of texts and other values.
-        resolve: Gives the text for a name and an attribute.
-    """
-    if isinstance(value, str):
-        return _REFERENCE.sub(lambda m: resolve(m[1], m[2]), value)
-    if isinstance(value, Mapping):
-        return {key: fill(item, resolve) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [fill(item, resolve) for item in value]
-    return value
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _texts(item)
+def _option(value: Any) -> str:
+    """A value as ``--cfg-options`` reads it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_option, value))}]"
+    return str(value)

@@ -1,9 +1,17 @@
 """What a config names."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["leaf_dataset", "leaf_datasets", "type_name"]
+from mmengine.config import Config
+
+__all__ = [
+    "leaf_dataset",
+    "leaf_datasets",
+    "metric_configs",
+    "replace_fields",
+    "type_name",
+]
 
 
 def type_name(config: Any) -> str:
@@ -75,3 +83,58 @@ def leaf_dataset(config: Any) -> dict:
         return {}
     first = next(leaf_datasets(config), {})
     return first if isinstance(first, dict) else {}
+
+
+def metric_configs(evaluator: Any) -> list[Any]:
+    """The configs of an evaluator's metrics.
+
+    Args:
+        evaluator: A config's ``val_evaluator`` or ``test_evaluator``: one metric, a
+            list, or an evaluator whose ``metrics`` are a list or have names.
+
+    Returns:
+        Parts of ``evaluator`` itself, so that they can be changed in place.
+
+    Example:
+        >>> seeds = dict(type='mmwood.SeedMetric')
+        >>> evaluator = dict(type='mmwood.NamedEvaluator', metrics=dict(seeds=seeds))
+        >>> metric_configs(evaluator) == metric_configs([seeds]) == [seeds]
+        True
+    """
+    metrics = evaluator or []
+    if isinstance(metrics, dict) and "metrics" in metrics:
+        metrics = metrics["metrics"]
+        if isinstance(metrics, dict) and "type" not in metrics:
+            metrics = [*metrics.values()]
+    metrics = metrics if isinstance(metrics, (list, tuple)) else [metrics]
+    return [metric for metric in metrics if metric is not None]
+
+
+def replace_fields(pipeline: list, transforms: Mapping[str, Mapping] | None) -> list:
+    """A pipeline in which some transforms have other fields.
+
+    Args:
+        pipeline: Configs of transforms.
+        transforms: Type of a transform, without scope -> its fields to replace, merged
+            as configs are.
+
+    Raises:
+        ValueError: The pipeline has no transform of such a type, or several.
+
+    Example:
+        >>> replace_fields([dict(type='mmseg.RandomCrop', crop_size=512)],
+        ...                dict(RandomCrop=dict(crop_size=256)))
+        [{'type': 'mmseg.RandomCrop', 'crop_size': 256}]
+    """
+    replaced = list(pipeline)
+    for name, fields in (transforms or {}).items():
+        found = [n for n, step in enumerate(pipeline) if type_name(step) == name]
+        if len(found) != 1:
+            raise ValueError(
+                f"transforms.{name}: the pipeline has {len(found)} transforms of this "
+                f"type; it has {', '.join(map(type_name, pipeline)) or 'none'}"
+            )
+        cfg = Config(dict(step=pipeline[found[0]]))
+        cfg.merge_from_dict(dict(step=fields))
+        replaced[found[0]] = cfg.step
+    return replaced

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Kill a pipeline at random moments, go on each time, and compare with one left alone.
+"""Kill a pipeline at random moments, continue, and compare with one left alone.
 
 Both run in folders of their own below --scratch. The moments (SIGKILL to the pipeline,
 which takes its stages with it) are drawn over the time that the stages take when left

@@ -176,7 +176,9 @@ def irn() -> Config:
                 backbone=dict(init_cfg=dict(checkpoint=CLASSIFIER)),
                 test_cfg=dict(pad_to=2 * SIDE),
             ),
-            train_dataloader=dict(dataset=dict(scores, pipeline=pipeline)),
+            train_dataloader=dict(
+                dataset=dict(scores, pipeline=pipeline, transforms=None)
+            ),
             test_dataloader=dict(dataset=scores),
             default_hooks=dict(displacement_mean=dict(batch_size=1, num_workers=0)),
         ),
@@ -207,7 +209,12 @@ def segmentor() -> Config:
         pipeline=pipeline,
     )
     switch = dict(
-        type="mmwood.EWCHook", mode="switch", switch_at=3, weight=1.0, num_workers=0
+        _delete_=True,
+        type="mmwood.EWCHook",
+        mode="switch",
+        switch_at=3,
+        weight=1.0,
+        num_workers=0,
     )
     return demo_config(
         "segmentor_sbce",
@@ -220,8 +227,7 @@ def segmentor() -> Config:
             train_cfg=dict(max_iters=6),
             train_dataloader=dict(dataset=train),
             test_dataloader=dict(dataset=dict(data_root="data")),
-            default_hooks=dict(checkpoint=dict(interval=1)),
-            custom_hooks=[switch],
+            default_hooks=dict(checkpoint=dict(interval=1), ewc=switch),
             load_from=None,
         ),
     )
@@ -325,7 +331,7 @@ def parse_args() -> argparse.Namespace:
         "--tolerance",
         type=float,
         default=1e-2,
-        help="largest difference of a layer's weights (norm), as a share of what "
+        help="largest difference of a layer's weights (norm), as a fraction of what "
         "training changed (default: 0.01; rounding gives 0.001 or less)",
     )
     parser.add_argument(
@@ -427,7 +433,7 @@ def numbers(content: object, place: str = "") -> Iterator[tuple[str, float]]:
 
 
 def weight_difference(work: Path, name: str) -> tuple[float, str]:
-    """The largest difference of a layer, as a share of its change, and its name."""
+    """The largest difference of a layer, as a fraction of its change, and its name."""
     first, last = STAGES[name].weights
     start, one, two = (
         torch.load(work / name / path, map_location="cpu", weights_only=False)[
@@ -437,18 +443,18 @@ def weight_difference(work: Path, name: str) -> tuple[float, str]:
     )
     if one.keys() != two.keys():
         return math.inf, "names of the layers"
-    shares = {}
+    fractions = {}
     for key, value in one.items():
         difference = (two[key].double() - value.double()).norm().item()
         change = (value.double() - start[key].double()).norm().item()
         if difference == 0:
-            shares[key] = 0.0
+            fractions[key] = 0.0
         else:
             # What is not trained must not differ at all, and NaN is a difference.
-            share = difference / change if change else math.nan
-            shares[key] = math.inf if math.isnan(share) else share
-    worst = max(shares, key=shares.__getitem__)
-    return shares[worst], worst
+            fraction = difference / change if change else math.nan
+            fractions[key] = math.inf if math.isnan(fraction) else fraction
+    worst = max(fractions, key=fractions.__getitem__)
+    return fractions[worst], worst
 
 
 def compare(work: Path, name: str, tolerance: float) -> tuple[list[str], bool]:

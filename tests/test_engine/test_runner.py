@@ -14,6 +14,7 @@ from mmwood.engine import CAMVisualizationHook, EpochTrainLoop
 from mmwood.engine.runner import build_runner, save_results, show_results, use_tta
 from mmwood.evaluation import IAIoUMetric, SeedMetric
 from mmwood.models import MultiScaleCAM
+from mmwood.utils.config import metric_configs
 
 
 @pytest.mark.parametrize("kind", [SegVisualizationHook, "mmseg.SegVisualizationHook"])
@@ -37,11 +38,14 @@ def test_pictures_of_classifiers(kind):
 @pytest.mark.parametrize(
     "kinds", [(SeedMetric, IAIoUMetric), ("mmwood.SeedMetric", "mmwood.IAIoUMetric")]
 )
-def test_metrics_write_to_the_work_dir(kinds):
+@pytest.mark.parametrize("named", [False, True])
+def test_metrics_write_to_the_work_dir(kinds, named):
     metrics = [dict(type=kind) for kind in kinds]
-    cfg = Config(dict(work_dir="work", test_evaluator=metrics))
+    names = dict(zip(("seeds", "instances"), metrics), left_out=None)
+    evaluator = dict(type="mmwood.NamedEvaluator", metrics=names) if named else metrics
+    cfg = Config(dict(work_dir="work", test_evaluator=evaluator))
     save_results(cfg)
-    seeds, instances = cfg.test_evaluator
+    seeds, instances = metric_configs(cfg.test_evaluator)
     assert seeds.out_dir == "work"
     assert instances.out == "work/ia_iou.json"
 

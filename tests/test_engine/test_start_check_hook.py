@@ -292,7 +292,7 @@ def test_manifest_of_another_program(load, segmentor_config, voc_folder):
 # Schedules
 
 
-@pytest.mark.parametrize("schedule", ["5e", "irn", "deeplabv2"])
+@pytest.mark.parametrize("schedule", ["5e", "deeplabv2"])
 @pytest.mark.parametrize("length", [1, 3])
 def test_our_schedules_end_with_the_training(load, schedule, length):
     base = Config.fromfile(REPOSITORY / f"configs/_base_/schedule_{schedule}.py")

@@ -46,7 +46,7 @@ train_dataloader = dict(
             dict(type="RandomCrop", crop_size=(32, 32)),
             dict(type="PackSegInputs")])))
 """
-STEP = "train_dataloader.dataset.dataset.pipeline.1."
+STEP = "train_dataloader.dataset.dataset.transforms.AffinityLabel."
 
 
 def shown(number: int) -> list[int]:

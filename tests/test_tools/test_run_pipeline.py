@@ -34,6 +34,7 @@ def pipeline(tmp_path: Path, run_tool):
     )
 
 
+@pytest.mark.slow
 def test_from_tags_to_wood_with_a_review_and_faults_on_the_way(tmp_path, pipeline):
     plan = pipeline("--dry-run", "--until", "wood")
     assert "run   classifier: it has not run" in plan

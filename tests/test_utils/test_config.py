@@ -9,7 +9,12 @@ from mmengine.dataset import (
 from mmengine.hooks import EMAHook
 
 from mmwood.models import CAMHead
-from mmwood.utils.config import leaf_dataset, leaf_datasets, type_name
+from mmwood.utils.config import (
+    leaf_dataset,
+    leaf_datasets,
+    replace_fields,
+    type_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -97,3 +102,27 @@ class ListDataset(BaseDataset):
 
     def load_data_list(self) -> list:
         return self.infos
+
+
+def test_fields_of_transforms_are_merged_by_type():
+    def blur(results):
+        return results
+
+    pad = dict(type="Pad", pad_val=dict(img=0, seg=255))
+    pipeline = [dict(type="mmwood.LoadImage"), pad, blur]
+    replaced = replace_fields(pipeline, dict(Pad=dict(size=9, pad_val=dict(img=1))))
+    assert replaced == [
+        dict(type="mmwood.LoadImage"),
+        dict(type="Pad", size=9, pad_val=dict(img=1, seg=255)),
+        blur,
+    ]
+    assert pad == dict(type="Pad", pad_val=dict(img=0, seg=255))
+    assert replace_fields(pipeline, None) == pipeline
+
+
+@pytest.mark.parametrize(("kind", "count"), [("Flip", 0), ("Pad", 2)])
+def test_a_type_must_say_which_transform(kind, count):
+    pipeline = [dict(type="Pad", size=1), dict(type="Pad", size=2)]
+    message = f"transforms.{kind}: the pipeline has {count} .* it has Pad, Pad"
+    with pytest.raises(ValueError, match=message):
+        replace_fields(pipeline, {kind: dict(size=3)})

@@ -34,10 +34,5 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-test_evaluator = [
-    dict(type="IoUMetric", iou_metrics=["mIoU"]),
-    dict(
-        type="mmwood.IAIoUMetric",
-        instance_file="data/coco2014/annotations/instances_val2014.json",
-    ),
-]
+instances = "data/coco2014/annotations/instances_val2014.json"
+test_evaluator = dict(metrics=dict(ia_iou=dict(instance_file=instances)))

@@ -2,7 +2,7 @@
 # masks of train, evaluated with the true masks and instances of val.
 _base_ = "../segmentation.py"
 
-pseudo_masks = "work_dirs/demo/masks/pseudo_labels/labels"
+pseudo_masks = "work_dirs/demo/masks_wood/pseudo_labels/labels"
 metainfo = dict(
     classes=["background", "aeroplane", "bird", "boat", "car", "sheep", "train"],
     # VOC's colours: without any, background would have a random one.
@@ -50,8 +50,8 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = [
-    dict(type="IoUMetric", iou_metrics=["mIoU"]),
-    dict(type="mmwood.IAIoUMetric", instance_dir="SegmentationObject", void="connects"),
-]
+val_evaluator = dict(
+    # A rim of void is around each object.
+    metrics=dict(ia_iou=dict(instance_dir="SegmentationObject", void="connects"))
+)
 test_evaluator = val_evaluator

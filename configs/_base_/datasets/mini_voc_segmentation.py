@@ -37,9 +37,6 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = [
-    dict(type="IoUMetric", iou_metrics=["mIoU"]),
-    # A rim of void is around each object.
-    dict(type="mmwood.IAIoUMetric", void="connects"),
-]
+# A rim of void is around each object.
+val_evaluator = dict(metrics=dict(ia_iou=dict(void="connects")))
 test_evaluator = val_evaluator

@@ -30,4 +30,4 @@ train_dataloader = dict(
 test_dataloader = dict(dataset=dataset)
 val_dataloader = None
 val_evaluator = None
-test_evaluator = [dict(type="AveragePrecision")]
+test_evaluator = dict(metrics=dict(seeds=None))

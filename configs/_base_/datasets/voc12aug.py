@@ -14,34 +14,12 @@ dataset = dict(
 )
 folders = dict(img_path="JPEGImages", xml_path="Annotations")
 evaluation_folders = dict(**folders, seg_map_path="SegmentationClass")
-train_pipeline = [
-    dict(type="mmwood.LoadImage"),
-    # The long side becomes 320 to 640.
-    dict(
-        type="RandomResize",
-        scale=(320, 320),
-        ratio_range=(1.0, 2.0),
-        keep_ratio=True,
-        backend="pillow",
-        interpolation="bicubic",
-    ),
-    dict(type="RandomFlip", prob=0.5),
-    dict(
-        type="RandomCrop",
-        crop_size=512,
-        pad_if_needed=True,
-        # The mean of the preprocessor, in the order blue, green, red.
-        pad_val=(104, 116, 124),
-    ),
-    dict(type="PackInputs"),
-]
 
 train_dataloader = dict(
     dataset=dict(
         **dataset,
         ann_file="ImageSets/Segmentation/trainaug.txt",
         data_prefix=folders,
-        pipeline=train_pipeline,
     )
 )
 val_dataloader = dict(

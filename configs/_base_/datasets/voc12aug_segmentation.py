@@ -33,9 +33,8 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = [
-    dict(type="IoUMetric", iou_metrics=["mIoU"]),
+val_evaluator = dict(
     # A rim of void is around each object.
-    dict(type="mmwood.IAIoUMetric", instance_dir="SegmentationObject", void="connects"),
-]
+    metrics=dict(ia_iou=dict(instance_dir="SegmentationObject", void="connects"))
+)
 test_evaluator = val_evaluator

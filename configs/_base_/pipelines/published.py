@@ -1,17 +1,17 @@
 # What the published protocol adds to the recipe: the classifier itself is what W-OoD is
 # compared with, networks are tested at six scales with flips and the dense CRF, and a
-# training that was ended goes on from its last checkpoint.
+# training that was ended continues from its last checkpoint.
 _base_ = "./recipe.py"
 
 inputs = dict(plain_checkpoint="{classifier.checkpoint}")
-_step = "train_dataloader.dataset.pipeline.1"
+_label = "train_dataloader.dataset.transforms.AffinityLabel"
 _crf = dict(pydensecrf="crf")
 _test = dict(args=["--tta"], options={"tta_model.crf.iterations": 10}, packages=_crf)
 stages = dict(classifier=dict(resume=True), plain=None, wood=dict(resume=True))
 for _b in ("plain", "wood"):
     stages[f"affinity_{_b}"] = dict(packages=_crf)
     stages[f"crf_{_b}"] = dict(
-        options={f"{_step}.foreground": 0.15, f"{_step}.background": 0.15},
+        options={f"{_label}.foreground": 0.15, f"{_label}.background": 0.15},
         packages=_crf,
     )
     stages[f"irn_{_b}"] = dict(resume=True)

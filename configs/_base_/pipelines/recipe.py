@@ -3,6 +3,8 @@
 # stages; data, the images and all that belongs to them; masks, to measure labels with;
 # candidates, images that should show no object. A stage that is set to None is left out.
 _without, _with = "without OoD images", "with OoD images"
+# What IRN's labels are made with.
+_label = "train_dataloader.dataset.transforms.AffinityLabel"
 
 inputs = dict(
     # Whose maps each branch spreads.
@@ -30,14 +32,14 @@ stages = dict(
     plain=dict(
         train="{plain_config}",
         args=["--no-validate"],
-        title="go on for some epochs without OoD images, to compare with",
+        title="fine-tune for some epochs without OoD images, to compare with",
         options=dict(load_from="{classifier.checkpoint}"),
         reads=["{data}"],
     ),
     wood=dict(
         train="{wood_config}",
         args=["--no-validate"],
-        title="go on for as many with the OoD images (W-OoD)",
+        title="fine-tune for as many with the OoD images (W-OoD)",
         options={
             "load_from": "{classifier.checkpoint}",
             "train_dataloader.dataset.ood.ann_file": "{review.manifest}",
@@ -90,7 +92,7 @@ for _b, _name in dict(plain=_without, wood=_with).items():
         train="{irn_config}",
         options={
             **_maps,
-            "train_dataloader.dataset.pipeline.1.folder": f"{{affinity_{_b}.labels}}",
+            f"{_label}.folder": f"{{affinity_{_b}.labels}}",
         },
         reads=["{data}"],
     )
@@ -102,7 +104,7 @@ for _b, _name in dict(plain=_without, wood=_with).items():
         options=_maps,
         reads=["{data}"],
     )
-    # Task A: cross-entropy. Task B goes on from it, size-balanced and held by EWC.
+    # Task A: cross-entropy. Task B continues from it, size-balanced and held by EWC.
     stages[f"segmentor_a_{_b}"] = dict(
         title=f"train a segmentation network with cross-entropy (task A), {_name}",
         train="{segmentor_a_config}",
@@ -114,17 +116,17 @@ for _b, _name in dict(plain=_without, wood=_with).items():
         title=f"test it on images that no stage has seen, {_name}",
         test="{segmentor_a_config}",
         checkpoint=f"{{segmentor_a_{_b}.checkpoint}}",
-        options={"test_evaluator.0.output_dir": "{dir}/predictions"},
+        options={"test_evaluator.metrics.iou.output_dir": "{dir}/predictions"},
         reads=["{data}"],
     )
     stages[f"segmentor_b_{_b}"] = dict(
-        title=f"go on with SB-CE and EWC, for small objects (task B), {_name}",
+        title=f"continue with SB-CE and EWC, for small objects (task B), {_name}",
         train="{segmentor_b_config}",
         args=["--no-validate"],
         options={
             **_labels,
             "load_from": f"{{segmentor_a_{_b}.checkpoint}}",
-            "custom_hooks.0.file": f"{{segmentor_a_{_b}.dir}}/ewc.safetensors",
+            "default_hooks.ewc.file": f"{{segmentor_a_{_b}.dir}}/ewc.safetensors",
         },
         reads=["{data}"],
     )
@@ -132,7 +134,7 @@ for _b, _name in dict(plain=_without, wood=_with).items():
         title=f"test it, {_name}",
         test="{segmentor_b_config}",
         checkpoint=f"{{segmentor_b_{_b}.checkpoint}}",
-        options={"test_evaluator.0.output_dir": "{dir}/predictions"},
+        options={"test_evaluator.metrics.iou.output_dir": "{dir}/predictions"},
         reads=["{data}"],
     )
 stages["clusters"] = dict(
@@ -167,7 +169,7 @@ stages["report"] = dict(
                     )
                     for _t, _task in (
                         ("a", "network of task A (cross-entropy)"),
-                        ("b", "gone on with task B (SB-CE and EWC)"),
+                        ("b", "continued with task B (SB-CE and EWC)"),
                     )
                 ],
             )
