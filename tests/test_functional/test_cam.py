@@ -82,7 +82,7 @@ def test_merge_scales_without_classes():
 def test_merge_scales_refuses_no_maps_and_unequal_classes():
     with pytest.raises(ValueError, match="at least one map"):
         merge_scales([], (4, 4))
-    with pytest.raises(ValueError, match="one C"):
+    with pytest.raises(ValueError, match=r"cams\[1\] \(C, h1, w1\)"):
         merge_scales([torch.zeros(2, 3, 3), torch.zeros(3, 3, 3)], (4, 4))
 
 

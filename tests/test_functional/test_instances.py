@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from scipy import ndimage
 
 from mmwood.functional.instances import (
     Instance,
@@ -16,7 +17,6 @@ from mmwood.functional.instances import (
     group_centroids,
 )
 
-SIDES = [(-1, 0), (0, -1), (0, 1), (1, 0)]
 BACKGROUND = 0.25
 
 
@@ -58,30 +58,11 @@ def slow_centroids(field, steps, keep):
     return ends
 
 
-def flood_fill(mask):
-    """The 4-connected parts of a mask, in the order of their first pixels."""
-    index, number = np.zeros(mask.shape, dtype=int), 0
-    for start in map(tuple, np.argwhere(mask)):
-        if index[start]:
-            continue
-        number += 1
-        index[start], todo = number, [start]
-        while todo:
-            y, x = todo.pop()
-            for dy, dx in SIDES:
-                pixel = y + dy, x + dx
-                inside = 0 <= pixel[0] < mask.shape[0] and 0 <= pixel[1] < mask.shape[1]
-                if inside and mask[pixel] and not index[pixel]:
-                    index[pixel] = number
-                    todo.append(pixel)
-    return index
-
-
 def slow_groups(centroids, field, threshold):
     short = np.array(
         [[math.sqrt(sum(vector**2)) < threshold for vector in row] for row in field.T]
     ).T
-    regions = flood_fill(short)
+    regions, _ = ndimage.label(short)
     found = np.array(
         [[regions[tuple(end)] for end in row] for row in centroids.transpose(1, 2, 0)]
     )
@@ -98,8 +79,8 @@ def slow_detections(scores, classes, background, min_fraction):
     winner = np.argmax(stack, axis=0)
     found = []
     for number in range(1, n * m + 1):
-        parts = flood_fill(winner == number)
-        for part in range(1, parts.max() + 1):
+        parts, count = ndimage.label(winner == number)
+        for part in range(1, count + 1):
             mask = parts == part
             score = max(stack[number][pixel] for pixel in zip(*np.nonzero(mask)))
             if mask.sum() < min_fraction * height * width:
@@ -232,7 +213,7 @@ class TestFindCentroids:
 class TestGroupCentroids:
     @settings(deadline=None, max_examples=60)
     @given(fields(np.float64), st.sampled_from([0.0, 1.0, 2.5, 10.0]), st.data())
-    def test_equals_flood_fill(self, field, threshold, data):
+    def test_equals_scipy(self, field, threshold, data):
         height, width = field.shape[1:]
         shape = (height, width)
         ends = np.stack(

@@ -140,7 +140,7 @@ def test_dense_crf_of_one_label_and_of_views():
 @pytest.mark.parametrize(
     ("given_", "options", "message"),
     [
-        (np.zeros((4, 5), int), dict(), "n_labels must be a whole number"),
+        (np.zeros((4, 5), int), dict(), "n_labels must be an integer"),
         (np.full((4, 5), 3), dict(n_labels=3), r"labels must be in 0\.\.2"),
         (np.full((4, 5), 0.5), dict(n_labels=3), "integers"),
         (np.zeros((5, 4), int), dict(n_labels=2), r"got \(4, 5, 3\) and \(5, 4\)"),
@@ -329,7 +329,7 @@ def test_refine_label_refuses_other_labels_and_sizes():
     for method in ("crf", "pamr", None):
         with pytest.raises(ValueError, match=r"labels must be in 0\.\.1"):
             refine_label(image, label, 2, method=method)
-        with pytest.raises(ValueError, match=r"label map \(H, W\)"):
+        with pytest.raises(ValueError, match=r"label \(H, W\)"):
             refine_label(image, label[1:], 3, method=method)
 
 
@@ -349,7 +349,7 @@ def test_refine_settings_fill_in_what_is_not_given():
     assert refine_settings({}) == crf
     assert refine_settings(dict(iterations=4)) == dict(crf, iterations=4)
     assert refine_settings(crf) == crf
-    with pytest.raises(ValueError, match="'crf', 'pamr' or None, got 'CRF'"):
+    with pytest.raises(ValueError, match="'crf', 'pamr' or None, but is 'CRF'"):
         refine_settings(dict(method="CRF"))
     for refine in (
         dict(sxy=3),
@@ -422,7 +422,7 @@ def test_a_tie_is_background():
         (dict(foreground=1), "0 <= background <= foreground < 1"),
         (dict(background=-0.1), "0 <= background <= foreground < 1"),
         (dict(background=float("nan")), "0 <= background <= foreground < 1"),
-        (dict(classes=[1]), "1 classes"),
+        (dict(classes=[1]), r"classes \(n,\)"),
         (dict(classes=[1, 254]), r"0\.\.253"),
         (dict(classes=[-1, 2]), r"0\.\.253"),
         (dict(cam=np.zeros((2, 5, 4))), r"\(2, 5, 4\)"),
@@ -513,7 +513,7 @@ def test_power_affinity_label_of_no_class_of_full_maps_and_of_wrong_arguments():
     for powers in ((24, 4), (0, 4), (4, float("nan"))):
         with pytest.raises(ValueError, match="0 < low <= high"):
             power_affinity_label(image, full, [2], *powers)
-    with pytest.raises(ValueError, match=r"power_affinity_label .* 2 classes"):
+    with pytest.raises(ValueError, match=r"classes \(n,\)"):
         power_affinity_label(image, full, [2, 3])
     with pytest.raises(ValueError, match=r"in \[0, 1\]"):
         power_affinity_label(image, full + 1, [2])
