@@ -57,9 +57,8 @@ def slow_maps(
                 goal = goal - score
         for y, x in torch.cartesian_prod(*map(torch.arange, regions.shape)).tolist():
             if regions[y, x] / regions.max() > threshold:
-                goal = (
-                    goal - regularisation_weight * (regions[y, x] - first[y, x]).abs()
-                )
+                change = (regions[y, x] - first[y, x]).abs()
+                goal = goal - regularisation_weight * change
         views.grad = None
         goal.backward()
         step = step_size * views.grad / views.grad.abs().max()

@@ -265,7 +265,7 @@ def removal(args: argparse.Namespace) -> tuple[Case, dict]:
     start, images, areas, changes, disputed = np.zeros(3), [], [], [], 0
     for image in tqdm(range(len(source.paths)), desc="remove", disable=None):
         pred, truth, own = source.read(image)
-        disputed += truth.disputed
+        disputed += truth.conflicting
         if not len(own):
             continue
         sums = [class_sums(pred, truth, source.class_id)]

@@ -33,7 +33,7 @@ class SegTTAModel(MMSegTTAModel):
 
     Args:
         module: Config of a segmentor; ``tools/test.py --tta`` fills it in.
-        crf: Fields of :func:`mmwood.functional.refine.dense_crf` to change from
+        crf: Fields of :func:`mmwood.functional.crf.dense_crf` to change from
             DeepLab's; ``dict()`` changes none. None: no CRF.
         data_preprocessor: As in ``BaseTTAModel``.
 
