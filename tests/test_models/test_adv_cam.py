@@ -129,8 +129,8 @@ def published_loop(model, data: dict, double_all: bool = False) -> torch.Tensor:
                 total = total + regions.detach() * (2 if short or double_all else 1)
                 pooled = scores.mean(dim=(2, 3)).sum(dim=0)
                 salient = regions / regions.max() > 0.5
-                drift = ((regions - first).abs() * salient).sum()
-                goal = 2 * pooled[class_id] - pooled.sum() - 7 * drift
+                change = ((regions - first).abs() * salient).sum()
+                goal = 2 * pooled[class_id] - pooled.sum() - 7 * change
                 classifier.zero_grad()
                 views.grad = None
                 goal.backward()
@@ -152,7 +152,7 @@ def test_equals_the_published_loop(name, double_all):
     with torch.no_grad():
         (sample,) = model.test_step(data)
     assert sample.cam_classes.tolist() == [0, 2]
-    # Folding rounds differently, and 27 steps pass it on.
+    # One pass back instead of two rounds differently, and 27 steps pass it on.
     torch.testing.assert_close(sample.cam, full, atol=5e-3, rtol=0)
     torch.testing.assert_close(sample.cam_strided, strided, atol=5e-3, rtol=0)
     other = build(name, double_all=not double_all)

@@ -476,7 +476,7 @@ def test_bad_fields(changes, message):
 
 
 def test_wrong_channels():
-    with pytest.raises(ValueError, match=r"levels have \(8, 8, 16, 32, 64\) channels"):
+    with pytest.raises(ValueError, match=r"levels have \[8, 8, 16, 32, 64\] channels"):
         build(in_channels=[8, 8, 16, 32, 32])(torch.randn(1, 3, 32, 32))
 
 

@@ -169,9 +169,9 @@ def test_faults_of_batches():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(alpha=-1), "alpha must not be negative"),
-        (dict(distance_weight=-0.1), "distance_weight must not be negative"),
-        (dict(nearest=20), "nearest must be a share"),
+        (dict(alpha=-1), "model.head.alpha must be at least 0"),
+        (dict(distance_weight=-0.1), "distance_weight must be at least 0"),
+        (dict(nearest=20), "nearest must be a fraction"),
         (dict(per="epoch"), "per must be 'image' or 'batch'"),
         (dict(margin=0), "margin must be a positive distance"),
         (dict(adversarial_step=0), "adversarial_step must be positive"),

@@ -1,5 +1,7 @@
-"""Wide ResNet-38 of Wu et al., "Wider or Deeper: Revisiting the ResNet Model for Visual
-Recognition", Pattern Recognition 2019: their model A1, which PSA and SEAM use.
+"""Wide ResNet-38: model A1 of its paper, which PSA and SEAM use.
+
+Wu et al., Wider or Deeper: Revisiting the ResNet Model for Visual Recognition, Pattern
+Recognition 2019.
 
 ImageNet weights circulate as an MXNet file of the authors and as PyTorch files of PSA
 and SEAM: tools/model_converters/wide_resnet38.py reads both.
@@ -132,7 +134,7 @@ class WideResNet38(BaseModule):
             distribution, as mmseg's ResNet.
 
     Raises:
-        ValueError: If a field has a value that it cannot have; names the field.
+        ValueError: ``strides`` to ``frozen_stages`` has another value.
 
     Shape:
         - x: (B, 3, H, W)

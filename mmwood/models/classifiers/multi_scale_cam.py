@@ -4,7 +4,7 @@ from itertools import islice
 
 from mmengine.model import BaseTTAModel
 from mmpretrain.structures import DataSample
-from torch import Tensor, nn
+from torch import nn
 
 from mmwood.registry import MODELS
 
@@ -20,8 +20,7 @@ class MultiScaleCAM(BaseTTAModel):
     For every scale the map of the image and the flipped-back map of its flip are
     added; the sums are resized and added over the scales, and each class's map is
     divided by its maximum (IRN: scales 0.5, 1, 1.5 and 2). Inputs of equal size, an
-    image and its flip among them, go through the network together, on a CPU as far as
-    that is faster.
+    image and its flip among them, go through the network together.
 
     Args:
         module: Config of a ``mmwood.CAMClassifier``; ``tools/test.py --tta`` fills it
@@ -60,7 +59,7 @@ class MultiScaleCAM(BaseTTAModel):
         """Merged predictions of a batch from ``TestTimeAug`` and ``pseudo_collate``."""
         return self.merge_preds(self.views(data)[1])
 
-    def views(self, data: dict) -> tuple[list[list[Tensor]], list[list[DataSample]]]:
+    def views(self, data: dict) -> tuple[list[tuple], list[list[DataSample]]]:
         """The views of each image, and what the classifier predicts for each view."""
         inputs, samples = (list(zip(*data[key])) for key in ("inputs", "data_samples"))
         flat = dict(
