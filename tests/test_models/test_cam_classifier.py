@@ -6,7 +6,7 @@ import torch.nn.functional as F
 pytest.importorskip("mmpretrain")
 
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
+from mmengine.registry import MODELS, TRANSFORMS
 from mmpretrain.models.heads import MultiLabelClsHead
 from mmpretrain.structures import DataSample
 from PIL import Image
@@ -56,11 +56,6 @@ BACKBONES = {
         1280,
     ),
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def scope():
-    init_default_scope("mmpretrain")
 
 
 def build(backbone="resnet", **kwargs):

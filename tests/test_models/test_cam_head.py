@@ -4,15 +4,9 @@ import torch.nn.functional as F
 
 pytest.importorskip("mmpretrain")
 
-from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
 
 from mmwood.models import CAMHead, WOoDHead
-
-
-@pytest.fixture(autouse=True)
-def scope():
-    init_default_scope("mmpretrain")
 
 
 def samples(*labels):
