@@ -11,6 +11,8 @@ from mmpretrain.models.heads import MultiLabelClsHead
 from mmpretrain.structures import DataSample
 from PIL import Image
 
+from mmwood.models.classifiers import cam_classifier
+
 BACKBONES = {
     "resnet": (dict(type="ResNet", depth=18, stem_channels=8, base_channels=8), 64),
     "convnext": (
@@ -113,6 +115,19 @@ def test_images_of_different_sizes_are_not_padded():
         (alone,) = model.test_step(single)
         torch.testing.assert_close(sample.pred_score, alone.pred_score)
         torch.testing.assert_close(sample.cam, alone.cam)
+
+
+@torch.no_grad()
+def test_large_images_go_one_by_one_on_a_cpu(monkeypatch):
+    model = build(test_cfg=dict(cam_dtype="float32"))
+    data = image_batch((40, 56), (33, 47), (40, 56), (40, 56))
+    together = model.test_step(data)
+    seen = []
+    model.backbone.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    monkeypatch.setattr(cam_classifier, "CPU_PIXELS", 2 * 40 * 56)
+    for one, other in zip(model.test_step(data), together):
+        torch.testing.assert_close(one.cam, other.cam, atol=1e-4, rtol=0)
+    assert seen == [2, 1, 1]
 
 
 def plain_loop(model, picture: np.ndarray, classes: list[int], scales) -> torch.Tensor:

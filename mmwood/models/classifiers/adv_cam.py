@@ -20,8 +20,8 @@ __all__ = ["AdvCAM"]
 
 #: Which classes an image moves away from.
 Rivals = Literal["all", "present"]
-#: Pixels that climb together on a CPU, where more leave the caches, and elsewhere.
-CPU_PIXELS, DEVICE_PIXELS = 2**18, 2**21
+#: Pixels that climb together where there is no CPU: eight images of 512 x 512.
+DEVICE_PIXELS = 2**21
 
 
 class Example(NamedTuple):
@@ -129,9 +129,10 @@ class AdvCAM(MultiScaleCAM):
                         Example(number, scale, int(class_id), batch)
                     )
         maps: dict[tuple[int, int, int], Tensor] = {}
+        pixels = self.max_pixels or self.module.pixels_together(DEVICE_PIXELS)
         with weights_fixed(self.module), without_checkpointing(self.module):
             for (shape, mirrored, short), examples in together.items():
-                size = max(self._limit() // (shape[0] * shape[2] * shape[3]), 1)
+                size = max(pixels // (shape[0] * shape[2] * shape[3]), 1)
                 for start in range(0, len(examples), size):
                     part = examples[start : start + size]
                     found = self._climb(part, results, mirrored, short)
@@ -192,12 +193,6 @@ class AdvCAM(MultiScaleCAM):
             view.set_field(activation, "activation", dtype=Tensor)
             merged.append(view)
         return self.module.merge(merged)
-
-    def _limit(self) -> int:
-        if self.max_pixels is not None:
-            return self.max_pixels
-        on_cpu = self.module.head.weight.device.type == "cpu"
-        return CPU_PIXELS if on_cpu else DEVICE_PIXELS
 
 
 def _group_scales(views: Sequence[DataSample]) -> list[list[int]]:

@@ -24,6 +24,9 @@ __all__ = ["CAMClassifier", "CamDtype", "CamLabels", "is_mirrored"]
 #: Whose maps are made: of the image's labels, of predicted ones, or none.
 CamLabels = Literal["given", "predicted", "none"]
 CamDtype = Literal["float16", "float32"]
+#: Pixels that go through a network together on a CPU: beyond it, what layers hand on
+#: leaves the caches, and the system clears memory for it again and again.
+CPU_PIXELS = 2**18
 
 
 @MODELS.register_module()
@@ -139,7 +142,11 @@ class CAMClassifier(ImageClassifier):
         """
         if isinstance(data["inputs"], Tensor):
             return super().test_step(data)
-        return step_by_shape(super().test_step, data)
+        return step_by_shape(super().test_step, data, self.pixels_together())
+
+    def pixels_together(self, elsewhere: int | None = None) -> int | None:
+        """How many pixels go through the network at once: few on CPUs."""
+        return CPU_PIXELS if self.head.weight.device.type == "cpu" else elsewhere
 
     def _check_head(self) -> None:
         weight = getattr(self.head, "weight", None)

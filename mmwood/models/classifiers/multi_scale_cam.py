@@ -20,7 +20,8 @@ class MultiScaleCAM(BaseTTAModel):
     For every scale the map of the image and the flipped-back map of its flip are
     added; the sums are resized and added over the scales, and each class's map is
     divided by its maximum (IRN: scales 0.5, 1, 1.5 and 2). Inputs of equal size, an
-    image and its flip among them, go through the network together.
+    image and its flip among them, go through the network together, on a CPU as far as
+    that is faster.
 
     Args:
         module: Config of a ``mmwood.CAMClassifier``; ``tools/test.py --tta`` fills it
