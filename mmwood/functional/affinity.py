@@ -132,9 +132,6 @@ def edge_to_affinity(edge: Tensor, radius: int) -> Tensor:
 
     Shape:
         - edge: (B, h, w); output: (B, P)
-
-    Raises:
-        ValueError: The shape is not that.
     """
     check_shapes(edge=(edge, "B h w"))
     batch, height, width = edge.shape
@@ -180,7 +177,7 @@ def edge_to_transition(edge: Tensor, radius: int = 5, beta: float = 10) -> Tenso
         - edge: (h, w); output: (h·w, h·w), about π·radius² values a row
 
     Raises:
-        ValueError: The shape or dtype is not that; ``beta`` is negative.
+        ValueError: The dtype is another, or ``beta`` is negative.
     """
     check_shapes(edge=(edge, "h w"))
     # A is symmetric: what is stored as its rows serves as its columns.

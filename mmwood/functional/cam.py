@@ -44,9 +44,6 @@ def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
     Shape:
         - features: (B, D, h, w); weight: (C, D); output: (B, C, h, w)
 
-    Raises:
-        ValueError: The shapes are not those.
-
     Example:
         >>> class_activation_maps(torch.rand(2, 8, 5, 4), torch.rand(3, 8)).shape
         torch.Size([2, 3, 5, 4])
@@ -90,7 +87,7 @@ def merge_scales(
         - cams: each (C, h_i, w_i); output: (C, H, W)
 
     Raises:
-        ValueError: There is no map, or they differ in their number of classes.
+        ValueError: There is no map.
     """
     if not cams:
         raise ValueError("merge_scales needs at least one map")
@@ -132,8 +129,7 @@ def seed_from_cam(
         - cam: (n, H, W); classes: (n,); output: (H, W)
 
     Raises:
-        ValueError: ``cam`` and ``classes`` do not fit, or a class does not fit in a
-            uint8 label beside background and 255.
+        ValueError: As for :func:`label_values`.
 
     Example:
         >>> cam = torch.tensor([[[0.9, 0.1]], [[0.2, 0.12]]])

@@ -69,16 +69,9 @@ def connected_components(
         connectivity: 8 (sides and corners) or 4 (sides only).
         leave_out: Values that form no component, such as background and 255.
 
-    Returns:
-        The components, as NumPy arrays.
-
     Raises:
-        ValueError: ``label`` is no two-dimensional map of integers, or
-            ``connectivity`` is neither 4 nor 8.
-
-    Shape:
-        - label: (H, W)
-        - output: index (H, W), class_ids (N,), areas (N,)
+        ValueError: ``label`` is no map (H, W) of integers, or ``connectivity`` is
+            neither 4 nor 8.
 
     Example:
         >>> connected_components(np.array([[1, 0, 1], [1, 0, 0]]), leave_out=[0])
@@ -108,15 +101,10 @@ def label_counts(label: Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         label: Labels of an integer dtype, any device.
 
     Returns:
-        The values that occur, ascending (int64), and the number of pixels of each
-        (int64).
+        The values that occur, ascending, and how often each does; both int64.
 
     Raises:
         ValueError: ``label`` is not of an integer dtype.
-
-    Shape:
-        - label: any
-        - output: (V,), (V,)
     """
     flat = as_integer_array(label).ravel()
     # Counting is about ten times faster than np.unique, which sorts; it needs a
@@ -173,8 +161,7 @@ def size_weights(
             ``limit``, ``connectivity`` or ``reference`` has another value.
 
     Shape:
-        - label: (H, W) or (B, H, W)
-        - output: as label
+        - label: (H, W) or (B, H, W); output: the same
 
     Example:
         >>> size_weights(np.array([[7, 7, 7, 0, 7, 255]]))

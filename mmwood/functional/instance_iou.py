@@ -186,9 +186,6 @@ def split_instances(
 
     Raises:
         ValueError: As for :func:`instance_ious`.
-
-    Shape:
-        - gt, instances: (H, W)
     """
     check_instance_fields(background, connectivity)
     label = _as_labels(gt, "gt", num_classes, ignore_index)
@@ -196,8 +193,11 @@ def split_instances(
         left_out = [ignore_index] if background is None else [0, ignore_index]
         index, class_ids, _ = connected_components(label, connectivity, left_out)
         void, conflicting = label == ignore_index, 0
-        if background == "image":
-            class_ids = _add_background(index, class_ids, (label == 0) & ~void)
+        ground = (label == 0) & ~void
+        if background == "image" and ground.any():
+            # The whole background is one more instance.
+            np.putmask(index, ground, len(class_ids) + 1)
+            class_ids = np.append(class_ids, 0)
     else:
         ids = as_integer_array(instances, "instances")
         if ids.shape != label.shape:
@@ -207,7 +207,12 @@ def split_instances(
         if ids.size and ids.min() < 0:
             raise ValueError(f"instances holds {ids.min()}: expected 0 and above")
         index, class_ids, conflicting = _number(label, ids, ignore_index, background)
-        class_ids = _split_rest(index, class_ids, label, ignore_index, connectivity)
+        rest = index == _REST
+        if rest.any():
+            label = np.where(rest, label, label.dtype.type(ignore_index))
+            parts = connected_components(label, connectivity, [ignore_index])
+            np.copyto(index, parts.index + len(class_ids), where=rest)
+            class_ids = np.append(class_ids, parts.class_ids)
         void = index == _VOID
         index[void] = 0
     areas = np.bincount(index.ravel(), minlength=len(class_ids) + 1)[1:]
@@ -238,9 +243,6 @@ def score_instances(
 
     Raises:
         ValueError: As for :func:`instance_ious`.
-
-    Shape:
-        - pred: (H, W); output: (N,)
     """
     label = _as_labels(pred, "pred", num_classes, ignore_index)
     if label.shape != truth.index.shape:
@@ -306,16 +308,6 @@ def _as_labels(
     return array
 
 
-def _add_background(
-    index: np.ndarray, class_ids: np.ndarray, pixels: np.ndarray
-) -> np.ndarray:
-    """Number the background's pixels as one more instance; return the classes."""
-    if not pixels.any():
-        return class_ids
-    np.putmask(index, pixels, len(class_ids) + 1)
-    return np.append(class_ids, 0)
-
-
 def _number(
     label: np.ndarray, ids: np.ndarray, ignore_index: int, background: Background
 ) -> tuple[np.ndarray, np.ndarray, int]:
@@ -363,23 +355,6 @@ def _compact(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         place[values] = np.arange(len(values))
         return values, place[array]
     return values, np.searchsorted(values, array)
-
-
-def _split_rest(
-    index: np.ndarray,
-    class_ids: np.ndarray,
-    label: np.ndarray,
-    ignore_index: int,
-    connectivity: Connectivity,
-) -> np.ndarray:
-    """Number the components of the pixels marked ``_REST``; return the classes."""
-    rest = index == _REST
-    if not rest.any():
-        return class_ids
-    label = np.where(rest, label, label.dtype.type(ignore_index))
-    parts = connected_components(label, connectivity, [ignore_index])
-    np.copyto(index, parts.index + len(class_ids), where=rest)
-    return np.append(class_ids, parts.class_ids)
 
 
 def _overlaps(

@@ -166,9 +166,6 @@ def detect_instances(
 
     Shape:
         - scores: (n, m, H, W); classes: (n,)
-
-    Raises:
-        ValueError: The shapes are not those.
     """
     scores, classes = torch.as_tensor(scores), torch.as_tensor(classes)
     check_shapes(scores=(scores, "n m H W"), classes=(classes, "n"))

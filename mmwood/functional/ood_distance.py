@@ -33,8 +33,7 @@ def in_distribution_centers(z: Tensor, labels: Tensor) -> Tensor:
         - z: (N, D); labels: (N, C); output: (C, D)
 
     Raises:
-        ValueError: The shapes do not fit, or no image shows a class; the message
-            numbers such classes.
+        ValueError: No image shows a class; the message numbers such classes.
     """
     check_shapes(z=(z, "N D"), labels=(labels, "N C"))
     labels = labels.to(z)
@@ -119,8 +118,7 @@ def ood_distance_loss(
         - z: (B, D); labels: (B, C); in_centers: (C, D); ood_centers: (K, D)
 
     Raises:
-        ValueError: The shapes do not fit, or ``nearest``, ``per`` or ``margin`` has
-            another value.
+        ValueError: ``nearest``, ``per`` or ``margin`` has another value.
     """
     if not 0 < nearest <= 1:
         raise ValueError(f"nearest must be a fraction in (0, 1], got {nearest}")

@@ -221,24 +221,20 @@ def power_affinity_label(
     refinement sees: scores here, labels there.
 
     Args:
-        image: RGB image.
-        cam: Normalised maps of the image's classes, between 0 and 1.
-        classes: Which class each map belongs to, counted from 0 without background.
+        image: As for :func:`affinity_label`.
+        cam: As there, between 0 and 1.
+        classes: As there.
         low: The lower α. PSA and SEAM: 4.
         high: The higher one. PSA: 32, SEAM: 24.
         refine: As in :func:`refine_settings`. PSA's and SEAM's CRF: ``bilateral_sxy=80,
             bilateral_srgb=13``.
 
     Returns:
-        uint8 label map: 0 is background, c + 1 is class c, 255 is unknown.
-
-    Shape:
-        - image: (H, W, 3) uint8; cam: (n, H, W); classes: (n,); output: (H, W)
+        A label map, as :func:`affinity_label` does.
 
     Raises:
         ImportError: The refinement needs a package that is not installed.
-        ValueError: The arguments do not fit each other, a class is above 253, ``low``
-            and ``high`` are not in order; as for :func:`refine_settings`.
+        ValueError: As for :func:`affinity_label`, with ``low`` and ``high``.
     """
     if not 0 < low <= high:
         raise ValueError(

@@ -94,9 +94,6 @@ def relation_terms(
 
     Shape:
         - edge: (B, h, w); displacement: (B, 2, h, w); label: (B, h, w) integers
-
-    Raises:
-        ValueError: The shapes do not fit.
     """
     sizes = check_shapes(
         edge=(edge, "B h w"),

@@ -74,9 +74,6 @@ def pixel_correlation(maps: Tensor, features: Tensor) -> Tensor:
 
     Shape:
         - maps: (B, C, h, w); features: (B, D, h, w); output: (B, C, h, w)
-
-    Raises:
-        ValueError: The two differ in B, h or w.
     """
     check_shapes(maps=(maps, "B C h w"), features=(features, "B D h w"))
     # Squares of half-precision features overflow.

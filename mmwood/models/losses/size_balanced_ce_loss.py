@@ -49,27 +49,25 @@ class SizeBalancedCELoss(nn.Module):
     than mmengine is needed.
 
     Args:
-        limit: The upper limit tau of a weight, at least 1. Defaults to 5.0; the
-            published value could not be verified.
-        connectivity: 8 (sides and corners) or 4 (sides only). Defaults to 8.
+        limit: The upper limit tau of a weight, at least 1. The published value could
+            not be verified.
+        connectivity: 8 (sides and corners) or 4 (sides only).
         reference: ``'class'`` compares a component with all pixels of its class,
             as published; ``'foreground'`` with all foreground pixels.
-            Defaults to 'class'.
         background: Label of the background, or None where every label is an object
             class: set None with ``reduce_zero_label=True``, where 0 is the first
-            object class. Defaults to 0.
-        class_weight: A factor for each class, or None. Defaults to None. As in
-            mmseg, the mean is then over the sum of the factors of the valid
-            pixels. A file name is not accepted.
+            object class.
+        class_weight: A factor for each class, or None. As in mmseg, the mean is then
+            over the sum of the factors of the valid pixels. A file name is not
+            accepted.
         ignore_index: Label of the pixels to ignore where the caller does not name
-            one; mmseg's heads always do. Defaults to 255.
+            one; mmseg's heads always do.
         avg_non_ignore: Whether the mean is over the valid pixels, as published, or
             over all pixels, which is the default of mmseg's cross-entropy.
-            Defaults to True.
-        reduction: 'none', 'mean' or 'sum'. Defaults to 'mean'.
-        loss_weight: Factor of the loss. Defaults to 1.0.
+        reduction: 'none', 'mean' or 'sum'.
+        loss_weight: Factor of the loss.
         loss_name: Name of the loss in the log; must contain 'loss', since mmengine
-            adds up the entries that do. Defaults to 'loss_sbce'.
+            adds up the entries that do.
 
     Attributes:
         size_balanced: Where it is set to False, every pixel weighs 1: plain
@@ -160,14 +158,12 @@ class SizeBalancedCELoss(nn.Module):
             The loss; 0 with a gradient of 0 where every pixel is ignored.
 
         Raises:
-            ValueError: If the shapes do not fit, ``label`` has a value outside
-                the classes, ``class_weight`` or ``background`` do not fit the
-                number of classes, or ``avg_factor`` comes with a sum.
+            ValueError: ``label`` has a value outside the classes, ``class_weight`` or
+                ``background`` do not fit the number of classes, or ``avg_factor``
+                comes with a sum.
 
         Shape:
-            - cls_score: (N, C, H, W)
-            - label: (N, H, W)
-            - weight: (N, H, W)
+            - cls_score: (N, C, H, W); label, weight: (N, H, W)
             - output: () or, with reduction 'none', (N, H, W)
         """
         reduction = self.reduction if reduction_override is None else reduction_override
