@@ -6,7 +6,7 @@ Supervised Learning of Instance Segmentation with Inter-pixel Relations, CVPR 20
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from mmwood.utils.check import check_shapes
 
 __all__ = [
+    "MapDtype",
     "class_activation_maps",
     "label_values",
     "merge_scales",
@@ -24,6 +25,8 @@ __all__ = [
 ]
 
 Array = TypeVar("Array", Tensor, np.ndarray)
+#: In which maps are stored.
+MapDtype = Literal["float16", "float32"]
 
 #: Added to each map's maximum before dividing by it, as in IRN's program.
 EPSILON = 1e-5

@@ -64,6 +64,23 @@ EVERY_MODEL = {
         ),
     ),
 }
+HEADS = [dict(HEAD), dict(HEAD, type="mmwood.WOoDHead")]
+DECODE_HEAD = EVERY_MODEL["DeepLab-v2"]["decode_head"]
+LOSS = dict(type="mmwood.SizeBalancedCELoss", avg_non_ignore=True)
+#: A type, the config's field that holds it, and what other types have in base configs.
+LEFT_BEHIND = [
+    *((head, "model.head", dict(topk=(1, 5))) for head in HEADS),
+    *((head, "model.head", dict(cal_acc=True)) for head in HEADS),
+    (DECODE_HEAD, "decode_head", dict(num_convs=2, concat_input=True)),  # FCNHead
+    (DECODE_HEAD, "decode_head", dict(pool_scales=(1, 2, 3, 6))),  # PSPHead
+    (DECODE_HEAD, "decode_head", dict(c1_in_channels=256, c1_channels=48)),
+    (LOSS, "loss_decode", dict(use_sigmoid=False)),  # CrossEntropyLoss
+    (LOSS, "loss_decode", dict(use_mask=True)),
+    (LOSS, "loss_decode", dict(eps=1e-3)),  # DiceLoss
+    (LOSS, "loss_decode", dict(gamma=2.0, alpha=0.5)),  # FocalLoss
+    (LOSS, "loss_decode", dict(loss_type="multi_class", per_image=True)),  # LovaszLoss
+    (LOSS, "loss_decode", dict(thres=0.9, min_kept=131072)),  # OhemCrossEntropy
+]
 #: One pixel high or wide.
 SIZES = [(50, 1), (1, 50), (1, 1), (2, 3)]
 
@@ -85,6 +102,14 @@ def test_fuse_conv_bn_of_mmcv(name):
     fused = fuse_conv_bn(copy.deepcopy(model))
     torch.testing.assert_close(fused(images), expected, rtol=1e-4, atol=1e-4)
     assert list(model.state_dict()) == names
+
+
+@pytest.mark.parametrize(("config", "place", "fields"), LEFT_BEHIND, ids=str)
+def test_fields_that_another_type_leaves_behind(config, place, fields):
+    names, kind = ", ".join(map(repr, sorted(fields))), config["type"]
+    message = rf"no field \[{names}\].*{place}=dict\(_delete_=True, type='{kind}'"
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(dict(config, **fields))
 
 
 def check(sample, size):

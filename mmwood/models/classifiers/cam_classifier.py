@@ -8,7 +8,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmwood.functional.cam import merge_scales, strided_size
+from mmwood.functional.cam import MapDtype, merge_scales, strided_size
 from mmwood.models.utils import (
     keep_channels_first,
     step_by_shape,
@@ -19,11 +19,10 @@ from mmwood.registry import MODELS
 from mmwood.utils.activations import without_checkpointing
 from mmwood.utils.check import one_of
 
-__all__ = ["CAMClassifier", "CamDtype", "CamLabels", "is_mirrored"]
+__all__ = ["CAMClassifier", "CamLabels", "is_mirrored"]
 
 #: Whose maps are made: of the image's labels, of predicted ones, or none.
 CamLabels = Literal["given", "predicted", "none"]
-CamDtype = Literal["float16", "float32"]
 #: Pixels that go through a network together on a CPU: beyond it, what layers hand on
 #: leaves the caches, and the system clears memory for it again and again.
 CPU_PIXELS = 2**18
@@ -97,7 +96,7 @@ class CAMClassifier(ImageClassifier):
         keep_channels_first(self.backbone)
         defaults = dict(cam_labels="given", cam_dtype="float16", round_up_to=None)
         options = with_defaults("model.test_cfg", test_cfg, defaults)
-        for name, choices in (("cam_labels", CamLabels), ("cam_dtype", CamDtype)):
+        for name, choices in (("cam_labels", CamLabels), ("cam_dtype", MapDtype)):
             one_of(f"model.test_cfg.{name}", options[name], get_args(choices))
         self.test_cfg = options
         self.norm_eval = norm_eval

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from mmwood.functional.affinity import random_walk
 from mmwood.functional.batching import group_by_shape
-from mmwood.functional.cam import EPSILON, strided_size
+from mmwood.functional.cam import EPSILON, MapDtype, strided_size
 from mmwood.functional.instances import (
     detect_instances,
     find_centroids,
@@ -26,6 +27,8 @@ from mmwood.utils.check import one_of
 
 __all__ = ["IRN"]
 
+#: What a forward pass gives, as in every model of OpenMMLab.
+Mode = Literal["tensor", "loss", "predict"]
 #: Channels of the displacement branches of the five levels (IRN's program).
 DISPLACEMENT_CHANNELS = (64, 128, 256, 256, 256)
 
@@ -122,8 +125,8 @@ class IRN(BaseModel):
             options["instances"] = with_defaults(
                 "model.test_cfg.instances", options["instances"], self.INSTANCES
             )
-        dtypes = ("float16", "float32")
-        one_of("model.test_cfg.cam_dtype", options["cam_dtype"], dtypes)
+        dtype = options["cam_dtype"]
+        one_of("model.test_cfg.cam_dtype", dtype, get_args(MapDtype))
         self.test_cfg = options
         _check_levels("in_channels", in_channels)
         self.radius = radius
@@ -163,7 +166,7 @@ class IRN(BaseModel):
         self,
         inputs: Tensor,
         data_samples: list[BaseDataElement] | None = None,
-        mode: str = "tensor",
+        mode: Mode = "tensor",
     ) -> tuple[Tensor, Tensor] | dict[str, Tensor] | list[BaseDataElement]:
         """As in every model of OpenMMLab: 'tensor', 'loss' or 'predict'.
 
@@ -177,7 +180,7 @@ class IRN(BaseModel):
             - inputs: (B, 3, H, W); edge: (B, h, w); displacement: (B, 2, h, w) with
               h = (H-1)//4+1, w = (W-1)//4+1
         """
-        one_of("mode", mode, ("tensor", "loss", "predict"))
+        one_of("mode", mode, get_args(Mode))
         if mode == "tensor":
             return self._relations(inputs)
         if data_samples is None:

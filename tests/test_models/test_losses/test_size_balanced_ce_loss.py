@@ -354,27 +354,6 @@ def test_built_from_the_root_registry():
     assert "limit=5.0" in repr(loss)
 
 
-#: Fields that losses of mmseg have in base configs, and that stay without _delete_.
-LEFT_BEHIND = {
-    "CrossEntropyLoss": dict(use_sigmoid=False),
-    "binary": dict(use_sigmoid=True),
-    "mask": dict(use_mask=True),
-    "DiceLoss": dict(eps=1e-3),
-    "FocalLoss": dict(gamma=2.0, alpha=0.5),
-    "LovaszLoss": dict(loss_type="multi_class", per_image=True),
-    "OhemCrossEntropy": dict(thres=0.9, min_kept=131072),
-}
-
-
-@pytest.mark.parametrize("loss", LEFT_BEHIND)
-def test_fields_of_a_base_config_s_loss(loss):
-    fields = dict(LEFT_BEHIND[loss], loss_weight=1.0, avg_non_ignore=True)
-    names = ", ".join(repr(name) for name in sorted(LEFT_BEHIND[loss]))
-    message = rf"no field \[{names}\].*_delete_=True, type='mmwood.SizeBalancedCELoss'"
-    with pytest.raises(ValueError, match=message):
-        ROOT_MODELS.build(dict(type="mmwood.SizeBalancedCELoss", **fields))
-
-
 def test_compiled_training_has_the_same_numbers():
     """More steps than dynamo would compile anew for."""
 
