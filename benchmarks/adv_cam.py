@@ -90,10 +90,10 @@ def published_maps(model: nn.Module, pair: Tensor, class_id: int, steps: int) ->
         total = total + regions.detach()
         scores = maps.mean(dim=(2, 3)).sum(dim=0)
         salient = regions / regions.max() > 0.5
-        drift = ((regions - first).abs() * salient).sum()
+        change = ((regions - first).abs() * salient).sum()
         classifier.zero_grad()
         views.grad = None
-        (2 * scores[class_id] - scores.sum() - 7 * drift).backward()
+        (2 * scores[class_id] - scores.sum() - 7 * change).backward()
         step = 0.08 * views.grad / views.grad.abs().max()
         low, high = views.min().item(), views.max().item()
         views = (views.detach() + step).clamp(low, high)
@@ -161,7 +161,7 @@ def main() -> None:
         for name, function in (("ours", ours), ("published", published)):
             start = time.process_time()
             found[name] = function()
-            # The first looks for what can be folded.
+            # The first warms up.
             if number:
                 count = args.images * args.classes
                 times[name].append((time.process_time() - start) / count)

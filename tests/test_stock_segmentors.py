@@ -27,6 +27,7 @@ from mmwood.engine.fisher import set_size_balanced, size_balanced_losses
 from mmwood.engine.runner import use_tta
 from mmwood.fileio.labels import save_label_png
 
+pytestmark = pytest.mark.slow
 CONFIGS = Path(mmseg.__file__).parent / ".mim/configs"
 WEIGHT = 50.0
 NUMBERS = itertools.count()
@@ -427,11 +428,11 @@ sys.exit(pytest.main(sys.argv[1:]))
 
 
 def test_without_mmpretrain_torchvision_and_timm():
-    """The test above for one config, and ConvNeXt's tells what it lacks."""
-    test = f"{__file__}::{test_train_resume_and_evaluate.__name__}"
-    fcn, convnext = (f"{test}[{names(STOCK)[number]}]" for number in (0, 7))
+    """The test above for one config."""
+    name = f"{test_train_resume_and_evaluate.__name__}[{names(STOCK)[0]}]"
+    arguments = ["-q", "-p", "no:cacheprovider", f"{__file__}::{name}"]
     result = subprocess.run(
-        [sys.executable, "-c", BARE, "-q", "-p", "no:cacheprovider", fcn, convnext],
+        [sys.executable, "-c", BARE, *arguments],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
@@ -439,5 +440,4 @@ def test_without_mmpretrain_torchvision_and_timm():
     )
     assert result.returncode == 0, result.stdout + result.stderr
     if (CONFIGS / STOCK[0][0]).is_file():
-        assert "1 passed, 1 skipped" in result.stdout
-        assert "could not import 'mmpretrain" in result.stdout
+        assert "1 passed" in result.stdout

@@ -323,7 +323,7 @@ class IAIoUMetric(BaseMetric):
             np.bincount(cell, weights, minlength=classes * 3).reshape(classes, 3)
             for weights in (ious, None)
         )
-        return Tally(sums, counts, 1, truth.disputed)
+        return Tally(sums, counts, 1, truth.conflicting)
 
     def _instance_map(self, sample: dict, gt: np.ndarray) -> np.ndarray | None:
         if self._coco is not None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from mmwood.utils.check import at_least, check_shapes
+
 from .cam import class_activation_maps
 
 __all__ = ["climbed_activation_maps"]
@@ -25,9 +27,9 @@ def climbed_activation_maps(
     flipped: Sequence[bool] = (False,),
     steps: int = 27,
     step_size: float = 0.08,
-    drift_weight: float = 7.0,
+    regularisation_weight: float = 7.0,
     threshold: float = 0.5,
-    rivals: Tensor | None = None,
+    other_classes: Tensor | None = None,
 ) -> Tensor:
     r"""Sum of a class's maps while the image climbs towards the class.
 
@@ -57,33 +59,28 @@ def climbed_activation_maps(
         flipped: Of each view, whether it is mirrored horizontally.
         steps: How many maps are added up; one less than that moves the image.
         step_size: ξ, in units of the normalised image.
-        drift_weight: λ.
-        threshold: Share of R's maximum from which on a cell is salient.
-        rivals: Which classes j are climbed away from; None is all. The class itself is
-            never one.
+        regularisation_weight: λ.
+        threshold: Fraction of R's maximum from which on a cell is salient.
+        other_classes: Which classes j are climbed away from; None is all. The class
+            itself is never one.
 
     Returns:
         Non-negative maps, not normalised, without gradient.
 
     Shape:
-        - images: (N, V, 3, H, W); class_ids: (N,); weight: (C, D); rivals: (N, C) bool
-        - output: (N, h, w)
+        - images: (N, V, 3, H, W); class_ids: (N,); weight: (C, D)
+        - other_classes: (N, C) bool; output: (N, h, w)
 
     Raises:
         ValueError: ``flipped`` has not V entries, or there are no steps.
     """
-    if images.ndim != 5 or len(flipped) != images.shape[1]:
-        raise ValueError(
-            "climbed_activation_maps needs images (N, V, 3, H, W) and V entries of "
-            f"flipped, got {tuple(images.shape)} and {len(flipped)}"
-        )
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    check_shapes(images=(images, "N V 3 H W"), flipped=(torch.tensor(flipped), "V"))
+    at_least("steps", steps, 1)
     examples = torch.arange(len(images), device=images.device)
-    # +1 for the class itself, -1 for those that it competes with.
+    # +1 for the class itself, -1 for those that are climbed away from.
     sign = -torch.ones_like(weight[:, 0]).expand(len(images), -1).clone()
-    if rivals is not None:
-        sign = sign * rivals
+    if other_classes is not None:
+        sign = sign * other_classes
     sign[examples, class_ids] = 1
     positive = (weight[class_ids] > 0).sum(dim=1, keepdim=True)
 
@@ -103,9 +100,9 @@ def climbed_activation_maps(
             now = regions.detach()
             first = now if first is None else first
             salient = now > threshold * now.amax(dim=(1, 2), keepdim=True)
-            drift = ((regions - first).abs() * salient).sum()
+            regularisation = ((regions - first).abs() * salient).sum()
             scores = maps.mean(dim=(3, 4)).sum(dim=1)
-            goal = (scores * sign).sum() - drift_weight * drift
+            goal = (scores * sign).sum() - regularisation_weight * regularisation
             # Only the direction counts: in units that half precision can hold.
             (gradient,) = torch.autograd.grad(goal * now[0].numel(), images)
         total = now if total is None else total + now

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmwood.utils.check import at_least, check_shapes
+
 __all__ = [
     "PixelPairs",
     "edge_to_affinity",
@@ -67,8 +69,7 @@ def search_paths(radius: int) -> tuple[tuple[Offset, tuple[Offset, ...]], ...]:
         >>> search_paths(2)
         (((0, 1), ((0, 0), (0, 1))), ((1, -1), ((0, -1), (0, 0), (1, -1), (1, 0))), ...
     """
-    if radius != int(radius) or radius < 2:
-        raise ValueError(f"radius must be an integer of at least 2, got {radius!r}")
+    at_least("radius", radius, 2, integer=True)
     reach = range(1 - radius, radius)
     offsets = [(0, x) for x in range(1, radius)]
     offsets += [
@@ -94,7 +95,8 @@ def pixel_pairs(height: int, width: int, radius: int) -> PixelPairs:
     is allowed and gives the pairs that there are.
 
     Args:
-        height, width: Size of the grid, in pixels.
+        height: Height of the grid, in pixels.
+        width: Its width.
         radius: See :func:`search_paths`.
 
     Returns:
@@ -130,12 +132,8 @@ def edge_to_affinity(edge: Tensor, radius: int) -> Tensor:
 
     Shape:
         - edge: (B, h, w); output: (B, P)
-
-    Raises:
-        ValueError: The shape is not that.
     """
-    if edge.ndim != 3:
-        raise ValueError(f"edge must have shape (B, h, w), got {tuple(edge.shape)}")
+    check_shapes(edge=(edge, "B h w"))
     batch, height, width = edge.shape
     values, strongest = [], []
     with torch.no_grad():
@@ -151,8 +149,7 @@ def edge_to_affinity(edge: Tensor, radius: int) -> Tensor:
             value, index = on_path.max(dim=0)
             values.append(value.flatten(1))
             if edge.requires_grad:
-                steps = [y * width + x for y, x in path]
-                steps = torch.tensor(steps, device=edge.device)
+                steps = torch.tensor([y * width + x for y, x in path]).to(edge.device)
                 strongest.append((source + steps[index]).flatten(1))
     if not values:
         return edge.new_zeros(batch, 0)
@@ -180,10 +177,9 @@ def edge_to_transition(edge: Tensor, radius: int = 5, beta: float = 10) -> Tenso
         - edge: (h, w); output: (h·w, h·w), about π·radius² values a row
 
     Raises:
-        ValueError: The shape or dtype is not that; ``beta`` is negative.
+        ValueError: The dtype is another, or ``beta`` is negative.
     """
-    if edge.ndim != 2:
-        raise ValueError(f"edge must have shape (h, w), got {tuple(edge.shape)}")
+    check_shapes(edge=(edge, "h w"))
     # A is symmetric: what is stored as its rows serves as its columns.
     crow, column, affinity, row_sum = _symmetric_affinity(edge[None], radius, beta)
     size = (edge.numel(), edge.numel())
@@ -214,7 +210,8 @@ def random_walk(
     Args:
         cam: Maps of one image, or of several that have the same size and number.
         edge: Edge probabilities on the same grid, of a floating-point dtype.
-        radius, beta: As in :func:`edge_to_transition`.
+        radius: As in :func:`edge_to_transition`.
+        beta: As there.
         steps: Length of the walk; IRN's 2^8.
 
     Returns:
@@ -233,14 +230,9 @@ def random_walk(
         >>> random_walk(cam, edge)
         tensor([[[0.5000, 0.5000, 0.0000, 0.0000, 0.0000]]])
     """
-    fits = edge.ndim in (2, 3) and cam.ndim == edge.ndim + 1
-    if not fits or (*cam.shape[:-3], *cam.shape[-2:]) != tuple(edge.shape):
-        raise ValueError(
-            "random_walk needs cam (C, h, w) and edge (h, w), or both with the same "
-            f"batch dimension before, got {tuple(cam.shape)} and {tuple(edge.shape)}"
-        )
-    if steps != int(steps) or steps < 0:
-        raise ValueError(f"steps must be an integer of at least 0, got {steps!r}")
+    batch_axis = "B " if edge.ndim == 3 else ""
+    check_shapes(cam=(cam, f"{batch_axis}C h w"), edge=(edge, f"{batch_axis}h w"))
+    at_least("steps", steps, 0, integer=True)
     shape, dtype, device = cam.shape, edge.dtype, edge.device
     if device.type not in ("cpu", "cuda"):
         # Apple's GPUs have neither float64 nor sparse products.
@@ -289,14 +281,11 @@ def _symmetric_affinity(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A as CSR arrays: row starts, columns, values; and its row sums.
 
-    The values are divided by the sum of their row if ``divide``.
-
-    Images of a batch make blocks on the diagonal.
+    Images of a batch make blocks on the diagonal. ``divide`` divides by the row sums.
     """
     if edge.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"edge must be float32 or float64, not {edge.dtype}")
-    if beta < 0:
-        raise ValueError(f"beta must be at least 0, got {beta}")
+    at_least("beta", beta, 0)
     batch, height, width = edge.shape
     pixels = height * width
     pairs = pixel_pairs(height, width, radius)
@@ -313,12 +302,9 @@ def _symmetric_affinity(
     for place, count in zip(rank, pairs.counts):
         part = slice(start, start + count)
         start += count
-        table[:, pairs.source[part].to(edge.device), own + 1 + place] = affinity[
-            :, part
-        ]
-        table[:, pairs.target[part].to(edge.device), own - 1 - place] = affinity[
-            :, part
-        ]
+        source, target = (end[part].to(edge.device) for end in pairs[:2])
+        table[:, source, own + 1 + place] = affinity[:, part]
+        table[:, target, own - 1 - place] = affinity[:, part]
     del affinity
     there = table >= 0
     steps = offsets[order, 0] * width + offsets[order, 1]

@@ -1,17 +1,21 @@
 """Which axes of a feature map are its rows and columns."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor
 
-__all__ = ["channels_first", "is_channels_last"]
+__all__ = ["Axes", "channels_first", "is_channels_last"]
+
+#: (B, D, h, w) or (B, h, w, D).
+Axes = Literal["NCHW", "NHWC"]
 
 #: Rows or columns by which padding and rounding may change a map.
 SLACK = 2
 
 
 def is_channels_last(
-    shape: Sequence[int], size: Sequence[int], declared: str = "NCHW"
+    shape: Sequence[int], size: Sequence[int], declared: Axes = "NCHW"
 ) -> bool:
     """Whether a feature map is (B, h, w, D) instead of (B, D, h, w).
 
@@ -35,13 +39,14 @@ def is_channels_last(
 
 
 def channels_first(
-    features: Tensor, size: Sequence[int], declared: str = "NCHW"
+    features: Tensor, size: Sequence[int], declared: Axes = "NCHW"
 ) -> Tensor:
     """A feature map (B, D, h, w), whichever of the two orders it has.
 
     Args:
         features: The feature map.
-        size, declared: See :func:`is_channels_last`.
+        size: See :func:`is_channels_last`.
+        declared: See there.
 
     Shape:
         - features: (B, D, h, w) or (B, h, w, D); output: (B, D, h, w)

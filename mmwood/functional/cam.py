@@ -6,12 +6,27 @@ Supervised Learning of Instance Segmentation with Inter-pixel Relations, CVPR 20
 """
 
 from collections.abc import Sequence
+from typing import Literal, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["class_activation_maps", "merge_scales", "seed_from_cam", "strided_size"]
+from mmwood.utils.check import check_shapes
+
+__all__ = [
+    "MapDtype",
+    "class_activation_maps",
+    "label_values",
+    "merge_scales",
+    "seed_from_cam",
+    "strided_size",
+]
+
+Array = TypeVar("Array", Tensor, np.ndarray)
+#: In which maps are stored.
+MapDtype = Literal["float16", "float32"]
 
 #: Added to each map's maximum before dividing by it, as in IRN's program.
 EPSILON = 1e-5
@@ -32,18 +47,11 @@ def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
     Shape:
         - features: (B, D, h, w); weight: (C, D); output: (B, C, h, w)
 
-    Raises:
-        ValueError: The shapes are not those, or the channels differ.
-
     Example:
         >>> class_activation_maps(torch.rand(2, 8, 5, 4), torch.rand(3, 8)).shape
         torch.Size([2, 3, 5, 4])
     """
-    if features.ndim != 4 or weight.ndim != 2 or features.shape[1] != weight.shape[1]:
-        raise ValueError(
-            "class_activation_maps needs features (B, D, h, w) and weight (C, D), got "
-            f"{tuple(features.shape)} and {tuple(weight.shape)}"
-        )
+    check_shapes(features=(features, "B D h w"), weight=(weight, "C D"))
     return F.relu(F.conv2d(features, weight[:, :, None, None]))
 
 
@@ -82,24 +90,20 @@ def merge_scales(
         - cams: each (C, h_i, w_i); output: (C, H, W)
 
     Raises:
-        ValueError: There is no map, or they differ in their number of classes.
+        ValueError: There is no map.
     """
     if not cams:
         raise ValueError("merge_scales needs at least one map")
-    if len({cam.shape[0] for cam in cams}) != 1 or any(cam.ndim != 3 for cam in cams):
-        raise ValueError(
-            "merge_scales needs maps (C, h, w) with one C, got "
-            f"{[tuple(cam.shape) for cam in cams]}"
-        )
+    shapes = {f"cams[{n}]": (cam, f"C h{n} w{n}") for n, cam in enumerate(cams)}
+    classes = check_shapes(**shapes)["C"]
     height, width = size
-    padded = size
-    if round_up_to is not None:
-        padded = tuple(-(-side // round_up_to) * round_up_to for side in size)
-    total = cams[0].new_zeros((cams[0].shape[0], height, width))
+    step = round_up_to or 1
+    padded = [-(-side // step) * step for side in size]
+    total = cams[0].new_zeros((classes, height, width))
     for cam in cams:
         # Classes go into the batch dimension, which may be empty.
         resized = F.interpolate(
-            cam[:, None], size=tuple(padded), mode="bilinear", align_corners=False
+            cam[:, None], size=padded, mode="bilinear", align_corners=False
         )
         total += resized[:, 0, :height, :width]
     return total / (total.amax(dim=(1, 2), keepdim=True) + EPSILON)
@@ -128,8 +132,7 @@ def seed_from_cam(
         - cam: (n, H, W); classes: (n,); output: (H, W)
 
     Raises:
-        ValueError: ``cam`` and ``classes`` do not fit, or a class does not fit in a
-            uint8 label beside background and 255.
+        ValueError: As for :func:`label_values`.
 
     Example:
         >>> cam = torch.tensor([[[0.9, 0.1]], [[0.2, 0.12]]])
@@ -138,20 +141,28 @@ def seed_from_cam(
     """
     cam = torch.as_tensor(cam)
     classes = torch.as_tensor(classes, dtype=torch.long, device=cam.device)
-    if cam.ndim != 3 or classes.shape != cam.shape[:1]:
-        raise ValueError(
-            "seed_from_cam needs cam (n, H, W) and classes (n,), got "
-            f"{tuple(cam.shape)} and {tuple(classes.shape)}"
-        )
+    check_shapes(cam=(cam, "n H W"), classes=(classes, "n"))
     if not len(classes):
         return torch.zeros(cam.shape[1:], dtype=torch.uint8, device=cam.device)
-    if classes.min() < 0 or classes.max() > 253:
-        raise ValueError(
-            "seed_from_cam writes class c as the uint8 label c + 1 and keeps 255 for "
-            f"ignored pixels: classes must be in 0..253, got {classes.tolist()}"
-        )
     score, index = cam.max(dim=0)
-    label = torch.where(score > threshold, classes[index] + 1, 0)
+    label = torch.where(score > threshold, label_values(classes)[index], 0)
     if ignore_band:
         label[(score - threshold).abs() < ignore_band] = 255
     return label.to(torch.uint8)
+
+
+def label_values(classes: Array) -> Array:
+    """The values of classes in a uint8 label map: c + 1.
+
+    Args:
+        classes: Classes counted from 0 without background, a tensor or an array.
+
+    Raises:
+        ValueError: A value would not fit beside 0, background, and 255, ignored.
+    """
+    if len(classes) and not (classes.min() >= 0 and classes.max() <= 253):
+        raise ValueError(
+            "class c is written as the uint8 label c + 1, and 255 is for ignored or "
+            f"unknown pixels: classes must be in 0..253, got {classes.tolist()}"
+        )
+    return classes + 1

@@ -8,20 +8,31 @@ can cross at a corner, so that one pass over all classes would not separate them
 
 from collections.abc import Collection
 from numbers import Real
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmwood.utils.check import one_of
+
 __all__ = [
     "Components",
+    "Connectivity",
+    "Reference",
+    "as_integer_array",
     "check_size_weight_fields",
     "connected_components",
     "label_counts",
     "size_weights",
 ]
+
+
+#: Neighbours of a pixel: over its sides, or over its corners too.
+Connectivity = Literal[4, 8]
+#: What a component's size is compared with.
+Reference = Literal["class", "foreground"]
 
 
 class Components(NamedTuple):
@@ -38,14 +49,14 @@ class Components(NamedTuple):
         areas: (N,) int64, the number of pixels of each component.
     """
 
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # no method of tuple's
     class_ids: np.ndarray
     areas: np.ndarray
 
 
 def connected_components(
     label: Tensor | np.ndarray,
-    connectivity: int = 8,
+    connectivity: Connectivity = 8,
     leave_out: Collection[int] = (),
 ) -> Components:
     """Split a label map into connected regions of one value each.
@@ -58,24 +69,17 @@ def connected_components(
         connectivity: 8 (sides and corners) or 4 (sides only).
         leave_out: Values that form no component, such as background and 255.
 
-    Returns:
-        The components, as NumPy arrays.
-
     Raises:
-        ValueError: If ``label`` is not a two-dimensional map of integers or
-            ``connectivity`` is neither 4 nor 8.
-
-    Shape:
-        - label: (H, W)
-        - output: index (H, W), class_ids (N,), areas (N,)
+        ValueError: ``label`` is no map (H, W) of integers, or ``connectivity`` is
+            neither 4 nor 8.
 
     Example:
         >>> connected_components(np.array([[1, 0, 1], [1, 0, 0]]), leave_out=[0])
         Components(index=array([[1, 0, 2],
                [1, 0, 0]], dtype=int32), class_ids=array([1, 1]), areas=array([2, 1]))
     """
-    _check_connectivity(connectivity)
-    array = _as_integer_array(label)
+    one_of("connectivity", connectivity, get_args(Connectivity))
+    array = as_integer_array(label)
     if array.ndim != 2:
         raise ValueError(f"label must have shape (H, W), but has {array.shape}")
     index = np.zeros(array.shape, dtype=np.int32)
@@ -97,17 +101,12 @@ def label_counts(label: Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         label: Labels of an integer dtype, any device.
 
     Returns:
-        The values that occur, ascending (int64), and the number of pixels of each
-        (int64).
+        The values that occur, ascending, and how often each does; both int64.
 
     Raises:
-        ValueError: If ``label`` is not of an integer dtype.
-
-    Shape:
-        - label: any
-        - output: (V,), (V,)
+        ValueError: ``label`` is not of an integer dtype.
     """
-    flat = _as_integer_array(label).ravel()
+    flat = as_integer_array(label).ravel()
     # Counting is about ten times faster than np.unique, which sorts; it needs a
     # table up to the largest value, which labels of segmentation keep small.
     if flat.size == 0 or flat.min() < 0 or flat.max() > np.iinfo(np.uint16).max:
@@ -124,8 +123,8 @@ def size_weights(
     ignore_index: int | None = 255,
     background: int | None = 0,
     *,
-    connectivity: int = 8,
-    reference: str = "class",
+    connectivity: Connectivity = 8,
+    reference: Reference = "class",
 ) -> Tensor | np.ndarray:
     r"""Pixel weights that grow as a pixel's connected component shrinks.
 
@@ -158,12 +157,11 @@ def size_weights(
         a NumPy array otherwise.
 
     Raises:
-        ValueError: If ``label`` has another shape or is not of an integer dtype,
-            or another field has a value that it cannot have.
+        ValueError: ``label`` has another shape or is not of an integer dtype, or
+            ``limit``, ``connectivity`` or ``reference`` has another value.
 
     Shape:
-        - label: (H, W) or (B, H, W)
-        - output: as label
+        - label: (H, W) or (B, H, W); output: the same
 
     Example:
         >>> size_weights(np.array([[7, 7, 7, 0, 7, 255]]))
@@ -171,7 +169,7 @@ def size_weights(
               dtype=float32)
     """
     check_size_weight_fields(limit, connectivity, reference)
-    array = _as_integer_array(label)
+    array = as_integer_array(label)
     if array.ndim not in (2, 3):
         raise ValueError(
             f"label must have shape (H, W) or (B, H, W), but has {array.shape}"
@@ -190,38 +188,34 @@ def size_weights(
 
 
 def check_size_weight_fields(
-    limit: float, connectivity: int = 8, reference: str = "class"
+    limit: float, connectivity: Connectivity = 8, reference: Reference = "class"
 ) -> None:
-    """Refuse values that :func:`size_weights` cannot use.
-
-    Apart from that function so that a loss can refuse them when it is built.
+    """Refuse values that :func:`size_weights` cannot use, when a loss is built.
 
     Raises:
-        ValueError: If a field has a value that it cannot have; names the field.
+        ValueError: One has another value; names it.
     """
     # Written so that NaN, which compares False with everything, is refused too.
     if not isinstance(limit, Real) or isinstance(limit, bool) or not limit >= 1:
         raise ValueError(f"limit must be a number of at least 1, but is {limit!r}")
-    if reference not in ("class", "foreground"):
-        raise ValueError(
-            f"reference must be 'class' or 'foreground', but is {reference!r}"
-        )
-    _check_connectivity(connectivity)
+    one_of("reference", reference, get_args(Reference))
+    one_of("connectivity", connectivity, get_args(Connectivity))
 
 
-def _check_connectivity(connectivity: int) -> None:
-    if connectivity not in (4, 8):
-        raise ValueError(f"connectivity must be 4 or 8, but is {connectivity!r}")
+def as_integer_array(values: Tensor | np.ndarray, name: str = "label") -> np.ndarray:
+    """Labels or other integers, from any device, as an array.
 
-
-def _as_integer_array(label: Tensor | np.ndarray) -> np.ndarray:
-    if isinstance(label, Tensor):
-        if label.is_floating_point() or label.is_complex():
-            raise ValueError(f"label must be of an integer dtype, not {label.dtype}")
-        return label.detach().cpu().numpy()
-    array = np.asarray(label)
+    Raises:
+        ValueError: They are not of an integer dtype.
+    """
+    if isinstance(values, Tensor):
+        # NumPy lacks some of the other dtypes.
+        if values.is_floating_point() or values.is_complex():
+            raise ValueError(f"{name} must be of an integer dtype, not {values.dtype}")
+        values = values.detach().cpu().numpy()
+    array = np.asarray(values)
     if array.dtype.kind not in "iub":
-        raise ValueError(f"label must be of an integer dtype, not {array.dtype}")
+        raise ValueError(f"{name} must be of an integer dtype, not {array.dtype}")
     return array
 
 
@@ -240,7 +234,7 @@ def _add_components(
 
 
 def _component_weights(
-    components: Components, limit: float, reference: str
+    components: Components, limit: float, reference: Reference
 ) -> np.ndarray:
     """Weights by component number, (N + 1,) float32; number 0 weighs 1."""
     areas = components.areas

@@ -1,13 +1,12 @@
-"""Elastic weight consolidation (EWC) of Kirkpatrick et al., "Overcoming catastrophic
-forgetting in neural networks", PNAS 2017.
+"""Elastic weight consolidation (EWC).
+
+Kirkpatrick et al., Overcoming catastrophic forgetting in neural networks, PNAS 2017.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
-
-from .precision import widest_dtype
 
 __all__ = ["ewc_penalty", "fisher_diagonal", "squared_gradient_sums"]
 
@@ -75,9 +74,12 @@ def squared_gradient_sums(
     }
     if not params:
         raise ValueError("params has no parameter that requires a gradient")
+    # Apple's GPUs have no float64.
     sums = {
         name: torch.zeros_like(
-            param, dtype=widest_dtype(param.device), requires_grad=False
+            param,
+            dtype=torch.float32 if param.device.type == "mps" else torch.float64,
+            requires_grad=False,
         )
         for name, param in params.items()
     }

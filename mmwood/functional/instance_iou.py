@@ -7,21 +7,35 @@ counts are needed, so everything comes from one count of the pairs of component 
 instance, and shares stay fractional.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from torch import Tensor
 
-from mmwood.functional.components import connected_components, label_counts
+from mmwood.functional.components import (
+    Connectivity,
+    as_integer_array,
+    connected_components,
+    label_counts,
+)
+from mmwood.utils.check import one_of
 
 __all__ = [
+    "Background",
     "InstanceIoU",
     "Instances",
+    "Void",
     "check_instance_fields",
     "instance_ious",
     "score_instances",
     "split_instances",
 ]
+
+#: What label 0 is; see :func:`split_instances`.
+Background = Literal["image", "ignore"] | None
+_BACKGROUNDS: tuple[Background, ...] = ("image", "ignore", None)
+#: What ignored pixels do to components that cross them; see :func:`instance_ious`.
+Void = Literal["separates", "connects"]
 
 # What becomes of a pixel that no instance has: no class's, removed, still to be split.
 _NONE, _VOID, _REST = 0, -1, -2
@@ -49,15 +63,15 @@ class Instances(NamedTuple):
         class_ids: (N,) int64.
         areas: (N,) int64, their pixels.
         void: (H, W) bool, the pixels that are removed from the prediction too.
-        disputed: How many of them were removed because class map and instance map
+        conflicting: How many of them were removed because class map and instance map
             disagree.
     """
 
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # no method of tuple's
     class_ids: np.ndarray
     areas: np.ndarray
     void: np.ndarray
-    disputed: int
+    conflicting: int
 
 
 def instance_ious(
@@ -66,12 +80,12 @@ def instance_ious(
     instances: Tensor | np.ndarray | None = None,
     num_classes: int | None = None,
     ignore_index: int = 255,
-    background: str | None = "image",
+    background: Background = "image",
     *,
-    connectivity: int = 8,
-    void: str = "separates",
+    connectivity: Connectivity = 8,
+    void: Void = "separates",
 ) -> list[InstanceIoU]:
-    r"""IoU of every ground-truth instance with the prediction's share of it.
+    r"""IoU of every ground-truth instance with its share of the prediction.
 
     The prediction is split into connected components per class. With :math:`O` a
     component and :math:`G_t` an instance of its class, that instance receives of it
@@ -111,8 +125,8 @@ def instance_ious(
 
     Raises:
         ValueError: The maps differ in size, are not two-dimensional or not of an
-            integer dtype, hold a label outside the classes, or a field has a value
-            that it cannot have.
+            integer dtype, or hold a label outside the classes; or ``background``,
+            ``connectivity`` or ``void`` has another value.
 
     Shape:
         - pred, gt, instances: (H, W)
@@ -123,11 +137,17 @@ def instance_ious(
         >>> [(i.class_id, i.area, round(i.iou, 3)) for i in instance_ious(pred, gt)]
         [(0, 2, 0.5), (1, 2, 0.75), (1, 1, 0.75)]
     """
-    fields = dict(
-        num_classes=num_classes, ignore_index=ignore_index, connectivity=connectivity
+    truth = split_instances(
+        gt,
+        instances,
+        num_classes,
+        ignore_index,
+        background,
+        connectivity=connectivity,
     )
-    truth = split_instances(gt, instances, background=background, **fields)
-    ious = score_instances(pred, truth, void=void, **fields)
+    ious = score_instances(
+        pred, truth, num_classes, ignore_index, connectivity=connectivity, void=void
+    )
     columns = (truth.class_ids.tolist(), truth.areas.tolist(), ious.tolist())
     return sorted(map(InstanceIoU, *columns), key=lambda item: item.class_id)
 
@@ -137,9 +157,9 @@ def split_instances(
     instances: Tensor | np.ndarray | None = None,
     num_classes: int | None = None,
     ignore_index: int = 255,
-    background: str | None = "image",
+    background: Background = "image",
     *,
-    connectivity: int = 8,
+    connectivity: Connectivity = 8,
 ) -> Instances:
     """Split a ground truth into the instances that are scored.
 
@@ -156,7 +176,8 @@ def split_instances(
     Args:
         gt: Ground-truth label map of an integer dtype, any device.
         instances: Instance map, or None.
-        num_classes, ignore_index: As for :func:`instance_ious`.
+        num_classes: As for :func:`instance_ious`.
+        ignore_index: As there.
         background: What label 0 is: ``'image'``, the background of one image is one
             instance, so that false positives are paid for there; ``'ignore'``, the
             background is not scored; None, a class like any other (labels made with
@@ -165,32 +186,37 @@ def split_instances(
 
     Raises:
         ValueError: As for :func:`instance_ious`.
-
-    Shape:
-        - gt, instances: (H, W)
     """
     check_instance_fields(background, connectivity)
     label = _as_labels(gt, "gt", num_classes, ignore_index)
     if instances is None:
         left_out = [ignore_index] if background is None else [0, ignore_index]
         index, class_ids, _ = connected_components(label, connectivity, left_out)
-        void, disputed = label == ignore_index, 0
-        if background == "image":
-            class_ids = _add_background(index, class_ids, (label == 0) & ~void)
+        void, conflicting = label == ignore_index, 0
+        ground = (label == 0) & ~void
+        if background == "image" and ground.any():
+            # The whole background is one more instance.
+            np.putmask(index, ground, len(class_ids) + 1)
+            class_ids = np.append(class_ids, 0)
     else:
-        ids = _as_array(instances, "instances")
+        ids = as_integer_array(instances, "instances")
         if ids.shape != label.shape:
             raise ValueError(
                 f"instances has (H, W) = {ids.shape}, gt has {label.shape}"
             )
         if ids.size and ids.min() < 0:
             raise ValueError(f"instances holds {ids.min()}: expected 0 and above")
-        index, class_ids, disputed = _number(label, ids, ignore_index, background)
-        class_ids = _split_rest(index, class_ids, label, ignore_index, connectivity)
+        index, class_ids, conflicting = _number(label, ids, ignore_index, background)
+        rest = index == _REST
+        if rest.any():
+            label = np.where(rest, label, label.dtype.type(ignore_index))
+            parts = connected_components(label, connectivity, [ignore_index])
+            np.copyto(index, parts.index + len(class_ids), where=rest)
+            class_ids = np.append(class_ids, parts.class_ids)
         void = index == _VOID
         index[void] = 0
     areas = np.bincount(index.ravel(), minlength=len(class_ids) + 1)[1:]
-    return Instances(index, class_ids, areas, void, disputed)
+    return Instances(index, class_ids, areas, void, conflicting)
 
 
 def score_instances(
@@ -199,16 +225,17 @@ def score_instances(
     num_classes: int | None = None,
     ignore_index: int = 255,
     *,
-    connectivity: int = 8,
-    void: str = "separates",
+    connectivity: Connectivity = 8,
+    void: Void = "separates",
 ) -> np.ndarray:
     """IoU of each of the instances that :func:`split_instances` gave.
 
     Args:
         pred: Predicted label map of an integer dtype, any device.
         truth: The ground truth's instances.
-        num_classes, ignore_index, connectivity: As they were given to
-            :func:`split_instances`.
+        num_classes: As for :func:`split_instances`.
+        ignore_index: As there.
+        connectivity: As there.
         void: As for :func:`instance_ious`.
 
     Returns:
@@ -216,14 +243,11 @@ def score_instances(
 
     Raises:
         ValueError: As for :func:`instance_ious`.
-
-    Shape:
-        - pred: (H, W); output: (N,)
     """
     label = _as_labels(pred, "pred", num_classes, ignore_index)
     if label.shape != truth.index.shape:
         raise ValueError(f"pred has (H, W) = {label.shape}, gt has {truth.index.shape}")
-    check_instance_fields(void=void)
+    one_of("void", void, get_args(Void))
     if void == "separates":
         label = np.where(truth.void, label.dtype.type(ignore_index), label)
     # What no instance's class is touches no instance.
@@ -248,44 +272,27 @@ def score_instances(
 
 
 def check_instance_fields(
-    background: str | None = None, connectivity: int = 8, void: str = "separates"
+    background: Background = None,
+    connectivity: Connectivity = 8,
+    void: Void = "separates",
 ) -> None:
-    """Refuse values that :func:`instance_ious` cannot use.
-
-    Apart from that function so that a metric can refuse them when it is built.
+    """Refuse values that :func:`instance_ious` cannot use, when a metric is built.
 
     Raises:
-        ValueError: If a field has a value that it cannot have; names the field.
+        ValueError: One has another value; names it.
     """
-    if background not in ("image", "ignore", None):
-        raise ValueError(
-            f"background must be 'image', 'ignore' or None, but is {background!r}"
-        )
-    if connectivity not in (4, 8):
-        raise ValueError(f"connectivity must be 4 or 8, but is {connectivity!r}")
-    if void not in ("separates", "connects"):
-        raise ValueError(f"void must be 'separates' or 'connects', but is {void!r}")
-
-
-def _as_array(values: Tensor | np.ndarray, name: str) -> np.ndarray:
-    if isinstance(values, Tensor):
-        # NumPy lacks some of the other dtypes.
-        if values.is_floating_point() or values.is_complex():
-            raise ValueError(f"{name} must be of an integer dtype, not {values.dtype}")
-        values = values.detach().cpu().numpy()
-    array = np.asarray(values)
-    if array.dtype.kind not in "iub":
-        raise ValueError(f"{name} must be of an integer dtype, not {array.dtype}")
-    if array.ndim != 2:
-        raise ValueError(f"{name} must have shape (H, W), but has {array.shape}")
-    return array
+    one_of("background", background, _BACKGROUNDS)
+    one_of("connectivity", connectivity, get_args(Connectivity))
+    one_of("void", void, get_args(Void))
 
 
 def _as_labels(
     values: Tensor | np.ndarray, name: str, num_classes: int | None, ignore_index: int
 ) -> np.ndarray:
     """A checked label map, of uint8 where that is wide enough: it is read often."""
-    array = _as_array(values, name)
+    array = as_integer_array(values, name)
+    if array.ndim != 2:
+        raise ValueError(f"{name} must have shape (H, W), but has {array.shape}")
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
     narrow = min(low, ignore_index) >= 0 and max(high, ignore_index) <= 255
     array = array.astype(np.uint8 if narrow else np.int64, copy=False)
@@ -301,25 +308,15 @@ def _as_labels(
     return array
 
 
-def _add_background(
-    index: np.ndarray, class_ids: np.ndarray, pixels: np.ndarray
-) -> np.ndarray:
-    """Number the background's pixels as one more instance; return the classes."""
-    if not pixels.any():
-        return class_ids
-    np.putmask(index, pixels, len(class_ids) + 1)
-    return np.append(class_ids, 0)
-
-
 def _number(
-    label: np.ndarray, ids: np.ndarray, ignore_index: int, background: str | None
+    label: np.ndarray, ids: np.ndarray, ignore_index: int, background: Background
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Instance numbers from an instance map, ``_VOID`` and ``_REST`` among them.
 
     All is decided on the table of how many pixels have which id and which label.
 
     Returns:
-        index (H, W) int32, class_ids (N,), and the number of disputed pixels.
+        index (H, W) int32, class_ids (N,), and the number of conflicting pixels.
     """
     # The labels become 0..L - 1 and the ids 0..K - 1: both may be large.
     labels, label = _compact(label)
@@ -343,12 +340,11 @@ def _number(
     fate[:, is_background] = _NONE if background == "ignore" else len(class_ids) + 1
     fate[objects] = _VOID
     fate[objects, winner[objects]] = np.arange(1, len(objects) + 1)
-    disputed = int(votes[fate == _VOID].sum())
+    conflicting = int(votes[fate == _VOID].sum())
     if votes[fate == len(class_ids) + 1].any():
         class_ids = np.append(class_ids, 0)
     fate[void] = _VOID
-    index = fate.ravel()[cell]
-    return index, class_ids, disputed
+    return fate.ravel()[cell], class_ids, conflicting
 
 
 def _compact(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -359,23 +355,6 @@ def _compact(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         place[values] = np.arange(len(values))
         return values, place[array]
     return values, np.searchsorted(values, array)
-
-
-def _split_rest(
-    index: np.ndarray,
-    class_ids: np.ndarray,
-    label: np.ndarray,
-    ignore_index: int,
-    connectivity: int,
-) -> np.ndarray:
-    """Number the components of the pixels marked ``_REST``; return the classes."""
-    rest = index == _REST
-    if not rest.any():
-        return class_ids
-    label = np.where(rest, label, label.dtype.type(ignore_index))
-    parts = connected_components(label, connectivity, [ignore_index])
-    np.copyto(index, parts.index + len(class_ids), where=rest)
-    return np.append(class_ids, parts.class_ids)
 
 
 def _overlaps(

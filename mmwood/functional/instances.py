@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmwood.utils.check import check_shapes
+
 __all__ = ["Instance", "detect_instances", "find_centroids", "group_centroids"]
 
 
@@ -156,7 +158,7 @@ def detect_instances(
         scores: Scores of n classes times m groups.
         classes: The class of each of the n.
         background: Score of the background.
-        min_fraction: Share of the image's pixels.
+        min_fraction: Of the image's pixels.
 
     Returns:
         The instances, class by class in the order of ``classes``, then group by
@@ -164,21 +166,14 @@ def detect_instances(
 
     Shape:
         - scores: (n, m, H, W); classes: (n,)
-
-    Raises:
-        ValueError: The shapes are not those.
     """
     scores, classes = torch.as_tensor(scores), torch.as_tensor(classes)
-    if scores.ndim != 4 or classes.shape != scores.shape[:1]:
-        raise ValueError(
-            "detect_instances needs scores (n, m, H, W) and classes (n,), got "
-            f"{tuple(scores.shape)} and {tuple(classes.shape)}"
-        )
+    check_shapes(scores=(scores, "n m H W"), classes=(classes, "n"))
     if not scores.numel():
         return []
-    best, index = scores.flatten(0, 1).max(dim=0)
-    winner = torch.where(best > background, index, -1).cpu().numpy()
-    best = best.cpu().numpy()
+    highest, index = scores.flatten(0, 1).max(dim=0)
+    winner = torch.where(highest > background, index, -1).cpu().numpy()
+    best = highest.cpu().numpy()
     least = min_fraction * best.size
     instances = []
     # Most pairs of class and group win nowhere.

@@ -4,10 +4,17 @@ Source: Lee et al., Weakly Supervised Semantic Segmentation using Out-of-Distrib
 Data, CVPR 2022. Features z are the spatial means of the backbone's last feature map.
 """
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
-__all__ = ["in_distribution_centers", "ood_centers", "ood_distance_loss"]
+from mmwood.utils.check import check_shapes, one_of
+
+__all__ = ["Per", "in_distribution_centers", "ood_centers", "ood_distance_loss"]
+
+#: Of what the nearest OoD centres are taken.
+Per = Literal["image", "batch"]
 
 
 def in_distribution_centers(z: Tensor, labels: Tensor) -> Tensor:
@@ -26,14 +33,9 @@ def in_distribution_centers(z: Tensor, labels: Tensor) -> Tensor:
         - z: (N, D); labels: (N, C); output: (C, D)
 
     Raises:
-        ValueError: The shapes do not fit, or no image shows a class; the message
-            numbers such classes.
+        ValueError: No image shows a class; the message numbers such classes.
     """
-    if z.ndim != 2 or labels.ndim != 2 or len(z) != len(labels):
-        raise ValueError(
-            "in_distribution_centers needs z (N, D) and labels (N, C), got "
-            f"{tuple(z.shape)} and {tuple(labels.shape)}"
-        )
+    check_shapes(z=(z, "N D"), labels=(labels, "N C"))
     labels = labels.to(z)
     counts = labels.sum(dim=0)
     empty = torch.where(counts == 0)[0].tolist()
@@ -48,7 +50,7 @@ def ood_centers(z: Tensor, k: int, seed: int) -> Tensor:
     Args:
         z: Features of the out-of-distribution images.
         k: K, the number of clusters.
-        seed: Seed of the starts. Equal input and seed give equal centres.
+        seed: Random seed of the starts. Equal input and seed give equal centres.
 
     Returns:
         The centres, of the dtype and on the device of ``z``.
@@ -78,7 +80,7 @@ def ood_distance_loss(
     ood_centers: Tensor,
     nearest: float = 0.2,
     normalize: bool = True,
-    per: str = "image",
+    per: Per = "image",
     use_in: bool = True,
     use_ood: bool = True,
     margin: float | None = None,
@@ -97,14 +99,15 @@ def ood_distance_loss(
         labels: Their image-level labels, 0 or 1.
         in_centers: One centre per class.
         ood_centers: The centres of the OoD clusters.
-        nearest: Which share of the OoD centres is near: the nearest
+        nearest: Which fraction of the OoD centres is near: the nearest
             ``max(1, round(nearest * K))`` of each image.
         normalize: Divide by K, as the released program does. The published weight
             0.007 belongs to this form.
         per: 'image' as in the paper; 'batch' takes the nearest
             ``max(1, round(nearest * B * K))`` of all B·K distances of the batch
             together, as the released program does.
-        use_in, use_ood: Whether the first and the second term count.
+        use_in: Whether the first term counts.
+        use_ood: Whether the second one does.
         margin: A distance beyond which an OoD centre repels no more: distances are
             cut to it in the second term. None as published.
 
@@ -115,25 +118,19 @@ def ood_distance_loss(
         - z: (B, D); labels: (B, C); in_centers: (C, D); ood_centers: (K, D)
 
     Raises:
-        ValueError: The shapes do not fit, or a field has no such value.
+        ValueError: ``nearest``, ``per`` or ``margin`` has another value.
     """
     if not 0 < nearest <= 1:
-        raise ValueError(f"nearest must be a share in (0, 1], got {nearest}")
-    if per not in ("image", "batch"):
-        raise ValueError(f"per must be 'image' or 'batch', got {per!r}")
+        raise ValueError(f"nearest must be a fraction in (0, 1], got {nearest}")
+    one_of("per", per, get_args(Per))
     if margin is not None and margin <= 0:
         raise ValueError(f"margin must be a positive distance or None, got {margin}")
-    shapes = [tuple(x.shape) for x in (z, labels, in_centers, ood_centers)]
-    if [len(shape) for shape in shapes] != [2] * 4 or shapes != [
-        shapes[0],
-        (len(z), len(in_centers)),
-        (len(in_centers), z.shape[1]),
-        (len(ood_centers), z.shape[1]),
-    ]:
-        raise ValueError(
-            "ood_distance_loss needs z (B, D), labels (B, C), in_centers (C, D) and "
-            f"ood_centers (K, D), got {shapes}"
-        )
+    check_shapes(
+        z=(z, "B D"),
+        labels=(labels, "B C"),
+        in_centers=(in_centers, "C D"),
+        ood_centers=(ood_centers, "K D"),
+    )
     total = z.new_zeros(())
     if use_in:
         total = total + (_distances(z, in_centers) * labels.to(z)).sum()
@@ -150,8 +147,5 @@ def ood_distance_loss(
 
 def _distances(z: Tensor, centers: Tensor) -> Tensor:
     """Euclidean distances, (B, K). Exact also where they are small."""
-    return torch.cdist(
-        z,
-        centers.detach().to(z),
-        compute_mode="donot_use_mm_for_euclid_dist",
-    )
+    centers = centers.detach().to(z)
+    return torch.cdist(z, centers, compute_mode="donot_use_mm_for_euclid_dist")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmwood.functional.affinity import edge_to_affinity, pixel_pairs
+from mmwood.utils.check import check_shapes
 
 __all__ = ["TERMS", "RelationTerms", "pair_labels", "relation_terms", "total_loss"]
 
@@ -88,25 +89,20 @@ def relation_terms(
         edge: Edge probabilities.
         displacement: (rows, columns) to the centroid of the pixel's object.
         label: 0 background, from 1 on classes, ``ignore_index`` unknown.
-        radius, ignore_index: As in :func:`pair_labels`.
+        radius: As in :func:`pair_labels`.
+        ignore_index: As there.
 
     Shape:
         - edge: (B, h, w); displacement: (B, 2, h, w); label: (B, h, w) integers
-
-    Raises:
-        ValueError: The shapes do not fit.
     """
-    batch, height, width = label.shape
-    if edge.shape != label.shape or displacement.shape != (batch, 2, height, width):
-        raise ValueError(
-            "relation_terms needs edge (B, h, w), displacement (B, 2, h, w) and label "
-            f"(B, h, w), got {tuple(edge.shape)}, {tuple(displacement.shape)} and "
-            f"{tuple(label.shape)}"
-        )
-    pairs = pixel_pairs(height, width, radius)
-    source, target, offset = (
-        item.to(edge.device) for item in (pairs.source, pairs.target, pairs.offset)
+    sizes = check_shapes(
+        edge=(edge, "B h w"),
+        displacement=(displacement, "B 2 h w"),
+        label=(label, "B h w"),
     )
+    height, width = sizes["h"], sizes["w"]
+    pairs = pixel_pairs(height, width, radius)
+    source, target, offset = (item.to(edge.device) for item in pairs[:3])
     affinity = edge_to_affinity(edge, radius)
     fg, bg, negative = pair_labels(label, radius, ignore_index)
     vectors = displacement.permute(0, 2, 3, 1).reshape(-1, 2)
@@ -126,13 +122,7 @@ def relation_terms(
         (fg_moved - fg_offset).abs().sum(),
         bg_moved.abs().sum(),
     ]
-    counts = [
-        fg.sum(),
-        bg.sum(),
-        negative.sum(),
-        torch.as_tensor(fg_moved.numel(), device=edge.device),
-        torch.as_tensor(bg_moved.numel(), device=edge.device),
-    ]
+    counts = [fg.sum(), bg.sum(), negative.sum(), 2 * fg.sum(), 2 * bg.sum()]
     return RelationTerms(torch.stack(sums), torch.stack(counts).to(edge.dtype))
 
 

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmwood.utils.check import check_shapes
+
 __all__ = [
     "cross_regularization_loss",
     "min_pooling_loss",
@@ -72,15 +74,8 @@ def pixel_correlation(maps: Tensor, features: Tensor) -> Tensor:
 
     Shape:
         - maps: (B, C, h, w); features: (B, D, h, w); output: (B, C, h, w)
-
-    Raises:
-        ValueError: The two differ in B, h or w.
     """
-    if maps.shape[:1] + maps.shape[2:] != features.shape[:1] + features.shape[2:]:
-        raise ValueError(
-            "pixel_correlation needs maps (B, C, h, w) and features (B, D, h, w), got "
-            f"{tuple(maps.shape)} and {tuple(features.shape)}"
-        )
+    check_shapes(maps=(maps, "B C h w"), features=(features, "B D h w"))
     # Squares of half-precision features overflow.
     flat = features.flatten(2).to(torch.promote_types(features.dtype, torch.float32))
     flat = (flat / (flat.norm(dim=1, keepdim=True) + EPSILON)).to(features.dtype)
@@ -90,36 +85,36 @@ def pixel_correlation(maps: Tensor, features: Tensor) -> Tensor:
 
 
 def cross_regularization_loss(
-    maps: Tensor, target: Tensor, share: float = 0.2
+    maps: Tensor, target: Tensor, fraction: float = 0.2
 ) -> Tensor:
     """Equivariant cross regularisation: the mean of the largest differences.
 
-    Of each image, the ``share`` of all its values (classes and pixels) in which the two
-    differ most counts.
+    Of each image, the ``fraction`` of all its values (classes and pixels) in which the
+    two differ most counts.
 
     Args:
         maps: Refined maps of one view, background first.
         target: The other view's maps, not refined, without gradient.
-        share: Part of the values that counts.
+        fraction: Part of the values that counts.
 
     Shape:
         - maps, target: (B, C + 1, h, w); output: ()
     """
     differences = (target - maps).abs().flatten(1)
-    count = max(int(differences.shape[1] * share), 1)
+    count = max(int(differences.shape[1] * fraction), 1)
     return differences.topk(count, dim=1).values.mean()
 
 
-def min_pooling_loss(maps: Tensor, share: float = 0.25) -> Tensor:
+def min_pooling_loss(maps: Tensor, fraction: float = 0.25) -> Tensor:
     """The mean of the lowest part of each image's largest map: it should be zero.
 
     Args:
         maps: Maps of the image's own classes; those of other classes are zero.
-        share: Part of the pixels that counts.
+        fraction: Part of the pixels that counts.
 
     Shape:
         - maps: (B, C, h, w); output: ()
     """
     largest = maps.amax(dim=1).flatten(1)
-    count = max(int(largest.shape[1] * share), 1)
+    count = max(int(largest.shape[1] * fraction), 1)
     return largest.topk(count, dim=1, largest=False).values.relu().mean()

@@ -21,7 +21,15 @@ def make_network(seed: int = 0) -> tuple[nn.Module, torch.Tensor]:
 
 
 def slow_maps(
-    network, weight, views, class_id, steps, step_size, drift_weight, threshold, rivals
+    network,
+    weight,
+    views,
+    class_id,
+    others,
+    steps,
+    step_size,
+    regularisation_weight,
+    threshold,
 ):
     """The sum of the maps of one image (its views) and one class, by Grad-CAM."""
     mirrored = len(views) == 2
@@ -45,11 +53,12 @@ def slow_maps(
             score = maps[:, other].mean(dim=(1, 2)).sum()
             if other == class_id:
                 goal = goal + score
-            elif other in rivals:
+            elif other in others:
                 goal = goal - score
         for y, x in torch.cartesian_prod(*map(torch.arange, regions.shape)).tolist():
             if regions[y, x] / regions.max() > threshold:
-                goal = goal - drift_weight * (regions[y, x] - first[y, x]).abs()
+                change = (regions[y, x] - first[y, x]).abs()
+                goal = goal - regularisation_weight * change
         views.grad = None
         goal.backward()
         step = step_size * views.grad / views.grad.abs().max()
@@ -58,8 +67,8 @@ def slow_maps(
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-@pytest.mark.parametrize("rivals", ["all", "present"])
-def test_equals_the_published_loop(mirrored, rivals):
+@pytest.mark.parametrize("others", ["all", "present"])
+def test_equals_the_published_loop(mirrored, others):
     network, weight = make_network()
     images = torch.randn(3, 1, 3, 12, 10, dtype=torch.float64)
     flipped = (False,)
@@ -67,21 +76,21 @@ def test_equals_the_published_loop(mirrored, rivals):
         images, flipped = torch.cat([images, images.flip(-1)], dim=1), (False, True)
     class_ids = torch.tensor([0, 2, 2])
     present = torch.tensor([[1, 0, 1, 0], [0, 1, 1, 0], [0, 0, 1, 1]]).bool()
-    fields = dict(steps=7, step_size=0.3, drift_weight=40.0, threshold=0.4)
+    fields = dict(steps=7, step_size=0.3, regularisation_weight=40.0, threshold=0.4)
     found = climbed_activation_maps(
         images,
         class_ids,
         network,
         weight,
         flipped,
-        rivals=present if rivals == "present" else None,
+        other_classes=present if others == "present" else None,
         **fields,
     )
-    others = present if rivals == "present" else torch.ones_like(present)
+    chosen = present if others == "present" else torch.ones_like(present)
     for number, class_id in enumerate(class_ids.tolist()):
         expected = slow_maps(
             *(network, weight, images[number], class_id),
-            rivals=others[number].nonzero()[:, 0].tolist(),
+            others=chosen[number].nonzero()[:, 0].tolist(),
             **fields,
         )
         torch.testing.assert_close(found[number], expected)
@@ -91,7 +100,7 @@ def test_every_part_matters():
     """The test above would not see a part that changes nothing there."""
     network, weight = make_network()
     images = torch.randn(1, 1, 3, 12, 10, dtype=torch.float64)
-    base = dict(steps=7, step_size=0.3, drift_weight=40.0, threshold=0.4)
+    base = dict(steps=7, step_size=0.3, regularisation_weight=40.0, threshold=0.4)
 
     def maps(**changes):
         fields = {**base, **changes}
@@ -100,11 +109,11 @@ def test_every_part_matters():
 
     only_own = torch.zeros(1, CLASSES, dtype=torch.bool)
     for changes in (
-        dict(drift_weight=0.0),
+        dict(regularisation_weight=0.0),
         dict(threshold=0.9),
         dict(step_size=0.1),
         dict(steps=6),
-        dict(rivals=only_own),
+        dict(other_classes=only_own),
     ):
         assert not torch.allclose(maps(), maps(**changes), rtol=1e-3), changes
 
@@ -118,11 +127,10 @@ def test_the_score_rises_and_one_step_is_the_map():
     own = maps[torch.arange(2), ids]
     factor = one.flatten(1).sum(1) / own.flatten(1).sum(1)
     torch.testing.assert_close(one, own * factor[:, None, None])
-    # What a step adds, without a brake, rises from step to step.
+    # What a step adds, without regularisation, rises from step to step.
+    free = dict(regularisation_weight=0.0, step_size=0.05)
     total = [
-        climbed_activation_maps(
-            *(images, ids, network, weight), steps=n, drift_weight=0.0, step_size=0.05
-        )
+        climbed_activation_maps(images, ids, network, weight, steps=n, **free)
         for n in (1, 2, 8, 9)
     ]
     early, late = (total[1] - total[0]).sum(), (total[3] - total[2]).sum()
@@ -162,7 +170,7 @@ def test_wrong_arguments():
     network, weight = make_network()
     images = torch.randn(1, 2, 3, 12, 10, dtype=torch.float64)
     ids = torch.tensor([0])
-    with pytest.raises(ValueError, match="V entries of flipped"):
+    with pytest.raises(ValueError, match=r"flipped \(V,\)"):
         climbed_activation_maps(images, ids, network, weight)
     with pytest.raises(ValueError, match="steps must be at least 1"):
         climbed_activation_maps(images[:, :1], ids, network, weight, steps=0)

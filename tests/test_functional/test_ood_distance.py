@@ -89,13 +89,13 @@ def test_centres_get_no_gradient_and_a_feature_on_its_centre_is_finite():
     assert torch.isfinite(z.grad).all()
 
 
-def released_form(z, labels, p_in, p_ood, share: float) -> torch.Tensor:
+def released_form(z, labels, p_in, p_ood, fraction: float) -> torch.Tensor:
     """The released program's steps as METHOD describes them: means over B x C and
     B x K, a threshold over all distances of the batch."""
     classes, k = labels.shape[1], len(p_ood)
     inside = torch.cdist(z, p_in) * labels
     outside = torch.cdist(z, p_ood)
-    farther = outside.flatten().topk(int(outside.numel() * (1 - share))).values
+    farther = outside.flatten().topk(int(outside.numel() * (1 - fraction))).values
     near = outside * (outside < farther[-1])
     return inside.mean() * (classes / k) - near.mean()
 
@@ -103,7 +103,7 @@ def released_form(z, labels, p_in, p_ood, share: float) -> torch.Tensor:
 def test_released_form_is_the_normalised_batch_form():
     tensors = data(batch=16, classes=20, k=50)
     ours = ood_distance_loss(*tensors, per="batch")
-    torch.testing.assert_close(ours, released_form(*tensors, share=0.2))
+    torch.testing.assert_close(ours, released_form(*tensors, fraction=0.2))
     # Its weight on the plain sum is lambda / K.
     plain = ood_distance_loss(*tensors, per="batch", normalize=False)
     torch.testing.assert_close(0.007 * ours, 0.007 / 50 * plain)

@@ -101,18 +101,6 @@ def test_dense_crf_equals_all_pairs(gt_prob):
 
 
 @needs_crf
-@pytest.mark.parametrize("constants", [{}, DEEPLAB])
-def test_dense_crf_repairs_labels_as_all_pairs_do(constants):
-    image, truth, label = coloured_image()
-    found = dense_crf(image, label, n_labels=3, **constants)
-    expected = slow_crf(image, label_probs(label, 3, 0.7), **constants)
-    assert np.abs(found - expected).mean() < 5e-3
-    np.testing.assert_array_equal(found.argmax(axis=0), expected.argmax(axis=0))
-    assert (label != truth).mean() > 0.1
-    assert (found.argmax(axis=0) != truth).mean() < 0.02
-
-
-@needs_crf
 def test_dense_crf_of_certain_probabilities_is_finite():
     image, truth, _ = coloured_image()
     certain = (truth == np.arange(4)[:, None, None]).astype(np.float64)
@@ -140,7 +128,7 @@ def test_dense_crf_of_one_label_and_of_views():
 @pytest.mark.parametrize(
     ("given_", "options", "message"),
     [
-        (np.zeros((4, 5), int), dict(), "n_labels must be a whole number"),
+        (np.zeros((4, 5), int), dict(), "n_labels must be an integer"),
         (np.full((4, 5), 3), dict(n_labels=3), r"labels must be in 0\.\.2"),
         (np.full((4, 5), 0.5), dict(n_labels=3), "integers"),
         (np.zeros((5, 4), int), dict(n_labels=2), r"got \(4, 5, 3\) and \(5, 4\)"),
@@ -231,14 +219,6 @@ def test_pamr_equals_loops(size, dilations, iterations):
         np.testing.assert_allclose(found[number].numpy(), expected, rtol=1e-9)
 
 
-def test_pamr_has_the_published_defaults():
-    rng = np.random.default_rng(1)
-    image, masks = rng.random((1, 9, 11)), rng.random((1, 9, 11))
-    found = pamr(torch.from_numpy(image)[None], torch.from_numpy(masks)[None])[0]
-    expected = slow_pamr(image, masks, 10, (1, 2, 4, 8, 12, 24))
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
-
-
 @settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
@@ -316,10 +296,13 @@ def slow_refine(image, label, n, method, **options):
     ],
 )
 def test_refine_label_equals_loops(refine):
-    image, _, label = coloured_image()
+    image, truth, label = coloured_image()
     found = refine_label(image, label.astype(np.uint8), 3, **refine)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, slow_refine(image, label, 3, **refine))
+    assert (label != truth).mean() > 0.1
+    if refine["method"] == "crf":
+        assert (found != truth).mean() < 0.02
     one = refine_label(image, np.zeros_like(label), 1, **refine)
     assert not one.any()
 
@@ -329,7 +312,7 @@ def test_refine_label_refuses_other_labels_and_sizes():
     for method in ("crf", "pamr", None):
         with pytest.raises(ValueError, match=r"labels must be in 0\.\.1"):
             refine_label(image, label, 2, method=method)
-        with pytest.raises(ValueError, match=r"label map \(H, W\)"):
+        with pytest.raises(ValueError, match=r"label \(H, W\)"):
             refine_label(image, label[1:], 3, method=method)
 
 
@@ -349,7 +332,9 @@ def test_refine_settings_fill_in_what_is_not_given():
     assert refine_settings({}) == crf
     assert refine_settings(dict(iterations=4)) == dict(crf, iterations=4)
     assert refine_settings(crf) == crf
-    with pytest.raises(ValueError, match="'crf', 'pamr' or None, got 'CRF'"):
+    pamr_settings = dict(iterations=10, dilations=(1, 2, 4, 8, 12, 24))
+    assert refine_settings(dict(method="pamr")) == dict(pamr_settings, method="pamr")
+    with pytest.raises(ValueError, match="'crf', 'pamr' or None, but is 'CRF'"):
         refine_settings(dict(method="CRF"))
     for refine in (
         dict(sxy=3),
@@ -422,7 +407,7 @@ def test_a_tie_is_background():
         (dict(foreground=1), "0 <= background <= foreground < 1"),
         (dict(background=-0.1), "0 <= background <= foreground < 1"),
         (dict(background=float("nan")), "0 <= background <= foreground < 1"),
-        (dict(classes=[1]), "1 classes"),
+        (dict(classes=[1]), r"classes \(n,\)"),
         (dict(classes=[1, 254]), r"0\.\.253"),
         (dict(classes=[-1, 2]), r"0\.\.253"),
         (dict(cam=np.zeros((2, 5, 4))), r"\(2, 5, 4\)"),
@@ -513,7 +498,7 @@ def test_power_affinity_label_of_no_class_of_full_maps_and_of_wrong_arguments():
     for powers in ((24, 4), (0, 4), (4, float("nan"))):
         with pytest.raises(ValueError, match="0 < low <= high"):
             power_affinity_label(image, full, [2], *powers)
-    with pytest.raises(ValueError, match=r"power_affinity_label .* 2 classes"):
+    with pytest.raises(ValueError, match=r"classes \(n,\)"):
         power_affinity_label(image, full, [2, 3])
     with pytest.raises(ValueError, match=r"in \[0, 1\]"):
         power_affinity_label(image, full + 1, [2])

@@ -74,29 +74,29 @@ def test_strongest_only():
     assert torch.equal(strongest_only(maps), expected)
 
 
-@pytest.mark.parametrize("share", [0.2, 1.0, 0.001])
-def test_cross_regularization_equals_sorting(share):
+@pytest.mark.parametrize("fraction", [0.2, 1.0, 0.001])
+def test_cross_regularization_equals_sorting(fraction):
     maps, target = random(2, 3, 4, 5).abs(), random(2, 3, 4, 5, seed=1).abs()
     total = 0
     for image in range(2):
         pairs = zip(maps[image].flatten().tolist(), target[image].flatten().tolist())
         differences = sorted((abs(a - b) for a, b in pairs), reverse=True)
-        count = max(int(60 * share), 1)
+        count = max(int(60 * fraction), 1)
         total += sum(differences[:count]) / count
-    found = cross_regularization_loss(maps, target, share)
+    found = cross_regularization_loss(maps, target, fraction)
     assert float(found) == pytest.approx(total / 2)
 
 
-@pytest.mark.parametrize("share", [0.25, 1.0, 0.001])
-def test_min_pooling_equals_sorting(share):
+@pytest.mark.parametrize("fraction", [0.25, 1.0, 0.001])
+def test_min_pooling_equals_sorting(fraction):
     maps = random(2, 3, 4, 5)
     total = 0
     for image in range(2):
         pixels = maps[image].flatten(1).T.tolist()
         largest = sorted(max(values) for values in pixels)
-        count = max(int(20 * share), 1)
+        count = max(int(20 * fraction), 1)
         total += sum(max(0.0, v) for v in largest[:count]) / count
-    assert float(min_pooling_loss(maps, share)) == pytest.approx(total / 2)
+    assert float(min_pooling_loss(maps, fraction)) == pytest.approx(total / 2)
 
 
 def test_gradients():
@@ -123,5 +123,5 @@ def test_large_features_of_half_precision(half_dtype):
 
 
 def test_wrong_shapes():
-    with pytest.raises(ValueError, match="pixel_correlation needs maps"):
+    with pytest.raises(ValueError, match=r"features \(B, D, h, w\)"):
         pixel_correlation(torch.zeros(1, 2, 3, 3), torch.zeros(1, 4, 3, 4))

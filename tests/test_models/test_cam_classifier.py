@@ -6,13 +6,12 @@ import torch.nn.functional as F
 pytest.importorskip("mmpretrain")
 
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
+from mmengine.registry import MODELS, TRANSFORMS
 from mmpretrain.models.heads import MultiLabelClsHead
 from mmpretrain.structures import DataSample
 from PIL import Image
 
 from mmwood.models.classifiers import cam_classifier
-from mmwood.models.classifiers.folding import find_pairs
 
 BACKBONES = {
     "resnet": (dict(type="ResNet", depth=18, stem_channels=8, base_channels=8), 64),
@@ -59,11 +58,6 @@ BACKBONES = {
         1280,
     ),
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def scope():
-    init_default_scope("mmpretrain")
 
 
 def build(backbone="resnet", **kwargs):
@@ -121,66 +115,6 @@ def test_images_of_different_sizes_are_not_padded():
         (alone,) = model.test_step(single)
         torch.testing.assert_close(sample.pred_score, alone.pred_score)
         torch.testing.assert_close(sample.cam, alone.cam)
-
-
-@pytest.mark.parametrize("name", BACKBONES)
-@torch.no_grad()
-def test_folding_on_a_cpu_changes_rounding_only_and_leaves_no_trace(name):
-    if name == "timm":
-        pytest.importorskip("timm")
-    model = build(name, test_cfg=dict(cam_dtype="float32"))
-    data = image_batch((64, 64), (64, 64))
-    # Folding follows weights and statistics that change between two tests.
-    for _ in range(2):
-        for module in model.backbone.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.normal_(0, 0.1)
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.5, 1.5)
-        before = {key: value.clone() for key, value in model.state_dict().items()}
-        found = model.test_step(data)
-        pairs, model._pairs = model._pairs, []
-        expected = model.test_step(data)
-        model._pairs = pairs
-        # EfficientNet and both ResNets have a normalisation after each convolution.
-        norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
-        assert len(pairs) == norms
-        for one, other in zip(found, expected):
-            torch.testing.assert_close(one.pred_score, other.pred_score)
-            torch.testing.assert_close(one.cam, other.cam, atol=1e-3, rtol=0)
-        after = model.state_dict()
-        assert list(after) == list(before)
-        assert all(torch.equal(after[key], value) for key, value in before.items())
-    assert not any("forward" in vars(module) for module in model.modules())
-
-
-class Residual(torch.nn.Module):
-    """Its convolution goes to the normalisation, and past it."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = torch.nn.Conv2d(3, 4, 3)
-        self.norm = torch.nn.BatchNorm2d(4)
-        self.norm.running_mean += 1
-
-    def forward(self, x):
-        x = self.conv(x)
-        return (x + self.norm(x),)
-
-
-class Viewing(Residual):
-    """As written for tensors of the default memory order."""
-
-    def forward(self, x):
-        x = self.norm(self.conv(x))
-        return (x.view(len(x), -1)[:, :, None, None],)
-
-
-@pytest.mark.parametrize("kind", [Residual, Viewing])
-@torch.no_grad()
-def test_what_cannot_be_folded_is_left_alone(kind):
-    assert find_pairs(kind().eval(), (3, 8, 9)) == []
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 pytest.importorskip("mmpretrain")
 pytest.importorskip("timm", reason="its Swin Transformer has the channels last")
 
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 
 SWIN = dict(
@@ -25,11 +25,6 @@ LEVELS = ["patch_embed", *(f"layers.{number}" for number in range(4))]
 LEVELS = [f"timm_model.{name}" for name in LEVELS]
 HEADS = ["mmwood.CAMHead", "mmwood.WOoDHead"]
 OTHER_NUMBERS = [2, 64, 3]  # rows, and what is no axis
-
-
-@pytest.fixture(autouse=True)
-def scope():
-    init_default_scope("mmpretrain")
 
 
 def build(type, head="mmwood.CAMHead", channels=96, **fields):

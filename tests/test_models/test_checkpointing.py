@@ -5,7 +5,7 @@ import torch
 
 pytest.importorskip("mmpretrain")
 
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from mmengine.runner import turn_on_activation_checkpointing
 from mmpretrain.structures import DataSample
 
@@ -41,11 +41,6 @@ WAYS = {
     "Runner's field": (RESNET, 64, ("backbone.layer1", "backbone.layer4.0")),
     "both": (dict(RESNET, with_cp=True), 64, ("backbone.layer2",)),
 }
-
-
-@pytest.fixture(autouse=True)
-def scope():
-    init_default_scope("mmpretrain")
 
 
 def build(way: str, head: dict, checkpointed: bool, type: str = "mmwood.CAMClassifier"):

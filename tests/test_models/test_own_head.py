@@ -11,7 +11,7 @@ from torch.nn import functional as F
 pytest.importorskip("mmpretrain")
 
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from mmpretrain.models.heads import MultiLabelLinearClsHead
 from mmpretrain.structures import DataSample
 
@@ -72,6 +72,7 @@ def test_the_loss_is_that_of_the_definition():
     torch.testing.assert_close(found, 0.5 * distance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_training_with_the_page_s_head(name, wood_config, run_tool, tmp_path):
     block = re.search(r"`my_head.py`:\n\n```python\n(.*?)```", PAGE.read_text(), re.S)[
@@ -109,9 +110,8 @@ test_dataloader = dict(dataset=dict(pipeline=pipeline))
     assert np.isfinite(state["head.in_centers"].numpy()).all()
 
 
-def test_the_page_s_transformer_can_be_built(monkeypatch, tmp_path):
+def test_the_page_s_transformer_can_be_built():
     """Its own maps need no head of one's own."""
-    init_default_scope("mmpretrain")
     repository = PAGE.parents[1]
     cfg = Config.fromfile(repository / "configs/wood/resnet50_wood_voc12aug.py")
     cfg.model.backbone = dict(

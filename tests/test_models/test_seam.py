@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 pytest.importorskip("mmpretrain")
 
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 
 CLASSES = 3
@@ -52,11 +52,6 @@ BACKBONES = {
         96,
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def scope():
-    init_default_scope("mmpretrain")
 
 
 def build(name="resnet", head=None, **fields):

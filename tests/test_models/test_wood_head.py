@@ -8,7 +8,7 @@ import torch
 
 pytest.importorskip("mmpretrain")
 
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 
 from mmwood.models import CAMClassifier, CAMHead, WOoDHead
@@ -17,7 +17,6 @@ CLASSES, CHANNELS, CLUSTERS = 3, 5, 4
 
 
 def make_head(**fields) -> WOoDHead:
-    init_default_scope("mmpretrain")
     torch.manual_seed(0)
     head = WOoDHead(CLASSES, CHANNELS, **fields).double()
     head.set_centers(torch.randn(CLASSES, CHANNELS), torch.randn(CLUSTERS, CHANNELS))
@@ -169,9 +168,9 @@ def test_faults_of_batches():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(alpha=-1), "alpha must not be negative"),
-        (dict(distance_weight=-0.1), "distance_weight must not be negative"),
-        (dict(nearest=20), "nearest must be a share"),
+        (dict(alpha=-1), "model.head.alpha must be at least 0"),
+        (dict(distance_weight=-0.1), "distance_weight must be at least 0"),
+        (dict(nearest=20), "nearest must be a fraction"),
         (dict(per="epoch"), "per must be 'image' or 'batch'"),
         (dict(margin=0), "margin must be a positive distance"),
         (dict(adversarial_step=0), "adversarial_step must be positive"),
@@ -184,7 +183,6 @@ def test_wrong_fields(fields, message):
 
 
 def make_classifier(**fields) -> CAMClassifier:
-    init_default_scope("mmpretrain")
     torch.manual_seed(0)
     model = CAMClassifier(
         backbone=dict(type="ResNet", depth=18, stem_channels=8, base_channels=8),
@@ -266,7 +264,6 @@ HOSTS = {
 
 
 def augmented(host: str, field: str, augment: str, head="mmwood.WOoDHead"):
-    init_default_scope("mmpretrain")
     augments = dict(augments=AUGMENTS[augment])
     preprocessor = dict(mean=[0] * 3, std=[1] * 3, num_classes=CLASSES)
     fields = dict(train_cfg=augments)
@@ -321,7 +318,6 @@ def test_ood_images_are_not_mixed_with_others(host, field, augment):
 
 
 def test_one_hot_scores_alone_are_no_mixture():
-    init_default_scope("mmpretrain")
     model = MODELS.build(
         dict(
             type="mmpretrain.ImageClassifier",

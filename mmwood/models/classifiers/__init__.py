@@ -1,3 +1,5 @@
+"""Classifiers, and what merges their maps in tests."""
+
 from .adv_cam import AdvCAM
 from .cam_classifier import CAMClassifier
 from .multi_scale_cam import MultiScaleCAM

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from mmpretrain.structures import DataSample
@@ -13,11 +13,13 @@ from mmwood.models.utils import weights_fixed
 from mmwood.registry import MODELS
 from mmwood.utils.activations import without_checkpointing
 
-from .cam_classifier import CPU_PIXELS, is_mirrored
+from .cam_classifier import is_mirrored
 from .multi_scale_cam import MultiScaleCAM
 
 __all__ = ["AdvCAM"]
 
+#: Which classes an image moves away from.
+Rivals = Literal["all", "present"]
 #: Pixels that climb together where there is no CPU: eight images of 512 x 512.
 DEVICE_PIXELS = 2**21
 
@@ -44,7 +46,7 @@ class AdvCAM(MultiScaleCAM):
     the image's classes, and the maps of the steps are added up
     (:func:`mmwood.functional.adv_cam.climbed_activation_maps`); scales are then merged
     as by :class:`mmwood.MultiScaleCAM`, whose place it takes in a config. Nothing is
-    trained, and what is written, and how it is gone on with, stays the same.
+    trained, and files are written and continued as ever.
 
     Images of one size and their classes climb together. Memory: what the network keeps
     for gradients of ``max_pixels`` pixels, or of one image and its flip if these are
@@ -55,17 +57,20 @@ class AdvCAM(MultiScaleCAM):
     ``double_all=True``.
 
     Args:
-        module, data_preprocessor: As in :class:`mmwood.MultiScaleCAM`.
-        steps, step_size, drift_weight, threshold: See the function; published values.
+        module: As in :class:`mmwood.MultiScaleCAM`.
+        data_preprocessor: As there.
+        steps: See the function; the published value, as the next three.
+        step_size: See there.
+        drift_weight: The regularisation's weight, see there.
+        threshold: See there.
         rivals: Which classes an image moves away from: ``'all'`` others, as in the
             released program, or ``'present'``, the others of its own.
         short_below: Height of a scaled image in units of the original's.
         double_all: See above.
-        max_pixels: How many pixels climb together. None: 2^18 on a CPU, where more
-            leave the caches, 2^21 elsewhere.
+        max_pixels: How many pixels climb together. None: 2^18 on a CPU, 2^21 elsewhere.
 
     Raises:
-        ValueError: A field has no such value.
+        ValueError: ``steps`` to ``rivals`` or ``max_pixels`` has another value.
 
     Example:
         >>> tta_model = dict(type='mmwood.AdvCAM')
@@ -79,7 +84,7 @@ class AdvCAM(MultiScaleCAM):
         step_size: float = 0.08,
         drift_weight: float = 7.0,
         threshold: float = 0.5,
-        rivals: str = "all",
+        rivals: Rivals = "all",
         short_below: float = 0.75,
         double_all: bool = False,
         max_pixels: int | None = None,
@@ -90,7 +95,7 @@ class AdvCAM(MultiScaleCAM):
             ("step_size", step_size, step_size > 0),
             ("drift_weight", drift_weight, drift_weight >= 0),
             ("threshold", threshold, 0 <= threshold < 1),
-            ("rivals", rivals, rivals in ("all", "present")),
+            ("rivals", rivals, rivals in get_args(Rivals)),
             ("max_pixels", max_pixels, max_pixels is None or max_pixels > 0),
         ):
             if not right:
@@ -101,7 +106,9 @@ class AdvCAM(MultiScaleCAM):
         self.double_all = double_all
         self.max_pixels = max_pixels
         self._fields = dict(
-            step_size=step_size, drift_weight=drift_weight, threshold=threshold
+            step_size=step_size,
+            regularisation_weight=drift_weight,
+            threshold=threshold,
         )
 
     def test_step(self, data: dict) -> list[DataSample]:
@@ -109,7 +116,7 @@ class AdvCAM(MultiScaleCAM):
         inputs, views = self.views(data)
         results = self.merge_preds(views)
         scales = [_group_scales(own) for own in views]
-        together = defaultdict(list)
+        together: dict[tuple, list[Example]] = defaultdict(list)
         for number, sample in enumerate(results):
             for scale, members in enumerate(scales[number]):
                 own = [views[number][i] for i in members]
@@ -121,18 +128,14 @@ class AdvCAM(MultiScaleCAM):
                     together[batch.shape, mirrored, short].append(
                         Example(number, scale, int(class_id), batch)
                     )
-        maps = {}
-        shape = inputs[0][0].shape
-        with (
-            weights_fixed(self.module),
-            without_checkpointing(self.module),
-            self.module.fast_convolutions(shape) as order,
-        ):
-            for (shape, *how), examples in together.items():
-                size = max(self._limit() // (shape[0] * shape[2] * shape[3]), 1)
+        maps: dict[tuple[int, int, int], Tensor] = {}
+        pixels = self.max_pixels or self.module.pixels_together(DEVICE_PIXELS)
+        with weights_fixed(self.module), without_checkpointing(self.module):
+            for (shape, mirrored, short), examples in together.items():
+                size = max(pixels // (shape[0] * shape[2] * shape[3]), 1)
                 for start in range(0, len(examples), size):
                     part = examples[start : start + size]
-                    found = self._climb(part, results, *how, order)
+                    found = self._climb(part, results, mirrored, short)
                     maps |= {e[:3]: values for e, values in zip(part, found)}
         return [
             self._merge(views[number], scales[number], sample, maps, number)
@@ -145,27 +148,23 @@ class AdvCAM(MultiScaleCAM):
         results: Sequence[DataSample],
         mirrored: Sequence[bool],
         short: bool,
-        order: torch.memory_format,
     ) -> Tensor:
         """The maps of some examples, each as often as it counts. Shape: (N, h, w)."""
         weight = self.module.head.weight
-        rivals = None
+        others = None
         if self.rivals == "present":
-            rivals = torch.zeros(len(examples), len(weight), dtype=torch.bool)
-            for row, example in zip(rivals, examples):
-                row[results[example.image].cam_classes.cpu()] = True
-            rivals = rivals.to(weight.device)
+            others = weight.new_zeros(len(examples), len(weight), dtype=torch.bool)
+            for row, example in zip(others, examples):
+                row[results[example.image].cam_classes] = True
         maps = climbed_activation_maps(
             torch.stack([example.inputs for example in examples]),
             torch.tensor([e.class_id for e in examples], device=weight.device),
-            lambda images: self.module.extract_feat(
-                images.contiguous(memory_format=order)
-            )[-1],
+            lambda images: self.module.extract_feat(images)[-1],
             weight,
             mirrored,
             # The released program's number of steps.
             steps=self.steps // 2 if short else self.steps,
-            rivals=rivals,
+            other_classes=others,
             **self._fields,
         )
         return maps * (2 if short or self.double_all else 1)
@@ -188,18 +187,12 @@ class AdvCAM(MultiScaleCAM):
             view.set_metainfo(dict(flip=False))
             scores = torch.stack([views[i].pred_score for i in members])
             view.set_pred_score(scores.mean(dim=0))
-            found = {int(c): maps[image, scale, int(c)] for c in classes}
             activation = torch.zeros_like(views[members[0]].activation)
-            for class_id, values in found.items():
-                activation[class_id] = values
+            for class_id in map(int, classes):
+                activation[class_id] = maps[image, scale, class_id]
             view.set_field(activation, "activation", dtype=Tensor)
             merged.append(view)
         return self.module.merge(merged)
-
-    def _limit(self) -> int:
-        if self.max_pixels is not None:
-            return self.max_pixels
-        return CPU_PIXELS if self.module.on_cpu else DEVICE_PIXELS
 
 
 def _group_scales(views: Sequence[DataSample]) -> list[list[int]]:

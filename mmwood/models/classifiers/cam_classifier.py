@@ -1,7 +1,6 @@
 """An image classifier that also says where it saw each class."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any, Literal, get_args
 
 import torch
 from mmpretrain.models import ImageClassifier
@@ -9,15 +8,21 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmwood.functional.batching import group_by_shape
-from mmwood.functional.cam import merge_scales, strided_size
-from mmwood.models.classifiers.folding import Pair, find_pairs, folded
-from mmwood.models.utils import keep_channels_first, weights_fixed
+from mmwood.functional.cam import MapDtype, merge_scales, strided_size
+from mmwood.models.utils import (
+    keep_channels_first,
+    step_by_shape,
+    weights_fixed,
+    with_defaults,
+)
 from mmwood.registry import MODELS
 from mmwood.utils.activations import without_checkpointing
+from mmwood.utils.check import one_of
 
-__all__ = ["CAMClassifier", "is_mirrored"]
+__all__ = ["CAMClassifier", "CamLabels", "is_mirrored"]
 
+#: Whose maps are made: of the image's labels, of predicted ones, or none.
+CamLabels = Literal["given", "predicted", "none"]
 #: Pixels that go through a network together on a CPU: beyond it, what layers hand on
 #: leaves the caches, and the system clears memory for it again and again.
 CPU_PIXELS = 2**18
@@ -29,11 +34,8 @@ class CAMClassifier(ImageClassifier):
 
     Any backbone of mmpretrain, mmseg or timm serves that gives a spatial feature
     map, with the channels before or behind the rows and columns. Images of different
-    sizes may share a test batch: they are grouped by size instead of being padded,
+    sizes may share a test batch: they are batched by size instead of being padded,
     because padding changes scores and maps.
-
-    On a CPU a test folds batch normalisation into the convolutions before it and keeps
-    tensors in channels-last order; results change by rounding only.
 
     A prediction is a ``DataSample`` with ``pred_score`` (C,), ``pred_label`` and
 
@@ -46,10 +48,11 @@ class CAMClassifier(ImageClassifier):
     and seeds made later from the files are then the same to the bit.
 
     Args:
-        backbone, neck, head, **kwargs: As in ``ImageClassifier``. The head is a
-            ``mmwood.CAMHead`` or made like it: it has ``weight`` (C, D), ``thr`` and
-            ``topk``, and its predictions have ``pred_score`` and ``activation``. With
-            a ``mmwood.WOoDHead`` no batch augments.
+        backbone: As in ``ImageClassifier``.
+        neck: As there.
+        head: A ``mmwood.CAMHead`` or one made like it: it has ``weight`` (C, D),
+            ``thr`` and ``topk``, and its predictions have ``pred_score`` and
+            ``activation``. With a ``mmwood.WOoDHead`` no batch augments.
         norm_eval: Keep the statistics of batch normalisation as they were
             pretrained, in any backbone.
         test_cfg: How maps are made.
@@ -62,9 +65,11 @@ class CAMClassifier(ImageClassifier):
             - ``round_up_to`` (int): See
               :func:`mmwood.functional.cam.merge_scales`.
 
+        **kwargs: As in ``ImageClassifier``.
+
     Raises:
-        ValueError: The head gives no maps, or images would be mixed with OoD images; a
-            field of ``test_cfg`` is unknown or has no such value; an image has no
+        ValueError: The head gives no maps, or images would be mixed with OoD images;
+            ``test_cfg`` has another field, or another value of one; an image has no
             labels where given ones are needed.
 
     Example:
@@ -81,7 +86,7 @@ class CAMClassifier(ImageClassifier):
         head: dict | None = None,
         norm_eval: bool = False,
         test_cfg: dict | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(backbone=backbone, neck=neck, head=head, **kwargs)
         self._check_head()
@@ -89,27 +94,12 @@ class CAMClassifier(ImageClassifier):
         if getattr(self.data_preprocessor, "num_classes", 0) is None:
             self.data_preprocessor.num_classes = len(self.head.weight)
         keep_channels_first(self.backbone)
-        options = dict(cam_labels="given", cam_dtype="float16", round_up_to=None)
-        unknown = set(test_cfg or ()) - set(options)
-        if unknown:
-            raise ValueError(
-                f"model.test_cfg has no field {sorted(unknown)}; it has "
-                f"{sorted(options)}"
-            )
-        options.update(test_cfg or {})
-        if options["cam_labels"] not in ("given", "predicted", "none"):
-            raise ValueError(
-                "model.test_cfg.cam_labels must be 'given', 'predicted' or 'none', got "
-                f"{options['cam_labels']!r}"
-            )
-        if options["cam_dtype"] not in ("float16", "float32"):
-            raise ValueError(
-                "model.test_cfg.cam_dtype must be 'float16' or 'float32', got "
-                f"{options['cam_dtype']!r}"
-            )
+        defaults = dict(cam_labels="given", cam_dtype="float16", round_up_to=None)
+        options = with_defaults("model.test_cfg", test_cfg, defaults)
+        for name, choices in (("cam_labels", CamLabels), ("cam_dtype", MapDtype)):
+            one_of(f"model.test_cfg.{name}", options[name], get_args(choices))
         self.test_cfg = options
         self.norm_eval = norm_eval
-        self._pairs: list[Pair] | None = None
 
     def train(self, mode: bool = True) -> "CAMClassifier":
         """Set the mode; with ``norm_eval`` batch normalisation stays in evaluation."""
@@ -149,46 +139,13 @@ class CAMClassifier(ImageClassifier):
         Returns:
             What the head predicts, in the order of the inputs.
         """
-        inputs, samples = data["inputs"], data["data_samples"]
-        if isinstance(inputs, Tensor):
+        if isinstance(data["inputs"], Tensor):
             return super().test_step(data)
-        results: list[DataSample | None] = [None] * len(inputs)
-        with self.fast_convolutions(inputs[0].shape) as order:
-            for indices in group_by_shape(inputs):
-                pixels = inputs[indices[0]][0].numel()
-                step = max(CPU_PIXELS // pixels, 1) if self.on_cpu else len(indices)
-                for start in range(0, len(indices), step):
-                    part = indices[start : start + step]
-                    batch = dict(
-                        inputs=[inputs[i] for i in part],
-                        data_samples=[samples[i] for i in part],
-                    )
-                    batch = self.data_preprocessor(batch, False)
-                    batch["inputs"] = batch["inputs"].contiguous(memory_format=order)
-                    for index, sample in zip(part, self(**batch, mode="predict")):
-                        results[index] = sample
-        return results
+        return step_by_shape(super().test_step, data, self.pixels_together())
 
-    @property
-    def on_cpu(self) -> bool:
-        return self.head.weight.device.type == "cpu"
-
-    @contextmanager
-    def fast_convolutions(self, shape: torch.Size) -> Iterator[torch.memory_format]:
-        """Within, the backbone does the same in less time where it can, on CPUs.
-
-        Not while it is trained or gradients are wanted. Gradients of images may be
-        taken within, those of weights may not.
-
-        Args:
-            shape: (3, h, w) of an image.
-
-        Yields:
-            The memory format that images should have.
-        """
-        pairs = self._foldable(shape)
-        with folded(pairs):
-            yield torch.channels_last if pairs else torch.contiguous_format
+    def pixels_together(self, elsewhere: int | None = None) -> int | None:
+        """How many pixels go through the network at once: few on CPUs."""
+        return CPU_PIXELS if self.head.weight.device.type == "cpu" else elsewhere
 
     def _check_head(self) -> None:
         weight = getattr(self.head, "weight", None)
@@ -201,13 +158,6 @@ class CAMClassifier(ImageClassifier):
             )
         if hasattr(self.head, "check_preprocessor"):
             self.head.check_preprocessor(self.data_preprocessor)
-
-    def _foldable(self, shape: torch.Size) -> list[Pair]:
-        if self.training or torch.is_grad_enabled() or not self.on_cpu:
-            return []
-        if self._pairs is None:
-            self._pairs = find_pairs(self.backbone, shape)
-        return self._pairs
 
     def merge(self, views: list[DataSample]) -> DataSample:
         """One prediction from the views (scales and flips) of one image.
@@ -230,12 +180,8 @@ class CAMClassifier(ImageClassifier):
         if self.test_cfg["cam_labels"] == "none":
             return merged
         classes = self._cam_classes(merged)
-        maps = []
-        for view in views:
-            activation = view.activation[classes].float()
-            if is_mirrored(view):
-                activation = activation.flip(-1)
-            maps.append(activation)
+        maps = [view.activation[classes].float() for view in views]
+        maps = [m.flip(-1) if is_mirrored(v) else m for m, v in zip(maps, views)]
         size = tuple(merged.ori_shape[:2])
         dtype = getattr(torch, self.test_cfg["cam_dtype"])
         full = merge_scales(maps, size, self.test_cfg["round_up_to"])

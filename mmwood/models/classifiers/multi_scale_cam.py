@@ -4,7 +4,7 @@ from itertools import islice
 
 from mmengine.model import BaseTTAModel
 from mmpretrain.structures import DataSample
-from torch import Tensor, nn
+from torch import nn
 
 from mmwood.registry import MODELS
 
@@ -60,7 +60,7 @@ class MultiScaleCAM(BaseTTAModel):
         """Merged predictions of a batch from ``TestTimeAug`` and ``pseudo_collate``."""
         return self.merge_preds(self.views(data)[1])
 
-    def views(self, data: dict) -> tuple[list[list[Tensor]], list[list[DataSample]]]:
+    def views(self, data: dict) -> tuple[list[tuple], list[list[DataSample]]]:
         """The views of each image, and what the classifier predicts for each view."""
         inputs, samples = (list(zip(*data[key])) for key in ("inputs", "data_samples"))
         flat = dict(

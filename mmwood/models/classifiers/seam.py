@@ -1,6 +1,7 @@
 """The Siamese classifier whose maps do not change with the image's size."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,11 +60,14 @@ class SEAM(CAMClassifier):
         dropout: Probability of a channel of the head's features to be left out in
             training.
         view_scale: Size of the smaller view.
-        er_weight, ecr_weight, min_weight: Weights of the three losses; 0 leaves it out.
+        er_weight: Weight of ``loss_er``; 0 leaves it out.
+        ecr_weight: Weight of ``loss_ecr``; 0 leaves it out.
+        min_weight: Weight of ``loss_min``; 0 leaves it out.
         **kwargs: Of :class:`mmwood.CAMClassifier`, ``head`` among them; no ``neck``.
 
     Raises:
-        ValueError: The channels or the levels do not fit; a field has no such value.
+        ValueError: The channels or the levels do not fit, or ``view_scale`` is not
+            between 0 and 1.
 
     Example:
         >>> model = dict(
@@ -84,7 +88,7 @@ class SEAM(CAMClassifier):
         er_weight: float = 1.0,
         ecr_weight: float = 1.0,
         min_weight: float = 1.0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(backbone=backbone, **kwargs)
         if len(pcm_in_channels) != len(pcm_channels) or not pcm_channels:
@@ -100,14 +104,16 @@ class SEAM(CAMClassifier):
             self._levels = NamedFeatures(self.backbone, levels, "model.levels")
         self.weights = dict(loss_er=er_weight, loss_ecr=ecr_weight, loss_min=min_weight)
         self.dropout = nn.Dropout2d(dropout)
-        self.pcm_levels = nn.ModuleList(
+        self.pcm_in_channels = pcm_in_channels
+        levels_of_pcm = [
             nn.Conv2d(own, out, 1, bias=False)
             for own, out in zip(pcm_in_channels, pcm_channels)
-        )
+        ]
+        self.pcm_levels = nn.ModuleList(levels_of_pcm)
         total = sum(pcm_channels)
         self.pcm_merge = nn.Conv2d(total + 3, total, 1, bias=False)
-        for level in self.pcm_levels:
-            nn.init.kaiming_normal_(level.weight)
+        for convolution in levels_of_pcm:
+            nn.init.kaiming_normal_(convolution.weight)
         nn.init.xavier_uniform_(self.pcm_merge.weight, gain=4)
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
@@ -120,13 +126,13 @@ class SEAM(CAMClassifier):
         theirs, small_maps, small_refined = self._look(small, data_samples)
         losses = {name: (ours[name] + theirs[name]) / 2 for name in ours}
         inside = [not sample.get("is_ood", False) for sample in data_samples]
-        views = maps[inside], refined[inside], small_maps[inside], small_refined[inside]
         labels = [
             label_to_onehot(sample.gt_label, len(self.head.weight))
             for sample, kept in zip(data_samples, inside)
             if kept
         ]
         present = torch.stack(labels).to(maps)[:, :, None, None]
+        views = maps[inside], refined[inside], small_maps[inside], small_refined[inside]
         extra = self._consistency(*views, present)
         return losses | {
             name: weight * extra[name]
@@ -143,12 +149,8 @@ class SEAM(CAMClassifier):
         losses = self.head.loss((last,), data_samples)
         maps = self._maps(last)
         refined = self.refine(images, levels, maps)
-        size = dict(size=images.shape[2:], mode="bilinear", align_corners=True)
-        return (
-            losses,
-            F.interpolate(maps.float(), **size),
-            F.interpolate(refined.float(), **size),
-        )
+        size = images.shape[2:]
+        return losses, _resize(maps.float(), size), _resize(refined.float(), size)
 
     def _maps(self, last: Tensor) -> Tensor:
         """The head's class scores in space. Shape: (B, D, h, w) -> (B, C, h, w)."""
@@ -168,11 +170,11 @@ class SEAM(CAMClassifier):
         present: Tensor,
     ) -> dict[str, Tensor]:
         """SEAM's own losses. ``present``: (B, C, 1, 1), an image's own classes."""
-        size = dict(size=small_maps.shape[2:], mode="bilinear", align_corners=True)
+        size = small_maps.shape[2:]
         with_ground = F.pad(present, (0, 0, 0, 0, 1, 0), value=1.0)
-        one = F.interpolate(normalized_maps(maps), **size) * present
+        one = _resize(normalized_maps(maps), size) * present
         other = normalized_maps(small_maps) * present
-        fine = F.interpolate(normalized_maps(refined), **size) * with_ground
+        fine = _resize(normalized_maps(refined), size) * with_ground
         small_fine = normalized_maps(small_refined) * with_ground
         targets = [strongest_only(with_background(m.detach())) for m in (one, other)]
         return dict(
@@ -205,17 +207,17 @@ class SEAM(CAMClassifier):
         """
         check_named_features(
             levels,
-            [module.in_channels for module in self.pcm_levels],
+            self.pcm_in_channels,
             "model.pcm_in_channels",
             "they come before its last map: set its out_indices, or name modules in "
             "model.levels",
         )
-        size = dict(size=maps.shape[2:], mode="bilinear", align_corners=True)
+        size = maps.shape[2:]
         seen = [
-            F.interpolate(module(level.detach()).relu(), **size)
+            _resize(module(level.detach()).relu(), size)
             for module, level in zip(self.pcm_levels, levels)
         ]
-        pixels = F.interpolate(images.detach(), **size)
+        pixels = _resize(images.detach(), size)
         features = self.pcm_merge(torch.cat([pixels, *seen], dim=1))
         known = maps.detach().relu()
         highest = known.amax(dim=(2, 3), keepdim=True) + 1e-5
@@ -223,7 +225,10 @@ class SEAM(CAMClassifier):
         return pixel_correlation(strongest_only(known), features)
 
     def predict(
-        self, inputs: Tensor, data_samples: list[DataSample] | None = None, **kwargs
+        self,
+        inputs: Tensor,
+        data_samples: list[DataSample] | None = None,
+        **kwargs: Any,
     ) -> list[DataSample]:
         """As the head's, with the refined maps of the classes as ``activation``."""
         levels, last = self._features(inputs)
@@ -232,3 +237,8 @@ class SEAM(CAMClassifier):
         for sample, activation in zip(samples, refined):
             sample.set_field(activation.float(), "activation", dtype=Tensor)
         return samples
+
+
+def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps (B, C, h, w) at another size, as in SEAM's program."""
+    return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=True)

@@ -1,9 +1,12 @@
-"""The segmentation head of Chen et al., "DeepLab: Semantic Image Segmentation with
-Deep Convolutional Nets, Atrous Convolution, and Fully Connected CRFs", PAMI 2018.
+"""The segmentation head of DeepLab-v2.
+
+Chen et al., DeepLab: Semantic Image Segmentation with Deep Convolutional Nets, Atrous
+Convolution, and Fully Connected CRFs, PAMI 2018.
 """
 
 from collections.abc import Sequence
 from inspect import signature
+from typing import Any
 
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
@@ -75,7 +78,7 @@ class DeepLabV2Head(BaseDecodeHead):
         dilations: Sequence[int] = (6, 12, 18, 24),
         dropout_ratio: float = 0.0,
         init_cfg: dict | list[dict] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         known = signature(BaseDecodeHead.__init__).parameters
         refuse_left_behind("DeepLabV2Head", "decode_head", set(kwargs) - set(known))

@@ -1,3 +1,5 @@
+"""Classification heads."""
+
 from .cam_head import CAMHead
 from .wood_head import WOoDHead, WOoDMixin
 

@@ -1,5 +1,7 @@
 """The classification head whose weights make class activation maps."""
 
+from typing import Any
+
 from mmpretrain.models.heads import MultiLabelClsHead
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
@@ -62,7 +64,7 @@ class CAMHead(MultiLabelClsHead):
         thr: float | None = None,
         topk: int | None = None,
         init_cfg: dict | None = None,
-        **others,
+        **others: Any,
     ) -> None:
         if topk is not None and not isinstance(topk, int):
             # mmpretrain's heads for one label an image have numbers to score at.
@@ -93,7 +95,7 @@ class CAMHead(MultiLabelClsHead):
         return self.pre_logits(feats) @ self.weight.T
 
     def loss(
-        self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs
+        self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs: Any
     ) -> dict[str, Tensor]:
         """As in ``MultiLabelClsHead``: ``loss``."""
         self.check_axes(feats, data_samples)

@@ -1,18 +1,20 @@
 """The classification head that learns from hard out-of-distribution images."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from mmpretrain.structures import DataSample, label_to_onehot
 from torch import Tensor, nn
 
-from mmwood.functional.ood_distance import ood_distance_loss
+from mmwood.functional.ood_distance import Per, ood_distance_loss
 from mmwood.registry import MODELS
+from mmwood.utils.check import at_least
 
 from .cam_head import CAMHead
 
 __all__ = ["WOoDHead", "WOoDMixin"]
-
 
 #: Why images of a batch must not be mixed.
 BATCH_AUGMENTS = (
@@ -22,7 +24,7 @@ BATCH_AUGMENTS = (
 )
 
 
-class WOoDMixin:
+class WOoDMixin(nn.Module):
     r"""W-OoD (Lee et al., CVPR 2022) for any multi-label head like mmpretrain's.
 
     .. math:: L = L_{cls}(x_{in}, y) + \alpha L_{cls}(x_{ood}, 0)
@@ -46,12 +48,16 @@ class WOoDMixin:
     ``loss_cls_ood``, ``loss_in_distance`` and ``loss_ood_distance``, weights included.
 
     Args:
-        *args, **kwargs: Of the head.
+        *args: Of the head.
         alpha: Weight of the OoD images in the classification loss; 0 leaves it out.
             1 in the paper, 0.25 in the released program.
         distance_weight: λ; 0 leaves :math:`L_d` out.
-        nearest, per, normalize, use_in, use_ood, margin: Fields of :math:`L_d`, see
-            the function. The released program has ``per='batch'``.
+        nearest: Field of :math:`L_d`, see the function, as the next five.
+        per: See there. The released program has ``'batch'``.
+        normalize: See there.
+        use_in: See there.
+        use_ood: See there.
+        margin: See there.
         adversarial_step: Length of one step that makes the OoD images harder before
             they are classified (0.07 in the released program), in units of the
             normalised image: along the gradient of their summed largest scores,
@@ -60,11 +66,13 @@ class WOoDMixin:
         excluded_classes: OoD images whose largest score is that of one of these
             classes (numbers from 0) do not count in the classification loss. The
             released program leaves out VOC's bottle, 4.
+        **kwargs: Of the head.
 
     Raises:
-        ValueError: A field has no such value; at the first step: no centres, a batch
-            without in-distribution or OoD images where they are needed, or images that
-            batch augments have mixed.
+        ValueError: A weight is negative, a step, ``nearest``, ``per`` or ``margin`` has
+            another value, or there is no such class; at the first step: no centres, a
+            batch without in-distribution or OoD images where they are needed, or
+            images that batch augments have mixed.
 
     Shape:
         - in-distribution and OoD images in any order; in_centers: (C, D); ood_centers:
@@ -76,25 +84,34 @@ class WOoDMixin:
         ...     pass
     """
 
+    # What the head has.
+    num_classes: int
+    in_channels: int
+    pre_logits: Callable[..., Tensor]
+    loss_module: Callable[..., Tensor]
+    _get_loss: Callable[..., dict[str, Tensor]]
+
+    in_centers: Tensor
+    ood_centers: Tensor
+
     def __init__(
         self,
-        *args,
+        *args: Any,
         alpha: float = 1.0,
         distance_weight: float = 0.007,
         nearest: float = 0.2,
-        per: str = "image",
+        per: Per = "image",
         normalize: bool = True,
         use_in: bool = True,
         use_ood: bool = True,
         margin: float | None = None,
         adversarial_step: float | None = None,
         excluded_classes: Sequence[int] = (),
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        for name, value in (("alpha", alpha), ("distance_weight", distance_weight)):
-            if value < 0:
-                raise ValueError(f"model.head.{name} must not be negative, got {value}")
+        at_least("model.head.alpha", alpha, 0)
+        at_least("model.head.distance_weight", distance_weight, 0)
         if adversarial_step is not None and adversarial_step <= 0:
             raise ValueError(
                 "model.head.adversarial_step must be positive or None, got "
@@ -110,16 +127,20 @@ class WOoDMixin:
         self.distance_weight = distance_weight
         self.use_in = use_in
         self.use_ood = use_ood
-        self._distance = dict(
-            nearest=nearest, per=per, normalize=normalize, margin=margin
+        self._distance = partial(
+            ood_distance_loss,
+            nearest=nearest,
+            per=per,
+            normalize=normalize,
+            margin=margin,
         )
+        # A wrong value must be seen now, not at the first step.
+        self._distance(*torch.zeros(4, 1, 1))
         self.adversarial_step = adversarial_step
         self.excluded_classes = tuple(excluded_classes)
         self._is_perturbed = False
         self.register_buffer("in_centers", torch.zeros(0, self.in_channels))
         self.register_buffer("ood_centers", torch.zeros(0, self.in_channels))
-        # A wrong value of a field must be seen now, not at the first step.
-        self._distance_losses(torch.zeros(1, 1), *torch.zeros(3, 1, 1))
 
     def set_centers(self, in_centers: Tensor, ood_centers: Tensor) -> None:
         """Set the centres of the classes (C, D) and of the OoD clusters (K, D).
@@ -128,11 +149,8 @@ class WOoDMixin:
             ValueError: The shapes do not fit the head.
         """
         expected = (self.num_classes, self.in_channels)
-        if tuple(in_centers.shape) != expected or not (
-            ood_centers.ndim == 2
-            and len(ood_centers)
-            and ood_centers.shape[1] == self.in_channels
-        ):
+        fits = ood_centers.ndim == 2 and ood_centers.shape[1] == self.in_channels
+        if tuple(in_centers.shape) != expected or not fits or not len(ood_centers):
             raise ValueError(
                 f"the head needs in_centers {expected} and ood_centers "
                 f"(K, {self.in_channels}), got {tuple(in_centers.shape)} and "
@@ -145,7 +163,7 @@ class WOoDMixin:
             buffer.data = centers.detach().to(buffer, copy=True)
 
     def loss(
-        self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs
+        self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs: Any
     ) -> dict[str, Tensor]:
         """The terms of the loss by name; their sum is the loss."""
         ood = _which_are_ood(data_samples)
@@ -160,9 +178,7 @@ class WOoDMixin:
             losses["loss_cls_ood"] = self.alpha * self._ood_loss(scores[is_ood])
         if self.distance_weight:
             labels = [label_to_onehot(s.gt_label, self.num_classes) for s in samples]
-            losses |= self._distance_losses(
-                z[~is_ood], torch.stack(labels), self.in_centers, self.ood_centers
-            )
+            losses |= self._distance_losses(z[~is_ood], torch.stack(labels))
         return losses
 
     @staticmethod
@@ -220,26 +236,16 @@ class WOoDMixin:
             counted, torch.zeros_like(counted), avg_factor=len(scores)
         )
 
-    def _distance_losses(
-        self, z: Tensor, labels: Tensor, in_centers: Tensor, ood_centers: Tensor
-    ) -> dict[str, Tensor]:
+    def _distance_losses(self, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The two terms of L_d that are switched on, each times λ."""
-        terms = dict(loss_in_distance=(True, False), loss_ood_distance=(False, True))
-        return {
-            name: self.distance_weight
-            * ood_distance_loss(
-                # Distances of half-precision features would overflow.
-                z.float(),
-                labels,
-                in_centers,
-                ood_centers,
-                use_in=use_in,
-                use_ood=use_ood,
-                **self._distance,
-            )
-            for name, (use_in, use_ood) in terms.items()
-            if (use_in and self.use_in) or (use_ood and self.use_ood)
-        }
+        # Distances of half-precision features would overflow.
+        tensors = z.float(), labels, self.in_centers, self.ood_centers
+        terms = {}
+        if self.use_in:
+            terms["loss_in_distance"] = self._distance(*tensors, use_ood=False)
+        if self.use_ood:
+            terms["loss_ood_distance"] = self._distance(*tensors, use_in=False)
+        return {name: self.distance_weight * term for name, term in terms.items()}
 
     def _check_batch(self, ood: list[bool]) -> None:
         if all(ood) or (self.alpha and not any(ood)):
@@ -273,7 +279,7 @@ class WOoDMixin:
         if not torch.equal(scores, expected):
             raise ValueError(f"gt_score is not that of the labels. {BATCH_AUGMENTS}")
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         # How many clusters there are, and whether any, the checkpoint knows.
         for name in ("in_centers", "ood_centers"):
             stored = state_dict.get(prefix + name)
@@ -282,7 +288,7 @@ class WOoDMixin:
                 buffer.data = buffer.new_empty(stored.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _save_to_state_dict(self, destination: dict, prefix: str, *args) -> None:
+    def _save_to_state_dict(self, destination: dict, prefix: str, *args: Any) -> None:
         super()._save_to_state_dict(destination, prefix, *args)
         # The buffers themselves, which grow in place: mmengine's
         # EMAHook(update_buffers=True) keeps the state_dict of a head without centres.
@@ -295,15 +301,15 @@ class WOoDHead(WOoDMixin, CAMHead):
     """:class:`mmwood.CAMHead` that learns from hard out-of-distribution images.
 
     Args:
-        num_classes, in_channels, **kwargs: Of :class:`mmwood.CAMHead` and of
-            :class:`.WOoDMixin`, which says what is computed.
+        *args: Of :class:`mmwood.CAMHead`.
+        **kwargs: Of it, and of :class:`.WOoDMixin`, which says what is computed.
 
     Example:
         >>> head = dict(type='mmwood.WOoDHead', num_classes=20, in_channels=2048)
     """
 
     def loss(
-        self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs
+        self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs: Any
     ) -> dict[str, Tensor]:
         """The terms of the loss by name; their sum is the loss."""
         self.check_axes(feats, data_samples)

@@ -1,3 +1,5 @@
+"""Losses."""
+
 from .size_balanced_ce_loss import SizeBalancedCELoss
 
 __all__ = ["SizeBalancedCELoss"]

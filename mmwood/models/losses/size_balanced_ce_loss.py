@@ -1,9 +1,11 @@
-"""Size-balanced cross-entropy of Mun et al., "Small Objects Matter in
-Weakly-supervised Semantic Segmentation", WACV 2024.
+"""Size-balanced cross-entropy.
+
+Mun et al., Small Objects Matter in Weakly-supervised Semantic Segmentation, WACV 2024.
 """
 
 from collections.abc import Iterable, Sequence
 from numbers import Real
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -11,14 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmwood.functional.components import (
+    Connectivity,
+    Reference,
     check_size_weight_fields,
     label_counts,
     size_weights,
 )
 from mmwood.models.utils import refuse_left_behind
 from mmwood.registry import MODELS
+from mmwood.utils.check import check_shapes, one_of
 
-_REDUCTIONS = ("none", "mean", "sum")
+__all__ = ["Reduction", "SizeBalancedCELoss"]
+
+Reduction = Literal["none", "mean", "sum"]
 
 
 @MODELS.register_module()
@@ -42,27 +49,25 @@ class SizeBalancedCELoss(nn.Module):
     than mmengine is needed.
 
     Args:
-        limit: The upper limit tau of a weight, at least 1. Defaults to 5.0; the
-            published value could not be verified.
-        connectivity: 8 (sides and corners) or 4 (sides only). Defaults to 8.
+        limit: The upper limit tau of a weight, at least 1. The published value could
+            not be verified.
+        connectivity: 8 (sides and corners) or 4 (sides only).
         reference: ``'class'`` compares a component with all pixels of its class,
             as published; ``'foreground'`` with all foreground pixels.
-            Defaults to 'class'.
         background: Label of the background, or None where every label is an object
             class: set None with ``reduce_zero_label=True``, where 0 is the first
-            object class. Defaults to 0.
-        class_weight: A factor for each class, or None. Defaults to None. As in
-            mmseg, the mean is then over the sum of the factors of the valid
-            pixels. A file name is not accepted.
+            object class.
+        class_weight: A factor for each class, or None. As in mmseg, the mean is then
+            over the sum of the factors of the valid pixels. A file name is not
+            accepted.
         ignore_index: Label of the pixels to ignore where the caller does not name
-            one; mmseg's heads always do. Defaults to 255.
+            one; mmseg's heads always do.
         avg_non_ignore: Whether the mean is over the valid pixels, as published, or
             over all pixels, which is the default of mmseg's cross-entropy.
-            Defaults to True.
-        reduction: 'none', 'mean' or 'sum'. Defaults to 'mean'.
-        loss_weight: Factor of the loss. Defaults to 1.0.
+        reduction: 'none', 'mean' or 'sum'.
+        loss_weight: Factor of the loss.
         loss_name: Name of the loss in the log; must contain 'loss', since mmengine
-            adds up the entries that do. Defaults to 'loss_sbce'.
+            adds up the entries that do.
 
     Attributes:
         size_balanced: Where it is set to False, every pixel weighs 1: plain
@@ -70,8 +75,9 @@ class SizeBalancedCELoss(nn.Module):
             at first, and no part of a checkpoint.
 
     Raises:
-        ValueError: If there is no such field, or it has a value that it cannot have;
-            names the field.
+        ValueError: There is no such field, or ``limit``, ``connectivity``,
+            ``reference``, ``class_weight``, ``reduction`` or ``loss_name`` has another
+            value.
 
     Example:
         >>> # in a config of mmseg, over a _base_ whose own loss leaves no field behind
@@ -82,16 +88,16 @@ class SizeBalancedCELoss(nn.Module):
     def __init__(
         self,
         limit: float = 5.0,
-        connectivity: int = 8,
-        reference: str = "class",
+        connectivity: Connectivity = 8,
+        reference: Reference = "class",
         background: int | None = 0,
         class_weight: Sequence[float] | None = None,
         ignore_index: int = 255,
         avg_non_ignore: bool = True,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         loss_weight: float = 1.0,
         loss_name: str = "loss_sbce",
-        **others,
+        **others: Any,
     ) -> None:
         super().__init__()
         refuse_left_behind(
@@ -101,7 +107,7 @@ class SizeBalancedCELoss(nn.Module):
             "Its softmax is over all classes: there is no use_sigmoid and no use_mask",
         )
         check_size_weight_fields(limit, connectivity, reference)
-        _check_reduction("reduction", reduction)
+        one_of("reduction", reduction, get_args(Reduction))
         if "loss" not in loss_name:
             raise ValueError(
                 f"loss_name must contain 'loss' to be trained on, but is {loss_name!r}"
@@ -131,9 +137,9 @@ class SizeBalancedCELoss(nn.Module):
         label: Tensor,
         weight: Tensor | None = None,
         avg_factor: float | Tensor | None = None,
-        reduction_override: str | None = None,
+        reduction_override: Reduction | None = None,
         ignore_index: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> Tensor:
         """Compute the loss; the interface of mmseg's losses.
 
@@ -152,23 +158,34 @@ class SizeBalancedCELoss(nn.Module):
             The loss; 0 with a gradient of 0 where every pixel is ignored.
 
         Raises:
-            ValueError: If the shapes do not fit, ``label`` has a value outside
-                the classes, ``class_weight`` or ``background`` do not fit the
-                number of classes, or ``avg_factor`` comes with a sum.
+            ValueError: ``label`` has a value outside the classes, ``class_weight`` or
+                ``background`` do not fit the number of classes, or ``avg_factor``
+                comes with a sum.
 
         Shape:
-            - cls_score: (N, C, H, W)
-            - label: (N, H, W)
-            - weight: (N, H, W)
+            - cls_score: (N, C, H, W); label, weight: (N, H, W)
             - output: () or, with reduction 'none', (N, H, W)
         """
         reduction = self.reduction if reduction_override is None else reduction_override
-        _check_reduction("reduction_override", reduction)
+        one_of("reduction_override", reduction, get_args(Reduction))
         if avg_factor is not None and reduction == "sum":
             raise ValueError("avg_factor cannot be used with reduction 'sum'")
         if ignore_index is None:
             ignore_index = self.ignore_index
-        _check_shapes(cls_score, label, weight)
+        if cls_score.dim() != 4:
+            raise ValueError(
+                "cls_score must have shape (N, C, H, W), since single points have no "
+                f"connected components, but has {tuple(cls_score.shape)}"
+            )
+        if cls_score.shape[1] == 1:
+            raise ValueError(
+                "cls_score has one channel, whose softmax is always 1: take "
+                "out_channels=1 out of the head, so that both classes have a channel"
+            )
+        given = dict(cls_score=(cls_score, "N C H W"), label=(label, "N H W"))
+        if weight is not None:
+            given["weight"] = (weight, "N H W")
+        check_shapes(**given)
         # The one copy to the CPU, where OpenCV needs the label: whatever else must
         # be known of it is taken from there, without a further wait for a GPU.
         host_label = label.detach().cpu()
@@ -183,7 +200,7 @@ class SizeBalancedCELoss(nn.Module):
                 connectivity=self.connectivity,
                 reference=self.reference,
             )
-            loss = loss * sizes.to(loss.device)
+            loss = loss * torch.as_tensor(sizes, device=loss.device)
         if weight is not None:
             loss = loss * weight.to(loss.dtype)
         if reduction == "sum":
@@ -256,11 +273,6 @@ class SizeBalancedCELoss(nn.Module):
         )
 
 
-def _check_reduction(field: str, reduction: str) -> None:
-    if reduction not in _REDUCTIONS:
-        raise ValueError(f"{field} must be one of {_REDUCTIONS}, but is {reduction!r}")
-
-
 def _checked_class_weight(
     class_weight: Sequence[float] | None,
 ) -> tuple[float, ...] | None:
@@ -274,27 +286,3 @@ def _checked_class_weight(
             f"class, and no file name, but is {class_weight!r}"
         )
     return tuple(float(factor) for factor in factors)
-
-
-def _check_shapes(cls_score: Tensor, label: Tensor, weight: Tensor | None) -> None:
-    if cls_score.dim() != 4:
-        raise ValueError(
-            "cls_score must have shape (N, C, H, W), since single points have no "
-            f"connected components, but has {tuple(cls_score.shape)}"
-        )
-    if cls_score.shape[1] == 1:
-        raise ValueError(
-            "cls_score has one channel, whose softmax is always 1: take out_channels=1 "
-            "out of the head, so that both classes have a channel"
-        )
-    expected = (cls_score.shape[0], *cls_score.shape[2:])
-    if tuple(label.shape) != expected:
-        raise ValueError(
-            f"label must have shape {expected} for a cls_score of shape "
-            f"{tuple(cls_score.shape)}, but has {tuple(label.shape)}"
-        )
-    if weight is not None and tuple(weight.shape) != expected:
-        raise ValueError(
-            f"weight must have shape {expected}, as label has, but has "
-            f"{tuple(weight.shape)}"
-        )

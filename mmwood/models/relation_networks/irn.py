@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,19 +13,22 @@ from torch import Tensor, nn
 
 from mmwood.functional.affinity import random_walk
 from mmwood.functional.batching import group_by_shape
-from mmwood.functional.cam import EPSILON, strided_size
+from mmwood.functional.cam import EPSILON, MapDtype, strided_size
 from mmwood.functional.instances import (
     detect_instances,
     find_centroids,
     group_centroids,
 )
 from mmwood.functional.relation_loss import RelationTerms, relation_terms, total_loss
-from mmwood.models.utils import keep_channels_first
+from mmwood.models.utils import keep_channels_first, step_by_shape, with_defaults
 from mmwood.models.utils.named_features import NamedFeatures, check_named_features
 from mmwood.registry import MODELS
+from mmwood.utils.check import one_of
 
 __all__ = ["IRN"]
 
+#: What a forward pass gives, as in every model of OpenMMLab.
+Mode = Literal["tensor", "loss", "predict"]
 #: Channels of the displacement branches of the five levels (IRN's program).
 DISPLACEMENT_CHANNELS = (64, 128, 256, 256, 256)
 
@@ -80,7 +84,7 @@ class IRN(BaseModel):
 
     Raises:
         ValueError: There are not five levels, or they have other channels; a field of
-            ``test_cfg`` is unknown; an image has no score maps.
+            ``test_cfg`` is unknown, or its ``cam_dtype``; an image has no score maps.
 
     Example:
         >>> model = dict(
@@ -116,24 +120,22 @@ class IRN(BaseModel):
             data_preprocessor={**preprocessor, **(data_preprocessor or {})},
             init_cfg=init_cfg,
         )
-        self.test_cfg = _options("model.test_cfg", test_cfg, self.TEST_CFG)
-        if self.test_cfg["instances"] is not None:
-            self.test_cfg["instances"] = _options(
-                "model.test_cfg.instances", self.test_cfg["instances"], self.INSTANCES
+        options = with_defaults("model.test_cfg", test_cfg, self.TEST_CFG)
+        if options["instances"] is not None:
+            options["instances"] = with_defaults(
+                "model.test_cfg.instances", options["instances"], self.INSTANCES
             )
-        if self.test_cfg["cam_dtype"] not in ("float16", "float32"):
-            raise ValueError(
-                "model.test_cfg.cam_dtype must be 'float16' or 'float32', got "
-                f"{self.test_cfg['cam_dtype']!r}"
-            )
-        self._check_levels("in_channels", in_channels)
+        dtype = options["cam_dtype"]
+        one_of("model.test_cfg.cam_dtype", dtype, get_args(MapDtype))
+        self.test_cfg = options
+        _check_levels("in_channels", in_channels)
         self.radius = radius
         self.backbone = MODELS.build(backbone)
         self.backbone.requires_grad_(False)
         keep_channels_first(self.backbone)
         self._levels: NamedFeatures | None = None
         if levels is not None:
-            self._check_levels("levels", levels)
+            _check_levels("levels", levels)
             self._levels = NamedFeatures(self.backbone, levels, "model.levels")
         self.in_channels = tuple(in_channels)
         self.edge_branches = nn.ModuleList(
@@ -164,7 +166,7 @@ class IRN(BaseModel):
         self,
         inputs: Tensor,
         data_samples: list[BaseDataElement] | None = None,
-        mode: str = "tensor",
+        mode: Mode = "tensor",
     ) -> tuple[Tensor, Tensor] | dict[str, Tensor] | list[BaseDataElement]:
         """As in every model of OpenMMLab: 'tensor', 'loss' or 'predict'.
 
@@ -178,13 +180,14 @@ class IRN(BaseModel):
             - inputs: (B, 3, H, W); edge: (B, h, w); displacement: (B, 2, h, w) with
               h = (H-1)//4+1, w = (W-1)//4+1
         """
+        one_of("mode", mode, get_args(Mode))
         if mode == "tensor":
             return self._relations(inputs)
+        if data_samples is None:
+            raise ValueError(f"mode {mode!r} needs data_samples")
         if mode == "loss":
             return self.loss(inputs, data_samples)
-        if mode == "predict":
-            return self.predict(inputs, data_samples)
-        raise ValueError(f"mode must be 'tensor', 'loss' or 'predict', got {mode!r}")
+        return self.predict(inputs, data_samples)
 
     def loss(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
@@ -217,24 +220,14 @@ class IRN(BaseModel):
 
     def test_step(self, data: dict) -> list[BaseDataElement]:
         """Predictions of a batch of images of any sizes, in their order."""
-        inputs, samples = data["inputs"], data["data_samples"]
-        results: list[BaseDataElement | None] = [None] * len(inputs)
-        for indices in group_by_shape(inputs):
-            batch = dict(
-                inputs=[inputs[i] for i in indices],
-                data_samples=[samples[i] for i in indices],
-            )
-            predictions = super().test_step(batch)
-            for index, prediction in zip(indices, predictions):
-                results[index] = prediction
-        return results
+        return step_by_shape(super().test_step, data)
 
     @torch.no_grad()
     def predict(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> list[BaseDataElement]:
         """Edges, displacements and the maps after the walk, of images of one size."""
-        size = tuple(inputs.shape[2:])
+        height, width = inputs.shape[2:]
         edges, displacements = self.relations(inputs, flip=True)
         cams = []
         for sample, displacement in zip(data_samples, displacements):
@@ -242,7 +235,7 @@ class IRN(BaseModel):
             cam = _resize(cam[:, None], displacement.shape[1:])
             cam = cam ** self.test_cfg["cam_power"]
             cams.append(cam * self._groups(displacement))
-        walked: list[Tensor | None] = [None] * len(cams)
+        walked = list(cams)
         for indices in group_by_shape(cams):
             # Images with equally many maps walk together.
             together = random_walk(
@@ -256,19 +249,23 @@ class IRN(BaseModel):
                 walked[index] = maps.view(cams[index].shape)
         dtype = getattr(torch, self.test_cfg["cam_dtype"])
         for index, sample in enumerate(data_samples):
-            original = tuple(sample.ori_shape[:2])
+            original = sample.ori_shape[:2]
             # A walk is linear: that of the whole map is the sum of its groups'.
             whole = walked[index].sum(dim=1, keepdim=True)
-            full = _normalised(_enlarge(whole, size, original)[:, 0])
-            sample.set_field(full.to(dtype), "cam", dtype=Tensor)
+            full = _normalised(_enlarge(whole, (height, width), original)[:, 0])
             strided = _normalised(_resize(whole, strided_size(original))[:, 0])
-            sample.set_field(strided.to(dtype), "cam_strided", dtype=Tensor)
-            sample.set_field(sample.score_classes, "cam_classes", dtype=Tensor)
-            sample.set_field(edges[index], "edge", dtype=Tensor)
-            sample.set_field(displacements[index], "displacement", dtype=Tensor)
+            fields = dict(
+                cam=full.to(dtype),
+                cam_strided=strided.to(dtype),
+                cam_classes=sample.score_classes,
+                edge=edges[index],
+                displacement=displacements[index],
+            )
+            for name, value in fields.items():
+                sample.set_field(value, name, dtype=Tensor)
             if self.test_cfg["instances"] is not None:
                 found = detect_instances(
-                    _normalised(_enlarge(walked[index], size, original)),
+                    _normalised(_enlarge(walked[index], (height, width), original)),
                     sample.score_classes,
                     background=self.test_cfg["instances"]["background"],
                     min_fraction=self.test_cfg["instances"]["min_fraction"],
@@ -320,7 +317,8 @@ class IRN(BaseModel):
         return (groups == numbers[:, None, None]).to(displacement.dtype)
 
     def _relations(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        grid = strided_size(tuple(inputs.shape[2:]))
+        height, width = inputs.shape[2:]
+        grid = strided_size((height, width))
         levels = self._extract(inputs)
         edges = [
             F.relu(_resize(branch(level), grid))
@@ -353,14 +351,6 @@ class IRN(BaseModel):
         return list(outputs)
 
     @staticmethod
-    def _check_levels(field: str, values: Sequence) -> None:
-        if len(values) != len(DISPLACEMENT_CHANNELS):
-            raise ValueError(
-                f"model.{field} must name five levels, the finest first, got "
-                f"{list(values)}"
-            )
-
-    @staticmethod
     def _maps(sample: BaseDataElement) -> Tensor:
         if "score_maps" not in sample:
             raise ValueError(
@@ -371,13 +361,11 @@ class IRN(BaseModel):
         return sample.score_maps
 
 
-def _options(field: str, given: dict | None, defaults: dict) -> dict:
-    unknown = set(given or ()) - set(defaults)
-    if unknown:
+def _check_levels(field: str, values: Sequence) -> None:
+    if len(values) != len(DISPLACEMENT_CHANNELS):
         raise ValueError(
-            f"{field} has no field {sorted(unknown)}; it has {sorted(defaults)}"
+            f"model.{field} must name five levels, the finest first, got {list(values)}"
         )
-    return {**defaults, **(given or {})}
 
 
 def _branch(in_channels: int, out_channels: int, groups: int) -> nn.Sequential:

@@ -1,5 +1,7 @@
 """Test-time scales and flips of a segmentor, with the dense CRF where wanted."""
 
+from typing import Any
+
 import mmcv
 import numpy as np
 import torch
@@ -7,19 +9,14 @@ from mmengine.structures import PixelData
 from mmseg.models.segmentors import SegTTAModel as MMSegTTAModel
 from mmseg.structures import SegDataSample
 
-from mmwood.functional.refine import dense_crf, refine_settings
+from mmwood.functional.refine import dense_crf, refine_scores
 from mmwood.registry import MODELS
 
 __all__ = ["SegTTAModel"]
 
-#: DeepLab's post-processing (Chen et al., PAMI 2018).
+#: DeepLab's post-processing (Chen et al., PAMI 2018), where it is not the default.
 DEEPLAB_CRF = dict(
-    iterations=10,
-    gaussian_sxy=1,
-    gaussian_compat=3,
-    bilateral_sxy=67,
-    bilateral_srgb=3,
-    bilateral_compat=4,
+    gaussian_sxy=1, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4
 )
 
 
@@ -33,9 +30,9 @@ class SegTTAModel(MMSegTTAModel):
 
     Args:
         module: Config of a segmentor; ``tools/test.py --tta`` fills it in.
-        crf: Fields of :func:`mmwood.functional.refine.dense_crf` to change from
+        crf: Fields of :func:`mmwood.functional.crf.dense_crf` to change from
             DeepLab's; ``dict()`` changes none. None: no CRF.
-        data_preprocessor: As in ``BaseTTAModel``.
+        **kwargs: As in ``BaseTTAModel``.
 
     Raises:
         ImportError: ``crf`` is given and pydensecrf2 is not installed.
@@ -46,9 +43,9 @@ class SegTTAModel(MMSegTTAModel):
         >>> tta_model = dict(type='mmwood.SegTTAModel', crf=dict(iterations=10))
     """
 
-    def __init__(self, module: dict, crf: dict | None = None, **kwargs) -> None:
+    def __init__(self, module: dict, crf: dict | None = None, **kwargs: Any) -> None:
         super().__init__(module, **kwargs)
-        self.crf = None
+        self.crf: dict | None = None
         if crf is None:
             return
         if self.module.out_channels == 1:
@@ -58,11 +55,9 @@ class SegTTAModel(MMSegTTAModel):
             )
         self.crf = {**DEEPLAB_CRF, **crf}
         try:
-            refine_settings(dict(self.crf, method="crf"))
-            # A wrong value or a missing package shows now, not after the first image.
-            dense_crf(
-                np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 2), 0.5), **self.crf
-            )
+            # A wrong field or a missing package shows now, not after the first image.
+            image, probs = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 2), 0.5)
+            refine_scores(image, probs, method="crf", **self.crf)
         except ValueError as error:
             raise ValueError(f"tta_model.crf: {error}") from error
 
@@ -73,10 +68,11 @@ class SegTTAModel(MMSegTTAModel):
         merged = super().merge_preds(data_samples_list)
         if self.crf is not None:
             for sample, views in zip(merged, data_samples_list):
-                self._refine(sample, views)
+                self._refine(sample, views, self.crf)
         return merged
 
-    def _refine(self, sample: SegDataSample, views: list[SegDataSample]) -> None:
+    @staticmethod
+    def _refine(sample: SegDataSample, views: list[SegDataSample], crf: dict) -> None:
         scores = [view.seg_logits.data.float().softmax(dim=0) for view in views]
         probs = torch.stack(scores).mean(dim=0)
         image = mmcv.imread(sample.img_path, channel_order="rgb")
@@ -85,6 +81,6 @@ class SegTTAModel(MMSegTTAModel):
                 f"tta_model.crf: {sample.img_path} has (H, W) = {image.shape[:2]}, its "
                 f"prediction has {tuple(probs.shape[1:])}"
             )
-        refined = torch.from_numpy(dense_crf(image, probs.cpu().numpy(), **self.crf))
+        refined = torch.from_numpy(dense_crf(image, probs.cpu().numpy(), **crf))
         label = refined.argmax(dim=0).to(probs.device)
         sample.set_data(dict(pred_sem_seg=PixelData(data=label)))

@@ -1,5 +1,14 @@
+"""What several models need."""
+
 from .axes import keep_channels_first
-from .fields import refuse_left_behind
+from .batches import step_by_shape
+from .fields import refuse_left_behind, with_defaults
 from .weights import weights_fixed
 
-__all__ = ["keep_channels_first", "refuse_left_behind", "weights_fixed"]
+__all__ = [
+    "keep_channels_first",
+    "refuse_left_behind",
+    "step_by_shape",
+    "weights_fixed",
+    "with_defaults",
+]

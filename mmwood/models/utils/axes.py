@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mmwood.functional.axes import channels_first
+from mmwood.functional.axes import Axes, channels_first
 
 __all__ = ["declared_axes", "keep_channels_first"]
 
@@ -17,7 +17,7 @@ def keep_channels_first(backbone: nn.Module) -> None:
     backbone.register_forward_hook(_turn)
 
 
-def declared_axes(network: nn.Module, name: str = "") -> str:
+def declared_axes(network: nn.Module, name: str = "") -> Axes:
     """'NHWC' or 'NCHW': what timm says of a network, or of a module of it by name."""
     names = name.split(".") if name else []
     around = [
@@ -27,7 +27,8 @@ def declared_axes(network: nn.Module, name: str = "") -> str:
     for module in [*around, *network.children()]:
         declared = getattr(module, "output_fmt", None)
         if declared is not None:
-            return str(getattr(declared, "value", declared))
+            last = getattr(declared, "value", declared) == "NHWC"
+            return "NHWC" if last else "NCHW"
     return "NCHW"
 
 

@@ -1,4 +1,4 @@
-"""Levels of any backbone, by the names of its modules."""
+"""Features of any backbone, by the names of its modules."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -71,8 +71,8 @@ def check_named_features(
         )
     if found != list(channels):
         raise ValueError(
-            f"{field} is {channels}, but the backbone's levels have "
-            f"{type(channels)(found)} channels; {advice}"
+            f"{field} is {list(channels)}, but the backbone's levels have {found} "
+            f"channels; {advice}"
         )
 
 

@@ -322,9 +322,8 @@ def test_refuses(fields, message):
         on_meta(**fields)
 
 
-@pytest.mark.parametrize(
-    "missing", ["mmseg", "ftfy", "mmpretrain torchvision", "mmcv mmseg mmpretrain"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", ["mmpretrain torchvision", "mmcv mmseg mmpretrain"])
 def test_what_is_absent_costs_only_what_needs_it(missing):
     code = f"""
         import sys

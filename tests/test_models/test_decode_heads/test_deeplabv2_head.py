@@ -210,17 +210,3 @@ def test_recommended_learning_rates():
 def test_refuses(fields, message):
     with pytest.raises(ValueError, match=message):
         DeepLabV2Head(**{"in_channels": 5, "num_classes": 3, **fields})
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        dict(num_convs=2, concat_input=True),  # FCNHead
-        dict(pool_scales=(1, 2, 3, 6)),  # PSPHead
-        dict(c1_in_channels=256, c1_channels=48),  # DepthwiseSeparableASPPHead
-    ],
-    ids=str,
-)
-def test_fields_that_another_head_leaves_behind(fields):
-    with pytest.raises(ValueError, match=r"decode_head=dict\(_delete_=True"):
-        DeepLabV2Head(16, num_classes=3, **fields)

@@ -1,9 +1,3 @@
-import os
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -17,7 +11,6 @@ from scipy import ndimage
 
 from mmwood.models.losses import SizeBalancedCELoss
 
-ROOT = Path(__file__).parents[3]
 C = 4
 
 
@@ -186,21 +179,6 @@ class TestGradient:
         weight = torch.rand(label.shape)
         assert torch.autograd.gradcheck(lambda x: loss(x, label, weight), (logits,))
 
-    def test_equals_formula(self):
-        logits, label = batch()
-        loss = SizeBalancedCELoss()
-        loss(logits, label).backward()
-        valid = label != 255
-        # The weight of a pixel is its loss divided by its cross-entropy.
-        onehot = torch.nn.functional.one_hot(label.where(valid, 0), C).permute(
-            0, 3, 1, 2
-        )
-        log_probabilities = logits.detach().log_softmax(1)
-        entropy = -(log_probabilities * onehot).sum(1)
-        weight = torch.from_numpy(slow_pixel_losses(logits, label)) / entropy
-        expected = weight[:, None] * (log_probabilities.exp() - onehot) / valid.sum()
-        torch.testing.assert_close(logits.grad.double(), expected, rtol=1e-4, atol=1e-6)
-
 
 class TestPrecision:
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -275,15 +253,15 @@ class TestRefusals:
     def test_shapes(self):
         logits, label = batch()
         loss = SizeBalancedCELoss()
-        with pytest.raises(ValueError, match="label must have shape"):
+        with pytest.raises(ValueError, match=r"label \(N, H, W\)"):
             loss(logits, label[:, None])
-        with pytest.raises(ValueError, match="label must have shape"):
+        with pytest.raises(ValueError, match=r"label \(N, H, W\)"):
             loss(logits[..., :-1], label)
         with pytest.raises(ValueError, match="points"):
             loss(logits.flatten(2), label.flatten(1))
         with pytest.raises(ValueError, match="one channel"):
             SizeBalancedCELoss()(logits[:, :1], torch.zeros_like(label))
-        with pytest.raises(ValueError, match="weight must have shape"):
+        with pytest.raises(ValueError, match=r"weight \(N, H, W\)"):
             loss(logits, label, weight=torch.ones(len(label)))
 
     def test_reductions(self):
@@ -374,54 +352,6 @@ def test_built_from_the_root_registry():
     assert loss.loss_name == "loss_x"
     assert not loss.state_dict()
     assert "limit=5.0" in repr(loss)
-
-
-def test_without_mmpretrain_and_torchvision():
-    script = f"""
-        import sys
-        for name in ("mmpretrain", "torchvision"):
-            sys.modules[name] = None  # importing it raises ModuleNotFoundError
-        import torch
-        from mmengine.registry import init_default_scope
-        from mmseg.registry import MODELS
-        init_default_scope("mmseg")
-        head = MODELS.build({fcn_head(in_channels=3)!r})
-        label = torch.tensor([[[1, 0], [255, 1]]])
-        loss = head.loss_decode(torch.zeros(1, {C}, 2, 2), label, ignore_index=255)
-        assert abs(loss.item() - torch.tensor({C}.0).log().item()) < 1e-6, loss
-        print(type(loss).__name__, type(head.loss_decode).__module__)
-    """
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    assert "size_balanced_ce_loss" in result.stdout
-
-
-#: Fields that losses of mmseg have in base configs, and that stay without _delete_.
-LEFT_BEHIND = {
-    "CrossEntropyLoss": dict(use_sigmoid=False),
-    "binary": dict(use_sigmoid=True),
-    "mask": dict(use_mask=True),
-    "DiceLoss": dict(eps=1e-3),
-    "FocalLoss": dict(gamma=2.0, alpha=0.5),
-    "LovaszLoss": dict(loss_type="multi_class", per_image=True),
-    "OhemCrossEntropy": dict(thres=0.9, min_kept=131072),
-}
-
-
-@pytest.mark.parametrize("loss", LEFT_BEHIND)
-def test_fields_of_a_base_config_s_loss(loss):
-    fields = dict(LEFT_BEHIND[loss], loss_weight=1.0, avg_non_ignore=True)
-    names = ", ".join(repr(name) for name in sorted(LEFT_BEHIND[loss]))
-    message = rf"no field \[{names}\].*_delete_=True, type='mmwood.SizeBalancedCELoss'"
-    with pytest.raises(ValueError, match=message):
-        ROOT_MODELS.build(dict(type="mmwood.SizeBalancedCELoss", **fields))
 
 
 def test_compiled_training_has_the_same_numbers():
