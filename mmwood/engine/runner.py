@@ -123,7 +123,7 @@ def _add_checks(cfg: Config) -> None:
         for name, hook in hooks.items()
         if hook is not None or name in STOCK_HOOKS
     }
-    loop = cfg.get("train_cfg") or {}
+    loop = cfg.get("train_cfg") or ConfigDict()
     # mmengine looks at by_epoch where no type is named.
     kind = type_name(loop) or ("EpochBasedTrainLoop" if loop.get("by_epoch") else "")
     if kind == "EpochBasedTrainLoop":

@@ -16,7 +16,8 @@ from pycocotools.coco import COCO
 from mmwood.converters.coco import convert_coco, draw_mask
 from mmwood.converters.pascal_b import draw_scene, read_annotations
 from mmwood.datasets import ImageLevelDataset
-from mmwood.evaluation.ia_iou_metric import CocoInstances, IAIoUMetric
+from mmwood.evaluation.coco_instances import CocoInstances
+from mmwood.evaluation.ia_iou_metric import IAIoUMetric
 from mmwood.fileio.coco import decode_mask, encode_mask, merge_instances
 from mmwood.fileio.files import write_json
 from mmwood.fileio.labels import read_label_png

@@ -53,6 +53,14 @@ def test_below_the_limit(value):
         at_least("beta", value, 1)
 
 
+@pytest.mark.parametrize("value", [-0.1, 1.0, float("nan"), float("inf")])
+def test_outside_of_a_range(value):
+    at_least("threshold", 0, 0, below=1)
+    message = "^threshold must be at least 0 and below 1, but is"
+    with pytest.raises(ValueError, match=message):
+        at_least("threshold", value, 0, below=1)
+
+
 @pytest.mark.parametrize("value", [2.5, True, float("nan"), float("inf")])
 def test_not_whole(value):
     at_least("steps", 2.0, 0, integer=True)
