@@ -122,10 +122,8 @@ def test_mining_gives_the_same_each_time(
     candidates.parent.mkdir()
     write_candidate_list(voc_folder / "JPEGImages", candidates)
     use_candidates(cfg, str(candidates), threshold=0.0, batch_size=2)
-    cfg.dump(tmp_path / "mining.py")
-    runner = build_runner(
-        tmp_path / "mining.py", "mined", custom_hooks=[dict(type=FailOnce)] * fails
-    )
+    cfg.custom_hooks = [dict(type=FailOnce)] * fails
+    runner = build_runner(cfg, "mined")
     if fails:
         with pytest.raises(KeyboardInterrupt):
             runner.test()
