@@ -87,13 +87,7 @@ def set_size_balanced(model: nn.Module, value: bool) -> None:
 
 
 class _SeededImages(Dataset):
-    """``count`` images of a data set, evenly chosen, random in the same way each time.
-
-    Args:
-        dataset: The data set.
-        count: At most its length.
-        seed: Of all images; each gets its own from it.
-    """
+    """Evenly chosen images of a data set, random in the same way each time."""
 
     def __init__(self, dataset: BaseDataset, count: int, seed: int) -> None:
         self.dataset = dataset

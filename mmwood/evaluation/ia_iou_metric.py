@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Sequence
-from operator import add
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from mmengine.dist import get_world_size
@@ -28,7 +28,8 @@ __all__ = ["IAIoUMetric"]
 _KEYS = dict(zip(SIZES, ("IA-mIoU", "IA_S", "IA_M", "IA_L")))
 
 
-class Tally(NamedTuple):
+@dataclass
+class Tally:
     """Scores by class and size.
 
     Attributes:
@@ -47,8 +48,9 @@ class Tally(NamedTuple):
     def zero(cls, classes: int) -> "Tally":
         return cls(np.zeros((classes, 3)), np.zeros((classes, 3), dtype=np.int64))
 
-    def plus(self, other: "Tally") -> "Tally":
-        return Tally(*map(add, self, other))
+    def __add__(self, other: "Tally") -> "Tally":
+        pairs = zip(vars(self).values(), vars(other).values())
+        return Tally(*(one + another for one, another in pairs))
 
     def with_all(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean IoU in percent, NaN for none, and counts: (C, 4), as :data:`SIZES`."""
@@ -161,7 +163,7 @@ class IAIoUMetric(BaseMetric):
         for sample in data_samples:
             scores = self._score(sample)
             tally, last = self._tallies()
-            self._sums = tally.plus(last), scores
+            self._sums = tally + last, scores
 
     def _tallies(self) -> tuple[Tally, Tally]:
         """What there is so far; at the start, what ``instance_file`` lacks is said."""
@@ -272,7 +274,7 @@ class IAIoUMetric(BaseMetric):
         kept = len(results) - max(0, surplus)
         total = Tally.zero(len(self.dataset_meta["classes"]))
         for rank, (tally, last) in enumerate(results):
-            total = total.plus(tally.plus(last) if rank < kept else tally)
+            total += tally + last if rank < kept else tally
         ious, counts = total.with_all()
         occurs = counts > 0
         means = np.where(occurs, ious, 0).sum(axis=0) / occurs.sum(axis=0).clip(1)

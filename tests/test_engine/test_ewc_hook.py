@@ -26,41 +26,6 @@ from mmwood.engine import EWCHook
 from mmwood.engine.ewc_file import ConsolidatedTask, load_task, save_task
 from mmwood.engine.fisher import measure_fisher
 
-CONFIG = """
-default_scope = "mmseg"
-randomness = dict(seed=3)
-model = dict(
-    type="EncoderDecoder",
-    data_preprocessor=dict(type="SegDataPreProcessor", mean=[127.5] * 3,
-                           std=[127.5] * 3, bgr_to_rgb=True, size=(32, 32),
-                           pad_val=0, seg_pad_val=255),
-    backbone=dict(type="ResNetV1c", depth=18, stem_channels=4, base_channels=4),
-    decode_head=dict(type="FCNHead", in_channels=32, in_index=3, channels=4,
-                     num_convs=1, num_classes=4, dropout_ratio=0.1,
-                     loss_decode=[dict(type="mmwood.SizeBalancedCELoss")]),
-    auxiliary_head=[
-        dict(type="FCNHead", in_channels=16, in_index=2, channels=16, num_convs=0,
-             concat_input=False, num_classes=4, dropout_ratio=0,
-             loss_decode=dict(type="mmwood.SizeBalancedCELoss", loss_weight=0.4))])
-train_dataloader = dict(
-    batch_size=2, num_workers=0, sampler=dict(type="InfiniteSampler", shuffle=False),
-    dataset=dict(
-        type="BaseSegDataset", data_root="{root}",
-        metainfo=dict(classes=["background", "disc", "square", "stripe"],
-                      palette=[[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]),
-        data_prefix=dict(img_path="JPEGImages", seg_map_path="SegmentationClass"),
-        pipeline=[
-            dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"),
-            dict(type="RandomCrop", crop_size=(32, 32)),
-            dict(type="RandomFlip", prob=0.5), dict(type="PackSegInputs")]))
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=2)
-optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.1))
-default_hooks = dict(
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=1),
-    logger=dict(type="LoggerHook", interval=1, log_metric_by_epoch=False))
-log_processor = dict(by_epoch=False, window_size=1)
-custom_hooks = [dict(type="mmwood.EWCHook", mode="consolidate", num_workers=0)]
-"""
 LOAD, MASK, PACK = (
     dict(type=name)
     for name in ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs")
@@ -70,10 +35,10 @@ CLOSE = dict(rtol=1e-4, atol=1e-6)
 
 
 @pytest.fixture
-def config(voc_folder: Path, tmp_path: Path) -> Config:
-    path = tmp_path / "fcn.py"
-    path.write_text(CONFIG.format(root=voc_folder))
-    return Config.fromfile(path, format_python_code=False)
+def config(stock_segmentor: Path) -> Config:
+    cfg = Config.fromfile(stock_segmentor, format_python_code=False)
+    cfg.custom_hooks = [hook("consolidate")]
+    return cfg
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A full disk, files that are cut off or gone: named, nothing else is lost, it goes on.
+"""A full disk, files that are cut off or gone: named, and nothing else is lost.
 
 Others are tested where they belong: files that a killed run or a crash left damaged in
 test_train_and_test.py, damaged inputs of IRN in test_irn.py and test_affinity_label.py,
@@ -169,6 +169,40 @@ def test_cut_weights_of_a_part_of_the_model_are_named(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(ValueError, match=rf"{field}: .*imagenet\.pth is cut off"):
         build_runner(cfg)
+
+
+# -- configs ----------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("tool", "arguments", "message"),
+    [
+        ("train.py", ["none.py"], "config: there is no file none.py"),
+        ("test.py", ["CONFIG", "none.pth"], "checkpoint: there is no file none.pth"),
+        ("train.py", ["CONFIG", "--resume", "none.pth"], "none.pth can not be found."),
+        (
+            "train.py",
+            ["CONFIG", "--cfg-options", "model.head.treshold=1"],
+            "CAMHead.__init__() got an unexpected keyword argument 'treshold'",
+        ),
+        (
+            "train.py",
+            ["CONFIG", "--cfg-options", "default_hooks.pseudo_label.threshold=2"],
+            "threshold must be at least 0 and below 1, but is 2",
+        ),
+        (
+            "train.py",
+            ["CONFIG", "--cfg-options", "model.head.type=CAMHed"],
+            "CAMHed is not in the mmpretrain::model registry",
+        ),
+    ],
+)
+def test_what_is_wrong_stands_in_the_last_line(
+    small_config, run_tool, tool, arguments, message
+):
+    pytest.importorskip("mmpretrain")
+    arguments = [small_config if a == "CONFIG" else a for a in arguments]
+    text = run_tool(tool, *arguments, fails=True)
+    assert "Traceback" not in text
+    assert text.splitlines()[-1].startswith(message)
 
 
 # -- labels -----------------------------------------------------------------

@@ -135,14 +135,16 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
 
 def test_an_image_that_one_process_cannot_read_ends_training(config, damaged, fails):
     text = fails("dist_train.sh", config, 2)
-    assert f"ValueError: {damaged} is not a whole image" in text
+    assert f"\n{damaged} is not a whole image" in f"\n{text}"
+    # That of torchrun is no process of ours.
+    assert 'train.py", line' not in text
 
 
 def test_an_image_that_one_process_cannot_read_ends_a_test(
     config, checkpoint, damaged, fails, tmp_path
 ):
     text = fails("dist_test.sh", config, checkpoint, 2, "--work-dir", "work")
-    assert f"ValueError: {damaged} is not a whole image" in text
+    assert f"{damaged} is not a whole image" in text
     labels = tmp_path / "work/pseudo_labels"
     assert not json.loads((labels / "manifest.json").read_text())["complete"]
     # What was finished is whole, and stays.
@@ -168,7 +170,7 @@ def test_a_killed_process_ends_the_one_that_waits_for_it(config, start, tmp_path
 
 def test_a_process_that_fails_before_all_have_met_ends_the_others(config, fails):
     text = fails("dist_train.sh", config, 2, BROKEN_RANK="1")
-    assert "OSError: /scratch/weights.pth: no such disk on this machine" in text
+    assert "/scratch/weights.pth: no such disk on this machine" in text
 
 
 def test_a_signal_to_the_script_ends_all(config, start, tmp_path):

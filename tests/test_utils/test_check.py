@@ -40,16 +40,16 @@ def test_shapes_that_do_not_fit(shapes, message):
 
 def test_one_of():
     one_of("check", "none", ("none", "header"))
-    with pytest.raises(ValueError, match="^void must be 'a', 'b' or 3, but is 'c'$"):
+    with pytest.raises(ValueError, match=r"^void must be 'a', 'b' or 3, but is 'c'$"):
         one_of("void", "c", ("a", "b", 3))
-    with pytest.raises(ValueError, match="^void must be 'a', but is None$"):
+    with pytest.raises(ValueError, match=r"^void must be 'a', but is None$"):
         one_of("void", None, ("a",))
 
 
 @pytest.mark.parametrize("value", [-1, float("nan"), 0.999])
 def test_below_the_limit(value):
     at_least("beta", 1, 1)
-    with pytest.raises(ValueError, match="^beta must be at least 1, but is"):
+    with pytest.raises(ValueError, match=r"^beta must be at least 1, but is"):
         at_least("beta", value, 1)
 
 

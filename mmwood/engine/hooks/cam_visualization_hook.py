@@ -79,11 +79,7 @@ class CAMVisualizationHook(Hook):
             )
 
     def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence = (),
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence = ()
     ) -> None:
         """Draw the images of a batch whose turn it is."""
         if not self.enable:

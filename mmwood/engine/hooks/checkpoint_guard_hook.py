@@ -101,7 +101,7 @@ class CheckpointGuardHook(Hook):
         Raises:
             ValueError: It leaves such a part random.
         """
-        self._refuse(name, _Weights(checkpoint), model, "", _parts(model, whole))
+        self._refuse(name, _Weights(checkpoint), model, _parts(model, whole))
 
     def _compare(self, runner: Runner, dataset, whole: bool) -> "_Weights | None":
         loaded, self._loaded = self._loaded, None
@@ -112,7 +112,7 @@ class CheckpointGuardHook(Hook):
         if whole or not self.other_classes:
             classes = getattr(dataset, "metainfo", {}).get("classes")
             _compare_classes(name, loaded, model, classes, whole)
-        self._refuse(name, loaded, model, "", _parts(model, whole))
+        self._refuse(name, loaded, model, _parts(model, whole))
         return loaded
 
     def _compare_initial(self, runner: Runner, loaded: "_Weights | None") -> None:
@@ -131,8 +131,8 @@ class CheckpointGuardHook(Hook):
                     f"{field}: {config['checkpoint']}",
                     _Weights(file, config.get("prefix") or ""),
                     module,
-                    f"{name}." if name else "",
                     part,
+                    prefix=f"{name}." if name else "",
                 )
 
     def _lacking(
@@ -156,17 +156,12 @@ class CheckpointGuardHook(Hook):
         name: str,
         weights: "_Weights",
         module: nn.Module,
-        prefix: str,
         parts: list[str],
+        prefix: str = "",
     ) -> None:
-        """Refuse weights that fill too little of the module's parts.
+        """Refuse weights that fill too little of some parts of a module; [""]: of all.
 
-        Args:
-            name: What messages call them.
-            weights: What was loaded.
-            module: What they were loaded into.
-            prefix: Of its weights' names in the model.
-            parts: Which of its children must be filled; [''] is all of it.
+        ``prefix`` is that of the module's weights in the model.
         """
         advice = (
             "; name one of this model, or set "
@@ -190,29 +185,30 @@ class CheckpointGuardHook(Hook):
                 f"{counts}. It has {weights.first_names()}{advice}"
             )
         # Other parts may hold more than this model needs, as a head of W-OoD does.
-        for part in {"", "backbone"}.intersection(parts):
-            start = f"{part}." if part else ""
-            children = {child for child, _ in module.named_children()}
-            theirs = {
-                key: content
-                for key, content in weights.contents.items()
-                if key.startswith(start) and key.split(".")[0] in children
-            }
-            own = module.state_dict()
-            held = {_content(value) for value in own.values()}
-            unused = [
-                key
-                for key, content in theirs.items()
-                # Averaged weights may hold the place of those of this name.
-                if content not in held
-                and (key not in own or tuple(own[key].shape) != weights.shapes[key])
-            ]
-            if len(unused) > (1 - self.min_share) * len(theirs):
-                raise ValueError(
-                    f"{name} is of a larger network: the model has no "
-                    f"{', '.join(unused[:NAMED_WEIGHTS])}, ..., {len(unused)} of its "
-                    f"{len(theirs)} weights{advice}"
-                )
+        if not {"", "backbone"}.intersection(parts):
+            return
+        start = "" if "" in parts else "backbone."
+        children = {child for child, _ in module.named_children()}
+        theirs = [
+            key
+            for key in weights.contents
+            if key.startswith(start) and key.split(".")[0] in children
+        ]
+        own = module.state_dict()
+        held = {_content(value) for value in own.values()}
+        unused = [
+            key
+            for key in theirs
+            # Averaged weights may hold the place of those of this name.
+            if weights.contents[key] not in held
+            and (key not in own or tuple(own[key].shape) != weights.shapes[key])
+        ]
+        if len(unused) > (1 - self.min_share) * len(theirs):
+            raise ValueError(
+                f"{name} is of a larger network: the model has no "
+                f"{', '.join(unused[:NAMED_WEIGHTS])}, ..., {len(unused)} of its "
+                f"{len(theirs)} weights{advice}"
+            )
 
 
 class _Weights:

@@ -94,21 +94,13 @@ class DisplacementMeanHook(Hook):
                 f"{type(unwrap(runner)).__name__}"
             )
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Forget the mean: it is that of weights that change now."""
         if self._is_measured:
             self._set_mean(runner, torch.full((2,), torch.nan))
             self._is_measured = False
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Measure after the last iteration, before any hook writes a checkpoint."""
         if self.is_last_train_iter(runner):
             self._measure(runner)

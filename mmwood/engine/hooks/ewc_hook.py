@@ -180,13 +180,7 @@ class EWCHook(Hook):
             if switched:
                 self.penalise(model, self._load(runner, model))
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Consolidate after task A's last iteration, before any checkpoint."""
         if self.mode == "switch" and runner.iter + 1 == self.switch_at:
             model = unwrap(runner)

@@ -168,13 +168,7 @@ class OoDClusterHook(Hook):
         if self.by_epoch and self.every_n_epochs(runner, self.interval):
             self._make_centers(runner)
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Make the centres anew after every so many iterations."""
         if not self.by_epoch and self.every_n_train_iters(runner, self.interval):
             self._make_centers(runner)
@@ -227,11 +221,7 @@ class OoDClusterHook(Hook):
     def _cluster(
         self, inside: Features, outside: Features
     ) -> tuple[Tensor, Tensor, Tensor, list[int] | None]:
-        """Centres of classes and clusters, each image's cluster, the clusters' classes.
-
-        Shape:
-            - (C, D), (K, D), (M,)
-        """
+        """Centres (C, D) and (K, D), clusters of images (M,), classes of clusters."""
         in_centers = in_distribution_centers(inside.z, inside.labels)
         if self.method == "kmeans":
             centers = ood_centers(outside.z, self.clusters, self.seed)

@@ -97,11 +97,7 @@ class OoDMiningHook(Hook):
             )
 
     def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence = (),
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence = ()
     ) -> None:
         """Write what a batch gave."""
         self._part.add([self._finding(sample) for sample in outputs])

@@ -147,11 +147,7 @@ class PseudoLabelHook(Hook):
         self._skip_finished(runner, loader)
 
     def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence = (),
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence = ()
     ) -> None:
         """Write the files of a batch."""
         for sample in outputs:
