@@ -110,15 +110,10 @@ def own_images(
     round_up: bool = False,
     **options: Any,
 ) -> DataLoader:
-    """The images that are this process's to work on, in their order.
+    """The images of any sizes that are this process's to work on, in their order.
 
-    Args:
-        dataset: Of all images.
-        batch_size: Images that are loaded together; they may have any sizes.
-        num_workers: Loading processes.
-        round_up: Whether all processes get equally many images, so that some are given
-            twice.
-        **options: Others of ``DataLoader``.
+    With ``round_up`` all processes get equally many, so that some are given twice;
+    ``options`` are others of ``DataLoader``.
     """
     return DataLoader(
         dataset,

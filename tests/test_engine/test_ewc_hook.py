@@ -177,6 +177,7 @@ def slow_penalty(task: ConsolidatedTask, state: dict, weight: float) -> float:
 
 
 # -- task A -----------------------------------------------------------------
+@pytest.mark.slow
 def test_consolidated_task_is_that_of_loops(config, train, voc_folder, tmp_path):
     """The Fisher information is that of the plain loss, also if A is size-balanced."""
     plain = dict(pipeline=[LOAD, MASK, PACK])
@@ -370,25 +371,6 @@ def test_a_second_training_of_a_process_has_one_penalty(fixed, task_a, build_run
     assert not runner.model._forward_hooks
 
 
-def test_accumulated_gradients_are_those_of_a_large_batch(
-    fixed, task_a, train, tmp_path
-):
-    fixed.model.backbone.norm_eval = True
-    # A mean over all pixels, as the two images do not ignore equally many.
-    use_loss(fixed, avg_non_ignore=False)
-    fixed.merge_from_dict(penalise(task_a))
-    train(fixed, "large", train_cfg__max_iters=3)
-    fixed.train_dataloader.batch_size = 1
-    fixed.optim_wrapper.accumulative_counts = 2
-    train(fixed, "small", train_cfg__max_iters=6)
-    large, small = weights(tmp_path / "large/iter_3.pth"), tmp_path / "small/iter_6.pth"
-    names = load_task(task_a / "ewc.safetensors").fisher
-    same(weights(small), {name: large[name] for name in names}, **CLOSE)
-    found = logged(tmp_path / "small", "loss_ewc")
-    for n, value in logged(tmp_path / "large", "loss_ewc").items():
-        assert found[2 * n] == pytest.approx(value, rel=1e-3, abs=1e-9)
-
-
 def test_another_head_and_frozen_layers(fixed, task_a, train, tmp_path):
     fixed.model.decode_head.channels = 6
     fixed.model.backbone.frozen_stages = 1
@@ -437,27 +419,37 @@ def test_a_weight_that_makes_sgd_diverge(fixed, task_a, train, momentum):
 
 
 # -- several processes ------------------------------------------------------
-def test_two_processes_do_what_one_does(fixed, task_a, train, run_tool, tmp_path):
+@pytest.mark.slow
+def test_two_processes_and_accumulation_do_what_a_large_batch_does(
+    fixed, task_a, train, run_tool, tmp_path
+):
     fixed.model.backbone.norm_eval = True
+    # A mean over all pixels, as images do not ignore equally many.
     use_loss(fixed, avg_non_ignore=False)
     fixed.merge_from_dict(penalise(task_a))
     fixed.train_dataloader.dataset.pop("indices")
     fixed.custom_hooks.append(dict(hook("consolidate"), num_workers=1))
     fixed.train_cfg.max_iters = 3
-    train(fixed, "one")
+    train(fixed, "large")
     fixed.train_dataloader.batch_size = 1
     fixed.dump(tmp_path / "two.py")
     run_tool("dist_train.sh", "two.py", 2, "--work-dir", "two")
-    task, found = (load_task(tmp_path / f"{n}/ewc.safetensors") for n in ("one", "two"))
-    assert found.about == task.about
-    same(found.fisher, task.fisher, rtol=1e-2, atol=1e-8)
-    one, two = (weights(tmp_path / f"{n}/iter_3.pth") for n in ("one", "two"))
-    same(two, {name: one[name] for name in task.fisher}, **CLOSE)
-    found = logged(tmp_path / "two", "loss_ewc")
-    for n, value in logged(tmp_path / "one", "loss_ewc").items():
-        assert found[n] == pytest.approx(value, rel=1e-3, abs=1e-9)
+    fixed.optim_wrapper.accumulative_counts = 2
+    train(fixed, "small", train_cfg__max_iters=6)
+    task = load_task(tmp_path / "large/ewc.safetensors")
+    large = weights(tmp_path / "large/iter_3.pth")
+    for name, steps in (("two", 1), ("small", 2)):
+        found = load_task(tmp_path / name / "ewc.safetensors")
+        assert found.about == dict(task.about, iteration=3 * steps)
+        same(found.fisher, task.fisher, rtol=1e-2, atol=1e-8)
+        trained = {key: large[key] for key in task.fisher}
+        same(weights(tmp_path / f"{name}/iter_{3 * steps}.pth"), trained, **CLOSE)
+        penalties = logged(tmp_path / name, "loss_ewc")
+        for n, value in logged(tmp_path / "large", "loss_ewc").items():
+            assert penalties[n * steps] == pytest.approx(value, rel=1e-3, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_two_processes_measure_the_network_of_the_checkpoint(
     config, voc_folder, run_tool, tmp_path
 ):
@@ -525,6 +517,7 @@ def test_a_switch_with_ema_starts_from_its_anchor(fixed, train, tmp_path, buffer
     same(weights(work / "iter_4.pth"), expected, **CLOSE)
 
 
+@pytest.mark.slow
 def test_switch_is_resumed_anywhere(fixed, train, tmp_path):
     # The random crops are drawn anew after a resume, so nothing is random here; what
     # the hook draws for itself is.
@@ -665,6 +658,7 @@ Runner.from_cfg(config).train()
 """
 
 
+@pytest.mark.slow
 def test_without_mmpretrain_and_torchvision(config, tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", WITHOUT_CLASSIFICATION]
     subprocess.run(command, cwd=tmp_path, check=True)

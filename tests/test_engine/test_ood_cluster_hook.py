@@ -75,6 +75,7 @@ def log_of(folder: Path) -> str:
     return "".join(path.read_text() for path in folder.glob("*/*.log"))
 
 
+@pytest.mark.slow
 def test_centers_by_one_process_by_two_and_after_resume(
     wood_config, train, start, voc_folder, run_tool, tmp_path
 ):
@@ -166,6 +167,7 @@ def test_predicted_classes_and_a_given_checkpoint(wood_config, train, start, tmp
         assert name in text.split("no OoD cluster: ")[1].splitlines()[0]
 
 
+@pytest.mark.slow
 def test_centers_with_ema(wood_config, build_runner, train, start, tmp_path, averaging):
     """The checkpoint's are those that were made, and tests have them too."""
 

@@ -15,6 +15,8 @@ from mmwood.engine import hooks
 from mmwood.fileio.mining_results import merged
 from mmwood.ood.config import use_candidates
 
+pytestmark = pytest.mark.slow
+
 #: The config of each hook, and its fields.
 CASES = {
     "CAMVisualizationHook": (

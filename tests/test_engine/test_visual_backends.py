@@ -16,6 +16,8 @@ events = pytest.importorskip(
     reason="TensorBoard is not installed: pip install tensorboard",
 )
 
+pytestmark = pytest.mark.slow
+
 BACKENDS = """
 visualizer = dict(vis_backends=[dict(type="LocalVisBackend"),
                                 dict(type="TensorboardVisBackend")])

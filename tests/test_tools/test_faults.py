@@ -94,7 +94,8 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, map_location="cpu", weights_only=False)["state_dict"]
 
 
-def test_a_training_goes_on_after_a_full_disk_and_a_cut_checkpoint(
+@pytest.mark.slow
+def test_a_training_is_resumed_after_a_full_disk_and_a_cut_checkpoint(
     small_config, run_tool, run_full, tmp_path
 ):
     pytest.importorskip("mmpretrain")
@@ -206,7 +207,8 @@ def test_what_is_wrong_stands_in_the_last_line(
 
 
 # -- labels -----------------------------------------------------------------
-def test_labels_go_on_after_a_lost_image_and_a_full_disk(
+@pytest.mark.slow
+def test_labels_are_resumed_after_a_lost_image_and_a_full_disk(
     small_config, voc_folder, run_tool, start_tool, run_full, tmp_path
 ):
     pytest.importorskip("mmpretrain")
@@ -315,7 +317,7 @@ def test_a_full_disk_leaves_the_old_file(name, write, tmp_path):
         assert load_task(path).fisher["a"].shape == (8000,)
 
 
-def test_mining_goes_on_after_a_full_disk(tmp_path):
+def test_mining_is_resumed_after_a_full_disk(tmp_path):
     path = tmp_path / "part_0000_0000.sqlite"
     batches = [
         [
@@ -336,7 +338,7 @@ def test_mining_goes_on_after_a_full_disk(tmp_path):
     assert finished.tolist() == [True] * 99 + [False] * 198
 
 
-def test_drawing_goes_on_after_a_full_disk(tmp_path):
+def test_drawing_is_resumed_after_a_full_disk(tmp_path):
     with (
         no_file_above(2000),
         pytest.raises(OSError, match=r"make room and try again: '.*train_000000\.jpg'"),

@@ -22,6 +22,8 @@ from mmwood.registry import MODELS
 
 pytest.importorskip("mmpretrain")
 
+pytestmark = pytest.mark.slow
+
 TOOLS = Path(__file__).parents[2] / "tools"
 #: Seconds after which a run counts as hanging. Nothing is timed.
 HANGS = 400

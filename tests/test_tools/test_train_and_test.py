@@ -14,6 +14,8 @@ from PIL import Image
 
 pytest.importorskip("mmpretrain")
 
+pytestmark = pytest.mark.slow
+
 FULL = ("--cfg-options", "default_hooks.pseudo_label.save_scores=['strided','full']")
 
 
