@@ -367,7 +367,8 @@ model = dict(
     auxiliary_head=[
         dict(type="FCNHead", in_channels=16, in_index=2, channels=16, num_convs=0,
              concat_input=False, num_classes=4, dropout_ratio=0,
-             loss_decode=dict(type="mmwood.SizeBalancedCELoss", loss_weight=0.4))])
+             loss_decode=dict(type="mmwood.SizeBalancedCELoss", loss_weight=0.4))],
+    test_cfg=dict(mode="whole"))
 train_dataloader = dict(
     batch_size=2, num_workers=0, sampler=dict(type="InfiniteSampler", shuffle=False),
     dataset=dict(

@@ -181,8 +181,8 @@ def test_cut_weights_of_a_part_of_the_model_are_named(tmp_path):
         ("train.py", ["CONFIG", "--resume", "none.pth"], "none.pth can not be found."),
         (
             "train.py",
-            ["CONFIG", "--cfg-options", "model.head.treshold=1"],
-            "CAMHead.__init__() got an unexpected keyword argument 'treshold'",
+            ["CONFIG", "--cfg-options", "default_hooks.logger.intervall=1"],
+            "LoggerHook.__init__() got an unexpected keyword argument 'intervall'",
         ),
         (
             "train.py",
