@@ -35,17 +35,16 @@ def run(cfg: Config, mode: str, build=build_runner):
     ],
     ids=lambda head: head["type"],
 )
-@pytest.mark.parametrize("number", [2, 4])
-def test_classifiers_of_other_classes(load, small_config, head, number, mode):
+def test_classifiers_of_other_classes(load, small_config, head, mode):
     cfg = load(
         small_config,
-        model__head=dict(num_classes=number, in_channels=64, **head),
+        model__head=dict(num_classes=4, in_channels=64, **head),
         model__type="mmwood.CAMClassifier",
     )
     if head["type"] == "MultiLabelLinearClsHead":
         cfg.model.type = "ImageClassifier"
         cfg.model.neck = dict(type="GlobalAveragePooling")
-    message = rf"model\.head\.num_classes is {number}, but {mode}_dataloader\.dataset"
+    message = rf"model\.head\.num_classes is 4, but {mode}_dataloader\.dataset"
     with pytest.raises(ValueError, match=f"{message} has 3 classes"):
         run(cfg, mode)
 
@@ -98,13 +97,10 @@ def test_ood_images_beside_a_head_of_other_classes(load, wood_config):
 
 @pytest.mark.parametrize("mode", ["train", "test"])
 @pytest.mark.parametrize("head", ["decode_head", "auxiliary_head.0"])
-@pytest.mark.parametrize("number", [3, 5])
-def test_segmentation_heads_of_other_classes(
-    load, segmentor_config, head, number, mode
-):
+def test_segmentation_heads_of_other_classes(load, segmentor_config, head, mode):
     cfg = load(segmentor_config)
-    cfg.merge_from_dict({f"model.{head}.num_classes": number})
-    with pytest.raises(ValueError, match=rf"model\.{head}\.num_classes is {number}"):
+    cfg.merge_from_dict({f"model.{head}.num_classes": 3})
+    with pytest.raises(ValueError, match=rf"model\.{head}\.num_classes is 3"):
         run(cfg, mode)
 
 
