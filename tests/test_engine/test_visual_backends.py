@@ -38,18 +38,6 @@ val_dataloader = dict(
 val_evaluator = dict(_delete_=True, type="Evaluator", metrics=[
     dict(type="AveragePrecision"), nested])
 """
-SEGMENTOR = """
-_base_ = ["{base}"]
-model = dict(
-    auxiliary_head=None,
-    decode_head=dict(loss_decode=dict(type="mmwood.SizeBalancedCELoss")))
-val_cfg = dict(type="ValLoop")
-val_dataloader = {{{{_base_.test_dataloader}}}}
-val_evaluator = {{{{_base_.test_evaluator}}}}
-train_cfg = dict(max_iters=3, val_interval=3)
-default_hooks = dict(logger=dict(interval=1),
-                     visualization=dict(draw=True, interval=2))
-"""
 
 
 def recorded(work_dir: Path) -> events.EventAccumulator:
@@ -118,7 +106,16 @@ def test_classifier(wood_config, run_tool, tmp_path):
 def test_segmentor(segmentor_config, run_tool, tmp_path):
     pytest.importorskip("mmseg")
     config = tmp_path / "drawn.py"
-    config.write_text(SEGMENTOR.format(base=segmentor_config) + BACKENDS)
+    cfg = Config(Config.fromfile(segmentor_config).to_dict(), format_python_code=False)
+    cfg.model.auxiliary_head = None
+    cfg.model.decode_head.loss_decode = dict(type="mmwood.SizeBalancedCELoss")
+    cfg.val_cfg, cfg.val_dataloader = dict(type="ValLoop"), cfg.test_dataloader
+    cfg.val_evaluator = cfg.test_evaluator
+    cfg.train_cfg.update(max_iters=3, val_interval=3)
+    cfg.default_hooks.logger.interval = 1
+    cfg.default_hooks.visualization.update(draw=True, interval=2)
+    cfg.visualizer.vis_backends = [dict(type="TensorboardVisBackend")]
+    cfg.dump(config)
     run_tool("train.py", config, "--work-dir", "trained")
     reader = recorded(tmp_path / "trained")
     assert values(reader, "decode.loss_sbce") == values(reader, "loss")

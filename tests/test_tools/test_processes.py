@@ -25,6 +25,7 @@ pytest.importorskip("mmpretrain")
 pytestmark = pytest.mark.slow
 
 TOOLS = Path(__file__).parents[2] / "tools"
+CHECK = Path(__file__).parents[1] / "checks/two_processes.py"
 #: Seconds after which a run counts as hanging. Nothing is timed.
 HANGS = 400
 #: Each process says who it is; one may find its machine not as it should be.
@@ -215,13 +216,15 @@ def test_a_batch_that_one_process_refuses_ends_mining(
 def test_stages_do_the_same_with_two_processes(run_tool):
     """The stages that no other test compares; the tool's default is all of them."""
     pytest.importorskip("mmseg")
-    text = run_tool("checks/two_processes.py", "--stages", "wood", "segmentor_test")
+    text = run_tool(
+        "../tests/checks/two_processes.py", "--stages", "wood", "segmentor_test"
+    )
     assert "W-OoD: clusters, training" in text
     assert "segmentor, test" in text
 
 
 def test_differences_are_found(tmp_path):
-    check = runpy.run_path(str(TOOLS / "checks/two_processes.py"), run_name="check")
+    check = runpy.run_path(str(CHECK), run_name="check")
 
     def leave(stage: str, name: str, one: bytes, two: bytes) -> None:
         for run, content in (("1", one), ("2", two)):
