@@ -350,3 +350,48 @@ def segmentor_config(voc_folder: Path, tmp_path: Path) -> Path:
     path = tmp_path / "segmentor.py"
     path.write_text(SEGMENTOR.format(repository=REPOSITORY, root=voc_folder))
     return path
+
+
+STOCK_SEGMENTOR = """
+default_scope = "mmseg"
+randomness = dict(seed=3)
+model = dict(
+    type="EncoderDecoder",
+    data_preprocessor=dict(type="SegDataPreProcessor", mean=[127.5] * 3,
+                           std=[127.5] * 3, bgr_to_rgb=True, size=(32, 32),
+                           pad_val=0, seg_pad_val=255),
+    backbone=dict(type="ResNetV1c", depth=18, stem_channels=4, base_channels=4),
+    decode_head=dict(type="FCNHead", in_channels=32, in_index=3, channels=4,
+                     num_convs=1, num_classes=4, dropout_ratio=0.1,
+                     loss_decode=[dict(type="mmwood.SizeBalancedCELoss")]),
+    auxiliary_head=[
+        dict(type="FCNHead", in_channels=16, in_index=2, channels=16, num_convs=0,
+             concat_input=False, num_classes=4, dropout_ratio=0,
+             loss_decode=dict(type="mmwood.SizeBalancedCELoss", loss_weight=0.4))],
+    test_cfg=dict(mode="whole"))
+train_dataloader = dict(
+    batch_size=2, num_workers=0, sampler=dict(type="InfiniteSampler", shuffle=False),
+    dataset=dict(
+        type="BaseSegDataset", data_root="{root}",
+        metainfo=dict(classes=["background", "disc", "square", "stripe"],
+                      palette=[[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]),
+        data_prefix=dict(img_path="JPEGImages", seg_map_path="SegmentationClass"),
+        pipeline=[
+            dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"),
+            dict(type="RandomCrop", crop_size=(32, 32)),
+            dict(type="RandomFlip", prob=0.5), dict(type="PackSegInputs")]))
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=2)
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.1))
+default_hooks = dict(
+    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=1),
+    logger=dict(type="LoggerHook", interval=1, log_metric_by_epoch=False))
+log_processor = dict(by_epoch=False, window_size=1)
+"""
+
+
+@pytest.fixture
+def stock_segmentor(voc_folder: Path, tmp_path: Path) -> Path:
+    """MMSegmentation's FCN of two heads with our loss, without a config of ours."""
+    path = tmp_path / "fcn.py"
+    path.write_text(STOCK_SEGMENTOR.format(root=voc_folder))
+    return path

@@ -3,7 +3,7 @@
 
 CONFIG is IRN's: the pipeline of its train_dataloader.dataset has a
 mmwood.AffinityLabel, and score_dir names the score maps. Labels that are there and
-whole are kept, so a run that was ended goes on where it was. Training reads them when
+whole are kept, so a run that was ended continues where it was. Training reads them when
 the AffinityLabel's `folder` names their folder.
 
 Example:
@@ -11,10 +11,10 @@ Example:
 """
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
-from mmwood.utils.distribution import DistributionError, check_distribution
+from mmwood.utils.command import run
+from mmwood.utils.config import leaf_datasets, replace_fields, type_name
 
 if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
@@ -38,23 +38,20 @@ class LabelFiles:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[bool, float, str | None]:
-        """Whether the label was there, its share of 255, and what went wrong."""
+    def __getitem__(self, index: int) -> tuple[bool, float]:
+        """Whether the label was there, and which fraction of it is void."""
         from mmwood.fileio.labels import VOID, read_label_png, save_label_png
 
         path = self.folder.label(self.dataset.get_data_info(index)["img_id"])
-        is_there = True
         try:
             label = read_label_png(path)
         except (OSError, ValueError):
-            is_there = False
-            # An error travels as text: a DataLoader would put a traceback around it.
-            try:
-                label = self.dataset[index]["gt_seg_map"]
-                save_label_png(label, path)
-            except (OSError, ValueError) as error:
-                return False, 0.0, str(error)
-        return is_there, float((label == VOID).mean()), None
+            label = None
+        is_there = label is not None
+        if not is_there:
+            label = self.dataset[index]["gt_seg_map"]
+            save_label_png(label, path)
+        return is_there, float((label == VOID).mean())
 
 
 def parse_args() -> argparse.Namespace:
@@ -104,8 +101,6 @@ def label_steps(cfg: "Config") -> tuple["ConfigDict", str | None]:
     Raises:
         ValueError: The config has no such data set.
     """
-    from mmwood.utils.config import leaf_datasets, replace_fields, type_name
-
     found = [*leaf_datasets(cfg.get("train_dataloader", {}).get("dataset", {}))]
     if len(found) != 1:
         raise ValueError(
@@ -126,14 +121,9 @@ def label_steps(cfg: "Config") -> tuple["ConfigDict", str | None]:
     )
 
 
-def make_labels(args: argparse.Namespace) -> str:
-    """Make the labels and say how many.
+def main() -> None:
+    args = parse_args()
 
-    Raises:
-        FileNotFoundError: A file is missing.
-        ImportError: The refinement needs a package that is not installed.
-        ValueError: Something in the config, the folder or a file is not as it must be.
-    """
     from mmengine.registry import init_default_scope
     from torch.utils.data import DataLoader
     from tqdm import tqdm
@@ -177,31 +167,17 @@ def make_labels(args: argparse.Namespace) -> str:
     loader = DataLoader(
         LabelFiles(dataset, folder), batch_size=None, num_workers=workers
     )
-    were_there, shares = 0, 0.0
-    for is_there, share, fault in tqdm(loader, desc="labels", disable=None):
-        if fault is not None:
-            raise ValueError(fault)
+    were_there, void = 0, 0.0
+    for is_there, ignored in tqdm(loader, desc="labels", disable=None):
         were_there += is_there
-        shares += share
+        void += ignored
     images = len(dataset)
     folder.finish(manifest, images)
-    return (
+    print(
         f"{folder.root}: {images - were_there} labels made, {were_there} were there; "
-        f"{shares / images:.1%} of an image's pixels are ignored on average"
+        f"{void / images:.1%} of an image's pixels are ignored on average"
     )
 
 
-def main() -> None:
-    try:
-        check_distribution(needs=("mmengine", "mmcv"))
-    except DistributionError as error:
-        sys.exit(str(error))
-    args = parse_args()
-    try:
-        print(make_labels(args))
-    except (OSError, ImportError, ValueError) as error:
-        sys.exit(str(error))
-
-
 if __name__ == "__main__":
-    main()
+    run(main, needs=("mmengine", "mmcv"))

@@ -25,7 +25,7 @@ def at_least(least: int):
 
 
 def parse_args() -> argparse.Namespace:
-    from mmwood.engine.runner import add_common_arguments
+    from mmwood.utils.command import add_common_arguments
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file of the in-distribution classifier")

@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mmwood.utils.distribution import DistributionError, check_distribution
+from mmwood.utils.command import add_common_arguments, run
+from mmwood.utils.config import type_name
 
 
 def parse_args() -> argparse.Namespace:
-    from mmwood.engine.runner import add_common_arguments
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="checkpoint file")
@@ -42,10 +41,6 @@ def plain(value: Any) -> Any:
 
 
 def main() -> None:
-    try:
-        check_distribution()
-    except DistributionError as error:
-        sys.exit(str(error))
     args = parse_args()
 
     from mmengine.dist import is_main_process
@@ -59,16 +54,12 @@ def main() -> None:
     )
     from mmwood.fileio.files import write_json
     from mmwood.fileio.scores import refuse_other_content
-    from mmwood.utils.config import type_name
 
     if not Path(args.checkpoint).is_file():
-        sys.exit(f"checkpoint: there is no file {args.checkpoint}")
+        raise FileNotFoundError(f"checkpoint: there is no file {args.checkpoint}")
     if args.out is not None:
         # Before hours of work.
-        try:
-            refuse_other_content(args.out)
-        except FileExistsError as error:
-            sys.exit(str(error))
+        refuse_other_content(args.out)
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
     if args.amp:
@@ -86,4 +77,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, needs=("mmengine", "mmcv"))

@@ -2,14 +2,11 @@
 """Train a classifier, an IRN or a segmentation network from its config."""
 
 import argparse
-import sys
 
-from mmwood.utils.distribution import DistributionError, check_distribution
+from mmwood.utils.command import add_common_arguments, run
 
 
 def parse_args() -> argparse.Namespace:
-    from mmwood.engine.runner import add_common_arguments
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
     parser.add_argument(
@@ -17,7 +14,7 @@ def parse_args() -> argparse.Namespace:
         nargs="?",
         const="auto",
         metavar="CHECKPOINT",
-        help="go on from this checkpoint, or from the latest one in the work dir",
+        help="continue from this checkpoint, or from the latest one in the work dir",
     )
     parser.add_argument(
         "--no-validate", action="store_true", help="do not evaluate during training"
@@ -32,10 +29,6 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    try:
-        check_distribution()
-    except DistributionError as error:
-        sys.exit(str(error))
     args = parse_args()
 
     import torch
@@ -47,12 +40,14 @@ def main() -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
         if not torch.cuda.is_available():
-            sys.exit("--amp: training with mixed precision needs a GPU")
+            raise ValueError("--amp: training with mixed precision needs a GPU")
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
     if args.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
-            sys.exit("--auto-scale-lr: the config has no auto_scale_lr.base_batch_size")
+            raise ValueError(
+                "--auto-scale-lr: the config has no auto_scale_lr.base_batch_size"
+            )
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
         cfg.resume = True
@@ -61,4 +56,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, needs=("mmengine", "mmcv"))

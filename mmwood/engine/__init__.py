@@ -1,3 +1,5 @@
+"""From a config to a Runner; hooks, and what they share."""
+
 from .checkpoint_backend import *  # noqa: F403
 from .hooks import *  # noqa: F403
 from .train_loop import *  # noqa: F403

@@ -1,19 +1,27 @@
-"""Pooled features of whole data sets, by one process or by many."""
+"""What networks make of whole data sets, by one process or by many."""
 
 import copy
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
-from mmengine.dataset import Compose, DefaultSampler, pseudo_collate
+from mmengine.dataset import BaseDataset, Compose, DefaultSampler, pseudo_collate
 from mmengine.dist import all_gather
 from mmengine.model import BaseModel
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from mmwood.functional.batching import group_by_shape
 from mmwood.utils.progress import progress
 
-__all__ = ["Features", "extract_features", "with_pipeline"]
+__all__ = [
+    "Features",
+    "as_in_tests",
+    "extract_features",
+    "own_images",
+    "with_pipeline",
+]
 
 
 class Features(NamedTuple):
@@ -35,7 +43,7 @@ class Features(NamedTuple):
 @torch.no_grad()
 def extract_features(
     model: BaseModel,
-    dataset: Dataset,
+    dataset: BaseDataset,
     pipeline: list | None = None,
     batch_size: int = 16,
     num_workers: int = 2,
@@ -61,18 +69,10 @@ def extract_features(
     """
     if pipeline is not None:
         dataset = with_pipeline(dataset, Compose(pipeline))
-    loader = DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=DefaultSampler(dataset, shuffle=False, round_up=True),
-        num_workers=num_workers,
-        collate_fn=pseudo_collate,
-    )
+    loader = own_images(dataset, batch_size, num_workers, round_up=True)
     classes = model.head.num_classes
-    was_training = model.training
-    model.eval()
-    batches = [_batch_features(model, batch) for batch in progress(loader, label)]
-    model.train(was_training)
+    with as_in_tests(model):
+        batches = [_batch_features(model, batch) for batch in progress(loader, label)]
     # Rank r of w has the images r, r + w, ...; the last ones repeat the first.
     shares = all_gather(torch.cat(batches))
     both = torch.stack(shares, dim=1).flatten(0, 1)[: len(dataset)].cpu()
@@ -89,7 +89,7 @@ def extract_features(
 def _batch_features(model: BaseModel, batch: dict) -> Tensor:
     """(B, D + C) float32 features and scores of a batch of images of any sizes."""
     inputs, samples = batch["inputs"], batch["data_samples"]
-    results: list[Tensor | None] = [None] * len(inputs)
+    results = [torch.empty(0)] * len(inputs)
     for indices in group_by_shape(inputs):
         data = dict(
             inputs=[inputs[i] for i in indices],
@@ -103,7 +103,39 @@ def _batch_features(model: BaseModel, batch: dict) -> Tensor:
     return torch.stack(results)
 
 
-def with_pipeline(dataset: Dataset, pipeline: Compose) -> Dataset:
+def own_images(
+    dataset: BaseDataset,
+    batch_size: int,
+    num_workers: int,
+    round_up: bool = False,
+    **options: Any,
+) -> DataLoader:
+    """The images of any sizes that are this process's to work on, in their order.
+
+    With ``round_up`` all processes get equally many, so that some are given twice;
+    ``options`` are others of ``DataLoader``.
+    """
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=DefaultSampler(dataset, shuffle=False, round_up=round_up),
+        num_workers=num_workers,
+        **dict(collate_fn=pseudo_collate) | options,
+    )
+
+
+@contextmanager
+def as_in_tests(model: nn.Module) -> Iterator[None]:
+    """Put a network in evaluation mode for a while."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def with_pipeline(dataset: BaseDataset, pipeline: Compose) -> BaseDataset:
     """The data set, and those it wraps, with another pipeline; images are shared."""
     dataset = copy.copy(dataset)
     if hasattr(dataset, "datasets"):

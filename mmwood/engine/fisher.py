@@ -3,20 +3,18 @@
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dataset import DefaultSampler
-from mmengine.dist import (
-    all_reduce,
-    broadcast,
-    broadcast_object_list,
-    get_world_size,
-)
+from mmengine.dataset import BaseDataset
+from mmengine.dist import all_reduce, broadcast, broadcast_object_list, get_world_size
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
+from mmwood.engine.features import own_images
 from mmwood.functional.ewc import squared_gradient_sums
 from mmwood.utils.activations import without_checkpointing
 from mmwood.utils.progress import progress
@@ -25,8 +23,8 @@ __all__ = ["measure_fisher", "set_size_balanced", "size_balanced_losses"]
 
 
 def measure_fisher(
-    model: nn.Module,
-    dataset: Dataset,
+    model: BaseModel,
+    dataset: BaseDataset,
     params: Mapping[str, Tensor],
     images: int | None = None,
     seed: int = 0,
@@ -46,8 +44,8 @@ def measure_fisher(
         params: The parameters by name, as in
             :func:`mmwood.functional.ewc.fisher_diagonal`.
         images: Take this many images, evenly chosen; None is all.
-        seed: Random transforms depend on it and the image alone. That of the main
-            process counts.
+        seed: Random seed: random transforms depend on it and the image alone. That of
+            the main process counts.
         num_workers: Loading processes.
         collate_fn: That of the training's dataloader.
 
@@ -61,14 +59,7 @@ def measure_fisher(
     broadcast_object_list(seeds)
     count = len(dataset) if images is None else min(images, len(dataset))
     dataset = _SeededImages(dataset, count, seeds[0])
-    loader = DataLoader(
-        dataset,
-        batch_size=1,
-        # Without rounding up: an image that two processes share would count twice.
-        sampler=DefaultSampler(dataset, shuffle=False, round_up=False),
-        num_workers=num_workers,
-        collate_fn=collate_fn,
-    )
+    loader = own_images(dataset, 1, num_workers, collate_fn=collate_fn)
     # The loader draws a random number too.
     with _as_measured(model), without_checkpointing(model), _seeded(seeds[0]):
         sums, _ = squared_gradient_sums(_image_losses(model, loader), params)
@@ -84,7 +75,7 @@ def measure_fisher(
     return fisher, count
 
 
-def size_balanced_losses(model: nn.Module) -> Iterator[nn.Module]:
+def size_balanced_losses(model: nn.Module) -> Iterator[Any]:
     """Every :class:`mmwood.SizeBalancedCELoss`, or other loss that can be plain."""
     return (m for m in model.modules() if hasattr(m, "size_balanced"))
 
@@ -96,15 +87,9 @@ def set_size_balanced(model: nn.Module, value: bool) -> None:
 
 
 class _SeededImages(Dataset):
-    """``count`` images of a data set, evenly chosen, random in the same way each time.
+    """Evenly chosen images of a data set, random in the same way each time."""
 
-    Args:
-        dataset: The data set.
-        count: At most its length.
-        seed: Of all images; each gets its own from it.
-    """
-
-    def __init__(self, dataset: Dataset, count: int, seed: int) -> None:
+    def __init__(self, dataset: BaseDataset, count: int, seed: int) -> None:
         self.dataset = dataset
         self.count = count
         self.seed = seed
@@ -136,7 +121,7 @@ def _seeded(seed: int) -> Iterator[None]:
 @contextmanager
 def _as_measured(model: nn.Module) -> Iterator[None]:
     """The network of the checkpoint, with its layers fixed and task A's loss."""
-    training = [(module, module.training) for module in model.modules()]
+    training: list[tuple[Any, bool]] = [(m, m.training) for m in model.modules()]
     # By name, since a network may put another tensor in a buffer's place.
     own = {name: buffer.clone() for name, buffer in model.named_buffers()}
     balanced = [(m, m.size_balanced) for m in size_balanced_losses(model)]
@@ -146,7 +131,7 @@ def _as_measured(model: nn.Module) -> Iterator[None]:
     layers = nn.MultiheadAttention, _BatchNorm
     model.train()
     for module in model.modules():
-        if isinstance(module, layers) or _is_leaf(module):
+        if isinstance(module, layers) or not list(module.children()):
             module.eval()
     set_size_balanced(model, False)
     # Statistics of batch norm differ between processes; the main one's are saved.
@@ -160,17 +145,13 @@ def _as_measured(model: nn.Module) -> Iterator[None]:
         model.train(training[0][1])
         for module, value in training:
             module.training = value
-        for module, value in balanced:
-            module.size_balanced = value
+        for loss, value in balanced:
+            loss.size_balanced = value
         for name, buffer in model.named_buffers():
             buffer.copy_(own[name])
 
 
-def _is_leaf(module: nn.Module) -> bool:
-    return next(module.children(), None) is None
-
-
-def _image_losses(model: nn.Module, loader: DataLoader) -> Iterator[Tensor]:
+def _image_losses(model: BaseModel, loader: DataLoader) -> Iterator[Tensor]:
     for batch in progress(loader, "Fisher information"):
         # As in training, where images are padded to what the network needs.
         data = model.data_preprocessor(batch, True)

@@ -1,8 +1,10 @@
 """Which image a prediction is of, as the name of its files."""
 
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
-from torch.utils.data import Dataset
+from mmengine.dataset import BaseDataset
 
 from mmwood.fileio.label_folder import image_ids
 from mmwood.utils.progress import progress
@@ -21,16 +23,14 @@ class ImageIds:
         ValueError: Two images would share a file; the message names both.
     """
 
-    def __init__(self, dataset: Dataset, field: str) -> None:
+    def __init__(self, dataset: BaseDataset, field: str) -> None:
         self._field = field
-        infos = (dataset.get_data_info(index) for index in range(len(dataset)))
-        bar = progress(infos, "list images", total=len(dataset), delay=1)
         try:
-            self._ids = image_ids(bar)
+            self._ids = _listed(dataset)
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from error
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._ids.values())
 
     def __len__(self) -> int:
@@ -49,3 +49,10 @@ class ImageIds:
                 "meta_keys of the pipeline's PackInputs need img_path"
             )
         return str(name)
+
+
+# Several hooks of one test ask for the ids of its data set.
+@lru_cache(maxsize=1)
+def _listed(dataset: BaseDataset) -> dict[str, str]:
+    infos = (dataset.get_data_info(index) for index in range(len(dataset)))
+    return image_ids(progress(infos, "list images", total=len(dataset), delay=1))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_distributed
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -20,7 +20,6 @@ from mmwood.utils.last_checkpoint import last_checkpoint
 from mmwood.utils.processes import end_children_with_this, end_with_parent
 
 __all__ = [
-    "add_common_arguments",
     "build_runner",
     "load_config",
     "save_results",
@@ -43,33 +42,6 @@ STOCK_HOOKS = (
     "param_scheduler",
     "checkpoint",
 )
-
-
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that stock OpenMMLab's train.py and test.py share."""
-    parser.add_argument(
-        "--work-dir", help="folder of logs and results (default: work_dirs/CONFIG)"
-    )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        metavar="KEY=VALUE",
-        help="override settings of the config, as in model.head.thr=0.4; lists as "
-        'key="[a,b]" or key=a,b; nested ones as key="[(a,b),(c,d)]", with the '
-        "quotation marks and without white space",
-    )
-    parser.add_argument(
-        "--amp", action="store_true", help="use automatic mixed precision"
-    )
-    parser.add_argument(
-        "--launcher",
-        choices=["none", "pytorch", "slurm", "mpi"],
-        default="none",
-        help="how the processes of a distributed job were started",
-    )
-    # torchrun sets the environment variable, torch.distributed.launch the option.
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -152,7 +124,7 @@ def _add_checks(cfg: Config) -> None:
         for name, hook in hooks.items()
         if hook is not None or name in STOCK_HOOKS
     }
-    loop = cfg.get("train_cfg") or {}
+    loop = cfg.get("train_cfg") or ConfigDict()
     # mmengine looks at by_epoch where no type is named.
     kind = type_name(loop) or ("EpochBasedTrainLoop" if loop.get("by_epoch") else "")
     if kind == "EpochBasedTrainLoop":

@@ -6,28 +6,41 @@ from contextlib import contextmanager
 
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.model import BaseModel, is_model_wrapper
+from mmengine.model import BaseModel, BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
 __all__ = [
-    "averaged_models",
     "checkpoint_state",
     "checkpoint_weights",
+    "is_averaged",
+    "model_copies",
     "unwrap",
     "weights_sha256",
 ]
 
 
-def unwrap(runner: Runner) -> BaseModel:
-    """The run's model without the wrapper of a distributed job."""
+def unwrap(runner: Runner, tta: bool = False) -> BaseModel:
+    """The run's model without the wrapper of a distributed job.
+
+    Args:
+        runner: The run.
+        tta: Whether test-time augmentation is unwrapped, too.
+    """
     model = runner.model
-    return model.module if is_model_wrapper(model) else model
+    while is_model_wrapper(model) or (tta and isinstance(model, BaseTTAModel)):
+        model = model.module
+    return model
 
 
-def averaged_models(runner: Runner) -> list[BaseModel]:
-    """The copies of the model that mmengine's EMAHook, or one like it, averages."""
-    return [hook.ema_model.module for hook in _averaging(runner)]
+def is_averaged(runner: Runner) -> bool:
+    """Whether mmengine's EMAHook, or one like it, averages the weights."""
+    return bool(_averaging(runner))
+
+
+def model_copies(runner: Runner) -> list[BaseModel]:
+    """The model, not wrapped, and the copies of it that hold averaged weights."""
+    return [unwrap(runner), *(hook.ema_model.module for hook in _averaging(runner))]
 
 
 def checkpoint_state(runner: Runner) -> dict[str, Tensor]:
@@ -49,7 +62,7 @@ def checkpoint_weights(runner: Runner) -> Iterator[BaseModel]:
     Afterwards it has those that are trained, and buffers, as before.
     """
     model = unwrap(runner)
-    if not _averaging(runner):
+    if not is_averaged(runner):
         yield model
         return
     own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -72,7 +85,7 @@ def weights_sha256(runner: Runner) -> str:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             # As bytes: NumPy has no bfloat16.
             values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-            digest.update(values.numpy())
+            digest.update(values.numpy().data)
     found = [digest.hexdigest()]
     broadcast_object_list(found)
     return found[0]

@@ -1,3 +1,5 @@
+"""Metrics, registered with the prefix ``mmwood.``."""
+
 from .ia_iou_metric import IAIoUMetric
 from .named_evaluator import NamedEvaluator
 from .seed_metric import SeedMetric

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from mmengine.dist import get_world_size
@@ -12,10 +12,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from prettytable import PrettyTable
 
-from mmwood.fileio.coco import image_name, layered_masks, read_coco, run_lengths
+from mmwood.evaluation.coco_instances import CocoInstances
 from mmwood.fileio.files import write_json
 from mmwood.fileio.labels import read_label_png
-from mmwood.fileio.lists import ImageIndex, TaggedImage, refuse_shared_files
 from mmwood.fileio.scores import SIZES
 from mmwood.functional.instance_iou import (
     check_instance_fields,
@@ -24,7 +23,7 @@ from mmwood.functional.instance_iou import (
 )
 from mmwood.registry import METRICS
 
-__all__ = ["CocoInstances", "IAIoUMetric"]
+__all__ = ["IAIoUMetric"]
 
 _KEYS = dict(zip(SIZES, ("IA-mIoU", "IA_S", "IA_M", "IA_L")))
 
@@ -37,25 +36,21 @@ class Tally:
         sums: (C, 3) float64, sums of the instances' IoU.
         counts: (C, 3) int64, how many instances.
         images: How many images.
-        disputed: Pixels at which class map and instance map disagree.
+        conflicting: Pixels at which class map and instance map disagree.
     """
 
     sums: np.ndarray
     counts: np.ndarray
     images: int = 0
-    disputed: int = 0
+    conflicting: int = 0
 
     @classmethod
     def zero(cls, classes: int) -> "Tally":
         return cls(np.zeros((classes, 3)), np.zeros((classes, 3), dtype=np.int64))
 
     def __add__(self, other: "Tally") -> "Tally":
-        return Tally(
-            self.sums + other.sums,
-            self.counts + other.counts,
-            self.images + other.images,
-            self.disputed + other.disputed,
-        )
+        pairs = zip(vars(self).values(), vars(other).values())
+        return Tally(*(one + another for one, another in pairs))
 
     def with_all(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean IoU in percent, NaN for none, and counts: (C, 4), as :data:`SIZES`."""
@@ -67,114 +62,11 @@ class Tally:
             return 100 * sums / counts, counts
 
 
-class CocoInstances:
-    """Instance maps from the polygons and run lengths of a COCO or LVIS file.
-
-    An instance has the class of its annotation: its pixels are those of its mask that
-    bear that class in the label map, and of two instances of one class a pixel belongs
-    to the smaller. Annotations of categories that the data set has no class for are no
-    instances. Crowds are void.
-
-    Args:
-        path: The annotation file.
-
-    Raises:
-        ImportError: pycocotools is missing.
-        FileNotFoundError: There is no such file.
-        ValueError: It is not such JSON, or two images have one name.
-    """
-
-    def __init__(self, path: str) -> None:
-        run_lengths("instance_file")
-        self.path = path
-        try:
-            coco = read_coco(path, annotation_fields=("segmentation",))
-            items = []
-            for place, entry in enumerate(coco.images.values()):
-                source = coco.sources("images", place)
-                items.append(TaggedImage(image_name(entry, source)[1], None, source))
-            refuse_shared_files(items)
-        except (FileNotFoundError, ValueError) as error:
-            raise type(error)(f"instance_file: {error}") from error
-        self._index = ImageIndex(
-            [item.image for item in items], f"instance_file: {path}"
-        )
-        own: dict[int, list[dict]] = {number: [] for number in coco.images}
-        for annotation in coco.annotations:
-            own[annotation["image_id"]].append(annotation)
-        self._annotations = {
-            item.image: found for item, found in zip(items, own.values())
-        }
-        self._categories = coco.categories
-
-    def __call__(
-        self,
-        img_path: str,
-        gt: np.ndarray,
-        ignore_index: int,
-        classes: Sequence[str] | None = None,
-    ) -> np.ndarray:
-        """Draw the instance map of an image.
-
-        Args:
-            img_path: The image.
-            gt: Its class map. Shape: (H, W).
-            ignore_index: Void in the class map and in the result.
-            classes: Names of the labels, in their order. None: as
-                tools/dataset_converters/coco.py draws all categories, background first.
-
-        Returns:
-            (H, W) int32: 0 for no instance, ``ignore_index``, or another number.
-
-        Raises:
-            ValueError: The file does not list the image, has it in another size, or
-                has no category of these classes.
-        """
-        labels = self._labels(classes)
-        name = self._index.find(img_path)
-        found = [a for a in self._annotations[name] if a["category_id"] in labels]
-        source = f"instance_file: {self.path}: image {name}"
-        layers, _ = layered_masks(found, gt.shape, source)
-        ids = np.zeros(gt.shape, dtype=np.int32)
-        for number, layer in enumerate(layers, start=max(0, ignore_index) + 1):
-            own = layer.mask & (gt == labels[layer.annotation["category_id"]])
-            ids[own] = ignore_index if layer.crowd else number
-        return ids
-
-    def left_out(self, classes: Sequence[str]) -> int:
-        """How many annotations are of categories that are not among the classes."""
-        labels = self._labels(classes)
-        every = chain(*self._annotations.values())
-        return sum(annotation["category_id"] not in labels for annotation in every)
-
-    def without_category(self, classes: Sequence[str]) -> list[str]:
-        """The classes, but for background, of which no category has the name."""
-        names = {*self._categories.values(), "background"}
-        return [name for name in classes if name not in names]
-
-    def _labels(self, classes: Sequence[str] | None) -> dict[int, int]:
-        names = list(self._categories.values())
-        classes = [None, *names] if classes is None else list(classes)
-        # LVIS has over a thousand of either, and every image asks.
-        known = {name: label for label, name in enumerate(classes)}
-        labels = {
-            number: known[name]
-            for number, name in self._categories.items()
-            if name in known
-        }
-        if not labels:
-            raise ValueError(
-                f"instance_file: none of the categories of {self.path} is a class of "
-                f"the data set: {names[:10]} and {classes[:10]}"
-            )
-        return labels
-
-
 @METRICS.register_module()
 class IAIoUMetric(BaseMetric):
     """Instance-aware mIoU (IA-mIoU), in all and for small, medium and large instances.
 
-    Every ground-truth instance has an IoU of its own with its share of the predicted
+    Every ground-truth instance has an IoU of its own with its part of the predicted
     components (:func:`mmwood.functional.instance_iou.instance_ious`). A class's score
     is the mean over its instances in the split, IA-mIoU the mean over the classes;
     ``IA_S``, ``IA_M`` and ``IA_L`` are the same over the instances of one size, over
@@ -202,15 +94,17 @@ class IAIoUMetric(BaseMetric):
             their folders: 0 is no instance, ``ignore_index`` is void. Relative to the
             folder that the class maps' folder is in: ``'SegmentationObject'`` for
             PASCAL VOC.
-        instance_file: COCO or LVIS annotation file (:class:`CocoInstances`); an
-            instance has its annotation's class.
+        instance_file: COCO or LVIS annotation file
+            (:class:`mmwood.evaluation.coco_instances.CocoInstances`); an instance has
+            its annotation's class.
         out: JSON file to write: all scores and numbers of instances.
         collect_device, prefix: As in ``BaseMetric``.
 
     Raises:
-        ValueError: A field has a value that it cannot have; a map holds a label
-            outside the classes, or has not the size of the others; an image is not in
-            ``instance_file``.
+        ValueError: ``background``, ``connectivity``, ``void`` or ``size_limits`` is
+            none of these; both sources are given; ``out`` is no .json; a map holds a
+            label outside the classes, or has not the size of the others; an image is
+            not in ``instance_file``.
         FileNotFoundError: An instance map or ``instance_file`` is missing.
 
     Example:
@@ -222,9 +116,9 @@ class IAIoUMetric(BaseMetric):
     def __init__(
         self,
         ignore_index: int = 255,
-        background: str | None = "image",
-        connectivity: int = 8,
-        void: str = "separates",
+        background: Literal["image", "ignore"] | None = "image",
+        connectivity: Literal[4, 8] = 8,
+        void: Literal["separates", "connects"] = "separates",
         size_limits: Sequence[int] = (32**2, 96**2),
         instance_dir: str | None = None,
         instance_file: str | None = None,
@@ -254,9 +148,8 @@ class IAIoUMetric(BaseMetric):
         self._coco = None if instance_file is None else CocoInstances(instance_file)
         #: Which class map has which instance map: no two may share one.
         self._taken: dict[Path, Path] = {}
-        # The last image is kept apart: it may be one that the sampler repeated.
-        self._tally: Tally | None = None
-        self._last: Tally | None = None
+        # All images but the last, which the sampler may have repeated, and that one.
+        self._sums: tuple[Tally, Tally] | None = None
         self._size = 0
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
@@ -269,14 +162,14 @@ class IAIoUMetric(BaseMetric):
         """
         for sample in data_samples:
             scores = self._score(sample)
-            self._start()
-            self._tally += self._last
-            self._last = scores
+            tally, last = self._tallies()
+            self._sums = tally + last, scores
 
-    def _start(self) -> None:
-        if self._tally is None:
+    def _tallies(self) -> tuple[Tally, Tally]:
+        """What there is so far; at the start, what ``instance_file`` lacks is said."""
+        if self._sums is None:
             names = self.dataset_meta["classes"]
-            self._tally, self._last = Tally.zero(len(names)), Tally.zero(len(names))
+            self._sums = Tally.zero(len(names)), Tally.zero(len(names))
             lacking = self._coco.without_category(names) if self._coco else ()
             if lacking:
                 print_log(
@@ -286,6 +179,7 @@ class IAIoUMetric(BaseMetric):
                     logger="current",
                     level=logging.WARNING,
                 )
+        return self._sums
 
     def _score(self, sample: dict) -> Tally:
         name = sample.get("img_path")
@@ -305,7 +199,7 @@ class IAIoUMetric(BaseMetric):
             for key in ("pred_sem_seg", "gt_sem_seg")
         )
         classes = len(self.dataset_meta["classes"])
-        fields = dict(
+        fields: dict[str, Any] = dict(
             num_classes=classes,
             ignore_index=self.ignore_index,
             connectivity=self.connectivity,
@@ -332,7 +226,7 @@ class IAIoUMetric(BaseMetric):
         if self.instance_dir is None:
             return None
         class_map = Path(sample["seg_map_path"])
-        path = self._instance_path(class_map)
+        path = self._instance_path(class_map, self.instance_dir)
         try:
             ids = read_label_png(path, "instance map", wide=True)
         except (FileNotFoundError, ValueError) as error:
@@ -344,11 +238,11 @@ class IAIoUMetric(BaseMetric):
             )
         return ids
 
-    def _instance_path(self, class_map: Path) -> Path:
+    def _instance_path(self, class_map: Path, folder: str) -> Path:
         """The instance map of the same id; ids may hold folders."""
         parts = class_map.with_suffix(".png").parts
         places = [
-            Path(*parts[: -count - 1], self.instance_dir, *parts[-count:])
+            Path(*parts[: -count - 1], folder, *parts[-count:])
             for count in range(1, len(parts))
         ]
         found = next(filter(Path.is_file, reversed(places)), places[0])
@@ -361,9 +255,8 @@ class IAIoUMetric(BaseMetric):
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Hand this rank's sums over as its one result, then do as usual."""
-        self._start()
-        self.results.append((self._tally, self._last))
-        self._tally = self._last = None
+        self.results.append(self._tallies())
+        self._sums = None
         self._size = size
         # One result a rank instead of one an image.
         return super().evaluate(get_world_size())
@@ -423,9 +316,9 @@ class IAIoUMetric(BaseMetric):
             f"Instance-aware IoU in percent; instances: {self._source()}; void "
             f"{self.void}; small: below {low} pixels, medium: below {high}"
         )
-        if total.disputed:
+        if total.conflicting:
             text += (
-                f"; {total.disputed} pixels left out where class map and instances "
+                f"; {total.conflicting} pixels left out where class map and instances "
                 "disagree"
             )
         if left_out := self._left_out():
@@ -452,7 +345,7 @@ class IAIoUMetric(BaseMetric):
             void=self.void,
             size_limits=list(self.size_limits),
             images=total.images,
-            disputed_pixels=total.disputed,
+            disputed_pixels=total.conflicting,
             annotations_left_out=self._left_out(),
             iou=by_size(means),
             instances=numbers(counts.sum(axis=0)),

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.dist import get_world_size
@@ -12,6 +13,7 @@ from prettytable import PrettyTable
 
 from mmwood.fileio.files import write_json
 from mmwood.registry import METRICS
+from mmwood.utils.check import at_least
 from mmwood.visualization.curves import save_threshold_curve
 
 __all__ = ["SeedMetric", "SeedScores"]
@@ -21,8 +23,8 @@ class SeedScores:
     """mIoU, precision, recall and F1 of a stack of confusion matrices.
 
     Each is averaged over the classes, background included, that occur in the ground
-    truth or in the seeds; F1 is that of the two averages (METHOD of IRN's and
-    W-OoD's evaluation).
+    truth or in the seeds; F1 is that of the two averages, as in the evaluation of
+    IRN and W-OoD.
 
     Args:
         confusion: Pixel counts, ground truth by seed. Shape: (T, C + 1, C + 1).
@@ -97,16 +99,14 @@ class SeedMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        if not 0 <= threshold < 1:
-            raise ValueError(f"threshold must be in [0, 1), got {threshold}")
-        if thresholds < 1:
-            raise ValueError(f"thresholds must be at least 1, got {thresholds}")
+        at_least("threshold", threshold, 0, below=1)
+        at_least("thresholds", thresholds, 1, integer=True)
         grid = np.arange(thresholds) / thresholds
         self.thresholds = np.unique(np.append(grid, threshold)).astype(np.float32)
         self.threshold = threshold
         self.ignore_index = ignore_index
         self.out_dir = out_dir
-        self._counts: np.ndarray | None = None
+        self._counts: Any = None
 
     def process(self, data_batch: dict, data_samples: Sequence) -> None:
         """Count the pixels of a batch of predictions.

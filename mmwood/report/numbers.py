@@ -344,7 +344,7 @@ def review(path: Path) -> dict:
         counts[row.state] += 1
         images[row.state].add(row.image)
     total = {state: sum(c[state] for c in classes.values()) for state in STATES}
-    rows = {**dict(sorted(classes.items())), "all classes": total}
+    rows = [*sorted(classes.items()), ("all classes", total)]
     return dict(
         rows=[
             dict(
@@ -353,7 +353,7 @@ def review(path: Path) -> dict:
                 # W-OoD's positive rate: looks that show an object after all.
                 rate=Counts(**counts, usable=0).positive_rate,
             )
-            for name, counts in rows.items()
+            for name, counts in rows
         ],
         # An image that one class rejects is not used at all.
         usable=len(images["kept"] - images["rejected"]),

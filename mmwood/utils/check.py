@@ -1,6 +1,8 @@
 """Checks of arguments, one line each; it imports nothing of mmwood."""
 
+import math
 from collections.abc import Collection
+from numbers import Real
 from typing import Any
 
 __all__ = ["at_least", "check_shapes", "one_of"]
@@ -57,22 +59,32 @@ def one_of(name: str, value: Any, choices: Collection[Any]) -> None:
         raise ValueError(f"{name} must be {listed}, but is {value!r}")
 
 
-def at_least(name: str, value: float, minimum: float, *, integer: bool = False) -> None:
-    """Check that a number is not below a limit, and no NaN.
+def at_least(
+    name: str,
+    value: float,
+    minimum: float,
+    *,
+    below: float = math.inf,
+    integer: bool = False,
+) -> None:
+    """Check that a number is in a range, and no NaN.
 
     Args:
         name: The field's name.
         value: The number.
-        minimum: The limit, itself allowed.
-        integer: Whether it must be a whole number, too; True and False are none.
+        minimum: The lower limit, itself allowed.
+        below: The upper limit, itself not allowed, but for infinity.
+        integer: Whether it must be a whole number, too.
 
     Raises:
-        ValueError: It is below, or no such number.
+        ValueError: It is outside, or no such number; True and False are none.
     """
-    whole = not isinstance(value, bool) and float(value).is_integer()
-    if not value >= minimum or (integer and not whole):
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    inside = number and minimum <= value and (value < below or below == math.inf)
+    if not inside or (integer and not float(value).is_integer()):
         kind = "an integer of at least" if integer else "at least"
-        raise ValueError(f"{name} must be {kind} {minimum}, but is {value!r}")
+        limit = "" if below == math.inf else f" and below {below}"
+        raise ValueError(f"{name} must be {kind} {minimum}{limit}, but is {value!r}")
 
 
 def _written(axes: list[str]) -> str:

@@ -1,23 +1,65 @@
 """What the scripts of tools/ share."""
 
+import argparse
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mmwood.utils.distribution import check_distribution
 
-__all__ = ["run"]
+__all__ = ["add_common_arguments", "run"]
 
 _PACKAGE = Path(__file__).parents[1]
-#: What a user can mend.
+#: What a user can mend where we raise it.
 _MENDABLE = (ValueError, OSError, ImportError)
+#: Where mmengine builds what configs name.
+_REGISTRY = "mmengine/registry/*.py"
+#: How torch hands over an error of a DataLoader's worker: its traceback as a text.
+_IN_WORKER = re.compile(
+    r'Caught \w+ in DataLoader worker .*\n  File "([^"]+)", line [^\n]*\n'
+    r"(?:    [^\n]*\n)*[\w.]+: (.*)",
+    re.DOTALL,
+)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that stock OpenMMLab's train.py and test.py share."""
+    # Here, since --help must not wait for torch, nor this module need mmengine.
+    from mmengine.config import DictAction
+
+    parser.add_argument(
+        "--work-dir", help="folder of logs and results (default: work_dirs/CONFIG)"
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="override settings of the config, as in model.head.thr=0.4; lists as "
+        'key="[a,b]" or key=a,b; nested ones as key="[(a,b),(c,d)]", with the '
+        "quotation marks and without white space",
+    )
+    parser.add_argument(
+        "--amp", action="store_true", help="use automatic mixed precision"
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="how the processes of a distributed job were started",
+    )
+    # torchrun sets the environment variable, torch.distributed.launch the option.
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
 
 
 def run(main: Callable[[], object], needs: Sequence[str] = ()) -> None:
     """Run a script's main function; what its user can mend ends it in one line.
 
-    That is an error that mmwood raises itself, or that the system does (a file that may
-    not be read, a full disk). Any other keeps its traceback: it may be a fault of ours.
+    That is an error that mmwood raises itself, that the system does (a file that may
+    not be read, a full disk), or that mmengine's registries do where a config names a
+    class or a field that does not exist; in a DataLoader's worker, too. Any other keeps
+    its traceback: it may be a fault of ours.
 
     Args:
         main: The function.
@@ -27,7 +69,7 @@ def run(main: Callable[[], object], needs: Sequence[str] = ()) -> None:
         if needs:
             check_distribution(tuple(needs))
         main()
-    except _MENDABLE as error:
+    except Exception as error:
         message = _message(error)
         if message is None:
             raise
@@ -36,27 +78,41 @@ def run(main: Callable[[], object], needs: Sequence[str] = ()) -> None:
 
 def _message(error: BaseException) -> str | None:
     """What to say instead of a traceback, if anything."""
-    # mmengine's registries wrap what a constructor raises, and lose its cause.
-    for item in _chain(error):
-        if isinstance(item, OSError) or (
-            isinstance(item, _MENDABLE) and _is_ours(item)
-        ):
-            return str(item)
+    chain = [*_chain(error)]
+    for item in chain:
+        if isinstance(item, _MENDABLE):
+            file, message = _origin(item), str(item)
+            if worker := _IN_WORKER.match(message):
+                file, message = Path(worker[1]), worker[2].rstrip()
+            if isinstance(item, OSError) or _is_ours(file):
+                return message
+    root = chain[-1]
+    # A call with a field that nothing takes fails in the line that calls.
+    if isinstance(root, (KeyError, TypeError)) and _origin(root).match(_REGISTRY):
+        return str(root.args[0])
     return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and its causes."""
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        cause = error.__cause__
+        # Registries raise what a constructor did anew, and lose its cause. Any other
+        # error that was being handled may have nothing to do with this one.
+        if cause is None and type(error.__context__) is type(error):
+            cause = error.__context__
+        error = cause
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Whether a line of mmwood, or of the script itself, raised it."""
+def _origin(error: BaseException) -> Path:
+    """The file of the line that raised an error."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    if trace is None:
-        return False
-    file = Path(trace.tb_frame.f_code.co_filename).resolve()
+    return Path(trace.tb_frame.f_code.co_filename if trace else "").resolve()
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether a file is one of mmwood, or the script itself."""
     return _PACKAGE in file.parents or file == Path(sys.argv[0]).resolve()

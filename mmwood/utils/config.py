@@ -81,7 +81,7 @@ def leaf_dataset(config: Any) -> dict:
     """
     if not isinstance(config, dict):
         return {}
-    first = next(leaf_datasets(config), {})
+    first: Any = next(leaf_datasets(config), {})
     return first if isinstance(first, dict) else {}
 
 

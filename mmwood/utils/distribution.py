@@ -4,19 +4,14 @@ from importlib import metadata
 
 __all__ = ["DistributionError", "check_distribution"]
 
-#: Import name -> distribution, for each stack. See requirements/.
+#: What pip calls the packages of each, by import names. See requirements/.
 ONEDL = {
     "mmengine": "onedl-mmengine",
     "mmcv": "onedl-mmcv",
     "mmseg": "onedl-mmsegmentation",
     "mmpretrain": "onedl-mmpretrain",
 }
-OPENMMLAB = {
-    "mmengine": "mmengine",
-    "mmcv": "mmcv",
-    "mmseg": "mmsegmentation",
-    "mmpretrain": "mmpretrain",
-}
+OPENMMLAB = {name: fork.removeprefix("onedl-") for name, fork in ONEDL.items()}
 
 
 class DistributionError(ImportError):
@@ -32,7 +27,7 @@ def _is_installed(distribution: str) -> bool:
 
 
 def check_distribution(needs: tuple[str, ...] = ("mmengine", "mmcv")) -> str:
-    """Say which stack is installed.
+    """Say which distribution is installed.
 
     Args:
         needs: Import names of the packages that the caller needs.

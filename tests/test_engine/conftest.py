@@ -31,22 +31,36 @@ def averaging(request) -> list[dict]:
 
 
 @pytest.fixture
-def build_runner(tmp_path: Path) -> Callable[..., Runner]:
-    """A Runner of a config; ``a__b=c`` puts c in the place of ``a.b``."""
+def load(tmp_path: Path) -> Callable[..., Config]:
+    """A config, of a file or a copy; ``a__b=c`` puts c in the place of ``a.b``."""
     numbers = count()
 
-    def build(config: Path, work_dir: str, **changes) -> Runner:
+    def load(config: Path | Config, work_dir: str = "work", **changes) -> Config:
+        config = Config.fromfile(config) if isinstance(config, Path) else config
         # Most of the time would go into formatting the copies in the work dir.
-        cfg = Config(Config.fromfile(config).to_dict(), format_python_code=False)
+        cfg = Config(copy.deepcopy(config.to_dict()), format_python_code=False)
         for key, value in copy.deepcopy(changes).items():
             *path, name = key.split("__")
             reduce(getitem, path, cfg)[name] = value
+        cfg.work_dir, cfg.launcher = str(tmp_path / work_dir), "none"
+        # mmengine keeps the scope of a second Runner, and a visualizer, by name.
+        cfg.experiment_name = f"{tmp_path.name}_{next(numbers)}"
+        if "visualizer" in cfg:
+            cfg.visualizer.name = cfg.experiment_name
+        return cfg
+
+    return load
+
+
+@pytest.fixture
+def build_runner(load) -> Callable[..., Runner]:
+    """mmengine's Runner of a config; see :func:`load`."""
+
+    def build(config: Path | Config, work_dir: str, **changes) -> Runner:
+        cfg = load(config, work_dir, **changes)
         # A hook that is None is left out.
         hooks = cfg.default_hooks.items()
         cfg.default_hooks = {name: hook for name, hook in hooks if hook is not None}
-        cfg.work_dir = str(tmp_path / work_dir)
-        # mmengine keeps the scope of a second Runner of the same name.
-        cfg.experiment_name = f"{tmp_path.name}_{next(numbers)}"
         return Runner.from_cfg(cfg)
 
     return build

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmwood.engine.image_ids import ImageIds
+
 CLASSES = ["cat", "dog"]
 
 
@@ -52,6 +54,23 @@ def files(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def test_the_hooks_of_a_test_list_its_images_once():
+    class Counted:
+        calls = 0
+
+        def __len__(self) -> int:
+            return 3
+
+        def get_data_info(self, index: int) -> dict:
+            self.calls += 1
+            return dict(img_path=f"jpg/{index}.jpg")
+
+    dataset = Counted()
+    for field in ("pseudo_label", "visualization"):
+        assert [*ImageIds(dataset, field)] == ["0", "1", "2"]
+    assert dataset.calls == 3
 
 
 def test_images_of_one_name_have_files_of_their_own(run, tmp_path):

@@ -13,8 +13,8 @@ from mmwood.engine import CAMVisualizationHook, ChannelsLastHook, PseudoLabelHoo
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(threshold=1.0), r"threshold must be in \[0, 1\)"),
-        (dict(threshold=-0.1), r"threshold must be in \[0, 1\)"),
+        (dict(threshold=1.0), "threshold must be at least 0 and below 1"),
+        (dict(threshold=-0.1), "threshold must be at least 0 and below 1"),
         (dict(save_scores="full"), "save_scores must be a list"),
         (dict(save_scores=["half"]), "save_scores must be a list"),
     ],
@@ -25,7 +25,7 @@ def test_wrong_fields_of_pseudo_labels(options, message):
 
 
 def test_wrong_interval_of_pictures():
-    with pytest.raises(ValueError, match="interval must be at least 1"):
+    with pytest.raises(ValueError, match="interval must be an integer of at least 1"):
         CAMVisualizationHook(interval=0)
 
 

@@ -18,10 +18,10 @@ from sklearn.cluster import KMeans
 
 from mmwood.engine import OoDClusterHook
 
-HOOK = "default_hooks.ood_clusters"
+CLASSES = ("disc", "square", "stripe")
 
 
-def slow_features(config: Path, checkpoint: Path, paths: list[str]) -> np.ndarray:
+def slow_features(config: Path, checkpoint: str, paths: list[str]) -> np.ndarray:
     """(N, D) features, one image at a time, without a data set or a loader."""
     init_default_scope("mmpretrain")
     cfg = Config.fromfile(config)
@@ -49,26 +49,45 @@ def members_of(folder: Path) -> list[dict]:
 
 
 @pytest.fixture
-def classifier(small_config: Path, run_tool, tmp_path: Path) -> Path:
-    """One epoch of the classifier without OoD images."""
-    run_tool("train.py", small_config, "--work-dir", "f_in")
-    return tmp_path / "f_in/epoch_1.pth"
+def start(small_config, build_runner, tmp_path) -> str:
+    """A checkpoint of one epoch of the classifier without OoD images."""
+    build_runner(small_config, "start").train()
+    return str(tmp_path / "start/epoch_1.pth")
 
 
+@pytest.fixture
+def train(wood_config, build_runner):
+    """A whole training with OoD images."""
+
+    def train(work_dir: str, config: Path = wood_config, **changes) -> Runner:
+        runner = build_runner(config, work_dir, **changes)
+        runner.train()
+        return runner
+
+    return train
+
+
+def newest(folder: Path) -> Path:
+    return Path((folder / "last_checkpoint").read_text())
+
+
+def log_of(folder: Path) -> str:
+    return "".join(path.read_text() for path in folder.glob("*/*.log"))
+
+
+@pytest.mark.slow
 def test_centers_by_one_process_by_two_and_after_resume(
-    wood_config, classifier, voc_folder, run_tool, tmp_path
+    wood_config, train, start, voc_folder, run_tool, tmp_path
 ):
-    start = f"load_from={classifier}"
-    text = run_tool(
-        "train.py", wood_config, "--work-dir", "one", "--cfg-options", start
-    )
+    train("one", load_from=start)
+    text = log_of(tmp_path / "one")
     assert "3 OoD clusters of 7 images" in text
     for name in ("loss_cls", "loss_cls_ood", "loss_in_distance", "loss_ood_distance"):
         assert f" {name}: " in text
     in_centers, ood_centers = centers_of(tmp_path / "one/epoch_1.pth")
 
     paths = [str(voc_folder / f"JPEGImages/image_{i}.jpg") for i in range(6)]
-    z = slow_features(wood_config, classifier, paths)
+    z = slow_features(wood_config, start, paths)
     shown = [{0}, {1, 2}, {2}, {0, 1}, {1}, {2, 0}]
     for c in range(3):
         rows = [z[i] for i in range(6) if c in shown[i]]
@@ -76,7 +95,7 @@ def test_centers_by_one_process_by_two_and_after_resume(
 
     folder = tmp_path / "one/ood_clusters"
     members = members_of(folder)
-    z = slow_features(wood_config, classifier, [row["image"] for row in members])
+    z = slow_features(wood_config, start, [row["image"] for row in members])
     means = KMeans(3, n_init=10, random_state=0).fit(z)
     order = lambda centers: centers[np.lexsort(centers.T)]  # noqa: E731
     np.testing.assert_allclose(
@@ -86,35 +105,27 @@ def test_centers_by_one_process_by_two_and_after_resume(
         distances = np.linalg.norm(ood_centers - features, axis=1)
         assert int(row["cluster"]) == distances.argmin()
         assert float(row["distance"]) == pytest.approx(distances.min(), abs=1e-5)
-        assert row["class"] in ("disc", "square", "stripe")
+        assert row["class"] in CLASSES
         assert 0 < float(row["probability"]) < 1
     content = json.loads((folder / "clusters.json").read_text())
-    sizes = [0, 0, 0]
-    for row in members:
-        sizes[int(row["cluster"])] += 1
-    assert content["sizes"] == sizes
+    own = [int(row["cluster"]) for row in members]
+    assert content["sizes"] == [own.count(cluster) for cluster in range(3)]
     assert content["method"] == "kmeans"
-    assert content["checkpoint"] == str(classifier)
+    assert content["checkpoint"] == start
 
     # Resumed, the centres are those of the checkpoint.
-    text = run_tool(
-        *("train.py", wood_config, "--work-dir", "one", "--resume"),
-        *("--cfg-options", "train_cfg.max_epochs=2"),
-    )
-    assert "resumed epoch: 1" in text
-    assert "OoD clusters of" not in text
+    runner = train("one", resume=True, train_cfg__max_epochs=2)
+    assert runner.epoch == 2
+    assert log_of(tmp_path / "one").count("OoD clusters of") == 1
     for found, expected in zip(
         centers_of(tmp_path / "one/epoch_2.pth"), (in_centers, ood_centers)
     ):
         np.testing.assert_array_equal(found, expected)
 
-    # Tests need no centres made, and no OoD images.
-    run_tool("test.py", wood_config, "one/epoch_2.pth", "--work-dir", "tested")
-
     # Two processes share the extraction and get the same centres.
     run_tool(
-        *("dist_train.sh", wood_config, 2, "--work-dir", "two"),
-        *("--cfg-options", start, f"{HOOK}.batch_size=2"),
+        *("dist_train.sh", wood_config, 2, "--work-dir", "two", "--cfg-options"),
+        *(f"load_from={start}", "default_hooks.ood_clusters.batch_size=2"),
     )
     for found, expected in zip(
         centers_of(tmp_path / "two/epoch_1.pth"), (in_centers, ood_centers)
@@ -122,45 +133,69 @@ def test_centers_by_one_process_by_two_and_after_resume(
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_checkpoint_of_another_network(wood_config, run_tool, tmp_path):
+def test_checkpoint_of_another_network(wood_config, train, tmp_path):
     state = {"backbone.conv1.weight": torch.zeros(3, 3)}
-    torch.save(dict(state_dict=state), tmp_path / "other.pth")
-    options = ("--cfg-options", f"{HOOK}.checkpoint=other.pth")
-    text = run_tool("train.py", wood_config, *options, fails=True)
-    assert "OoDClusterHook.checkpoint other.pth holds no backbone." in text
-    anyway = "default_hooks.checkpoint_guard.min_share=0"
-    run_tool("train.py", wood_config, *options, anyway)
+    path = str(tmp_path / "other.pth")
+    torch.save(dict(state_dict=state), path)
+    changes = dict(default_hooks__ood_clusters__checkpoint=path)
+    message = r"OoDClusterHook.checkpoint .*other\.pth holds no backbone\."
+    with pytest.raises(ValueError, match=message):
+        train("refused", **changes)
+    train("anyway", **changes, default_hooks__checkpoint_guard__min_share=0)
 
 
-def test_predicted_classes_given_checkpoint_and_interval(
-    wood_config, classifier, run_tool, tmp_path
-):
-    text = run_tool(
-        *("train.py", wood_config, "--work-dir", "predicted", "--cfg-options"),
-        *(f"{HOOK}.method=predicted", f"{HOOK}.checkpoint={classifier}"),
+def test_predicted_classes_and_a_given_checkpoint(wood_config, train, start, tmp_path):
+    train(
+        "predicted",
+        default_hooks__ood_clusters__method="predicted",
+        default_hooks__ood_clusters__checkpoint=start,
     )
     folder = tmp_path / "predicted/ood_clusters"
     content = json.loads((folder / "clusters.json").read_text())
     members = members_of(folder)
-    z = slow_features(wood_config, classifier, [row["image"] for row in members])
+    z = slow_features(wood_config, start, [row["image"] for row in members])
     _, centers = centers_of(tmp_path / "predicted/epoch_1.pth")
     # The weights that were trained are not those that the centres come from.
-    assert content["checkpoint"] == str(classifier)
-    classes = ("disc", "square", "stripe")
-    used = [name for name in classes if any(row["class"] == name for row in members)]
+    assert content["checkpoint"] == start
+    used = [name for name in CLASSES if any(row["class"] == name for row in members)]
     assert content["names"] == used
     for name, center in zip(used, centers):
         rows = [f for f, row in zip(z, members) if row["class"] == name]
         np.testing.assert_allclose(center, np.mean(rows, axis=0), atol=1e-5)
-    for name in set(classes) - set(used):
+    text = log_of(tmp_path / "predicted")
+    for name in set(CLASSES) - set(used):
         assert name in text.split("no OoD cluster: ")[1].splitlines()[0]
 
-    text = run_tool(
-        *("train.py", wood_config, "--work-dir", "again", "--cfg-options"),
-        *(f"{HOOK}.interval=1", "train_cfg.max_epochs=2"),
-    )
-    assert text.count("3 OoD clusters of 7 images") == 3
-    assert "no classifier was loaded" in text
+
+@pytest.mark.slow
+def test_centers_with_ema(wood_config, build_runner, train, start, tmp_path, averaging):
+    """The checkpoint's are those that were made, and tests have them too."""
+
+    def check(name: str, expected=None, **changes) -> list[np.ndarray]:
+        head = train(name, **changes).model.head
+        made = [head.in_centers.numpy(), head.ood_centers.numpy()]
+        for centers in (made, expected or made):
+            for found, other in zip(centers_of(newest(tmp_path / name)), centers):
+                np.testing.assert_array_equal(found, other)
+        return made
+
+    own = dict(custom_hooks=averaging)
+    expected = check("once", load_from=start, **own)
+    first = str(newest(tmp_path / "once"))
+    assert len(expected[1]) == 3
+    assert np.abs(expected[1]).max(axis=1).min() > 0
+    # Made from the classifier, before any step: averaging has no part in it.
+    check("plain", expected, load_from=start)
+    # Tests of the checkpoint need no EMAHook.
+    tested = [
+        build_runner(wood_config, "tested", load_from=first, custom_hooks=hooks).test()
+        for hooks in ([], averaging)
+    ]
+    assert tested[0] == tested[1]
+    # Resumed, they are there.
+    check("once", expected, resume=True, train_cfg__max_epochs=2, **own)
+    # And where a training starts from a checkpoint that has them, without the hook.
+    check("bare", expected, load_from=first, default_hooks__ood_clusters=None, **own)
 
 
 BY_ITER = dict(
@@ -170,64 +205,6 @@ BY_ITER = dict(
     default_hooks__checkpoint__by_epoch=False,
     default_hooks__ood_clusters__by_epoch=False,
 )
-
-
-@pytest.fixture
-def start(small_config, build_runner, tmp_path) -> str:
-    """A checkpoint of one epoch of the classifier without OoD images."""
-    build_runner(small_config, "start").train()
-    return str(tmp_path / "start/epoch_1.pth")
-
-
-def test_centers_with_ema(wood_config, build_runner, start, tmp_path, averaging):
-    """The checkpoint's are those that were made, and tests have them too."""
-
-    def train(name: str, **changes) -> Runner:
-        runner = build_runner(
-            wood_config, name, load_from=start, custom_hooks=averaging, **changes
-        )
-        runner.train()
-        made = [getattr(runner.model.head, f"{n}_centers") for n in ("in", "ood")]
-        for found, expected in zip(centers_of(newest(tmp_path / name)), made):
-            np.testing.assert_array_equal(found, expected.numpy())
-        return runner
-
-    train("once")
-    expected = centers_of(newest(tmp_path / "once"))
-    assert len(expected[1]) == 3
-    assert np.abs(expected[1]).max(axis=1).min() > 0
-    # Made from the classifier, before any step: averaging has no part in it.
-    plain = build_runner(wood_config, "plain", load_from=start)
-    plain.train()
-    for found, other in zip(centers_of(newest(tmp_path / "plain")), expected):
-        np.testing.assert_array_equal(found, other)
-    # Tests of the checkpoint need no EMAHook.
-    tested = [
-        build_runner(
-            wood_config,
-            f"tested_{len(hooks)}",
-            load_from=str(newest(tmp_path / "once")),
-            custom_hooks=hooks,
-        ).test()
-        for hooks in ([], averaging)
-    ]
-    assert tested[0] == tested[1]
-    # Resumed, they are there.
-    again = train("once", resume=True, train_cfg__max_epochs=2)
-    for found, other in zip(centers_of(tmp_path / "once/epoch_2.pth"), expected):
-        np.testing.assert_array_equal(found, other)
-    assert again.epoch == 2
-    # And where a training starts from a checkpoint that has them, without the hook.
-    bare = build_runner(
-        wood_config,
-        "bare",
-        load_from=str(newest(tmp_path / "once")),
-        custom_hooks=averaging,
-        default_hooks__ood_clusters=None,
-    )
-    bare.train()
-    for found, other in zip(centers_of(newest(tmp_path / "bare")), expected):
-        np.testing.assert_array_equal(found, other)
 
 
 @pytest.mark.parametrize("averaging", [dict(update_buffers=True)], indirect=True)
@@ -249,67 +226,74 @@ def test_centers_with_ema(wood_config, build_runner, start, tmp_path, averaging)
         ),
     ],
 )
-def test_intervals(
-    wood_config, build_runner, start, tmp_path, averaging, changes, times
-):
+def test_intervals(train, start, tmp_path, averaging, changes, times):
     """Centres are those of the trained weights of their time, in both copies."""
-    runner = build_runner(
-        wood_config, "work", load_from=start, custom_hooks=averaging, **changes
-    )
-    runner.train()
-    log = next((tmp_path / "work").glob("*/*.log")).read_text()
-    assert log.count("3 OoD clusters of 7 images") == times
-    for found, expected in zip(
-        centers_of(newest(tmp_path / "work")),
-        (runner.model.head.in_centers, runner.model.head.ood_centers),
-    ):
+    head = train("work", load_from=start, custom_hooks=averaging, **changes).model.head
+    assert log_of(tmp_path / "work").count("3 OoD clusters of 7 images") == times
+    made = (head.in_centers, head.ood_centers)
+    for found, expected in zip(centers_of(newest(tmp_path / "work")), made):
         np.testing.assert_array_equal(found, expected.numpy())
 
 
-def test_an_interval_of_epochs_needs_epochs(wood_config, build_runner):
-    changes = dict(BY_ITER, default_hooks__ood_clusters__by_epoch=True)
-    runner = build_runner(
-        wood_config, "work", default_hooks__ood_clusters__interval=1, **changes
+def test_a_network_without_a_classifier_is_said(train, tmp_path):
+    train("work")
+    assert "no classifier was loaded" in log_of(tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            dict(default_hooks__ood_clusters__clusters=50),
+            "7 OoD images cannot be 50 clusters",
+        ),
+        (
+            dict(train_dataloader__batch_size=3),
+            "batch_size is 3, but its sampler makes batches of 4 images",
+        ),
+        # Without the hook nobody makes centres.
+        (
+            dict(default_hooks__ood_clusters=None),
+            r"default_hooks\.ood_clusters\.type=mmwood\.OoDClusterHook",
+        ),
+        (dict(model__head__type="mmwood.CAMHead"), "model.head is a CAMHead"),
+        (
+            dict(
+                BY_ITER,
+                default_hooks__ood_clusters__by_epoch=True,
+                default_hooks__ood_clusters__interval=1,
+            ),
+            "interval is 1 epochs, but train_cfg counts",
+        ),
+    ],
+)
+def test_faults(train, changes, message):
+    with pytest.raises(ValueError, match=message):
+        train("work", **changes)
+
+
+def test_a_config_without_ood_images(train, small_config):
+    changes = dict(
+        default_hooks__ood_clusters=dict(type="mmwood.OoDClusterHook"),
+        model__head__type="mmwood.WOoDHead",
     )
-    with pytest.raises(ValueError, match="interval is 1 epochs, but train_cfg counts"):
-        runner.train()
+    with pytest.raises(ValueError, match="it is a ImageLevelDataset"):
+        train("work", small_config, **changes)
 
 
-def newest(folder: Path) -> Path:
-    return Path((folder / "last_checkpoint").read_text())
-
-
-def test_faults(wood_config, small_config, voc_folder, run_tool, tmp_path):
-    def failing(*options: str, config: Path = wood_config) -> str:
-        return run_tool("train.py", config, "--cfg-options", *options, fails=True)
-
-    text = failing(f"{HOOK}.clusters=50")
-    assert "7 OoD images cannot be 50 clusters" in text
-    text = failing("train_dataloader.batch_size=3")
-    assert "batch_size is 3, but its sampler makes batches of 4 images" in text
-    # Without the hook nobody makes centres.
-    bare = tmp_path / "bare.py"
-    bare.write_text(wood_config.read_text().split("default_hooks")[0])
-    text = failing("train_cfg.max_epochs=1", config=bare)
-    assert "default_hooks.ood_clusters.type=mmwood.OoDClusterHook" in text
-    text = failing("model.head.type=mmwood.CAMHead")
-    assert "model.head is a CAMHead" in text
-    text = failing(f"{HOOK}.type=mmwood.OoDClusterHook", config=small_config)
-    assert "ValueError" in text
-    # A class that no image shows has no centre.
-    (voc_folder / "ImageSets/Segmentation/train.txt").write_text(
-        "image_0\nimage_2\nimage_5\n"
-    )
-    text = failing("train_cfg.max_epochs=1")
-    assert "no in-distribution image shows square" in text
+def test_a_class_that_no_image_shows_has_no_centre(train, voc_folder):
+    names = voc_folder / "ImageSets/Segmentation/train.txt"
+    names.write_text("image_0\nimage_2\nimage_5\n")
+    with pytest.raises(ValueError, match="no in-distribution image shows square"):
+        train("work")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(method="mean"), "method must be one of"),
-        (dict(clusters=0), "clusters must be at least 1"),
-        (dict(interval=-1), "interval must not be negative"),
+        (dict(method="mean"), "method must be 'kmeans' or 'predicted'"),
+        (dict(clusters=0), "clusters must be an integer of at least 1"),
+        (dict(interval=-1), "interval must be an integer of at least 0"),
     ],
 )
 def test_wrong_fields(options, message):

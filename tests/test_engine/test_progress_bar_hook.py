@@ -5,76 +5,37 @@ import os
 import re
 import struct
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from threading import Thread
 
-import torch
-from mmengine.dataset import pseudo_collate
-from mmengine.evaluator import BaseMetric
-from mmengine.model import BaseModel
+import pytest
 from mmengine.runner import Runner
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from mmwood.engine import ProgressBarHook
+pytest.importorskip("mmpretrain")
+
 from mmwood.engine.hooks import progress_bar_hook as hook_module
 from mmwood.utils.progress import progress
 
 BAR = re.compile(r"(train|val|test|below): +(\d+)%.*?(\d+)/(\d+) \[[^\]]*")
 
 
-class Toy(BaseModel):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, inputs, mode="tensor"):
-        loss = (self.weight * torch.stack(inputs)).sum()
-        return dict(loss=loss) if mode == "loss" else [dict(value=loss.item())]
-
-
-class Numbers(Dataset):
-    def __len__(self) -> int:
-        return 6
-
-    def __getitem__(self, index: int) -> dict:
-        return dict(inputs=torch.ones(1) * index)
-
-
-class Count(BaseMetric):
-    def process(self, data_batch, data_samples) -> None:
-        self.results += data_samples
-
-    def compute_metrics(self, results: list) -> dict:
-        return dict(count=len(results))
-
-
-def make_runner(folder, name: str) -> Runner:
-    loader = dict(
-        dataset=Numbers(),
-        sampler=dict(type="DefaultSampler", shuffle=False),
-        batch_size=1,
-        num_workers=0,
-        collate_fn=pseudo_collate,
-    )
-    return Runner(
-        model=Toy(),
-        work_dir=str(folder),
-        experiment_name=name,
-        train_dataloader=loader,
-        val_dataloader=loader,
-        test_dataloader=loader,
-        train_cfg=dict(by_epoch=True, max_epochs=2),
+@pytest.fixture
+def runner(small_config, load, build_runner) -> Callable[[str], Runner]:
+    """Two epochs of three steps, each with a validation of three."""
+    tests = load(small_config).test_dataloader
+    changes = dict(
+        train_cfg__max_epochs=2,
         val_cfg=dict(),
-        test_cfg=dict(),
-        val_evaluator=[Count()],
-        test_evaluator=[Count()],
-        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.1)),
-        default_hooks=dict(logger=dict(type="LoggerHook", interval=2)),
-        custom_hooks=[ProgressBarHook()],
+        val_dataloader=tests,
+        val_evaluator=[dict(type="AveragePrecision")],
+        test_evaluator=[dict(type="AveragePrecision")],
+        default_hooks__logger__interval=2,
+        default_hooks__pseudo_label=None,
     )
+    return lambda work_dir: build_runner(small_config, work_dir, **changes)
 
 
 class Terminal:
@@ -113,20 +74,19 @@ def on_terminal(texts: list[str]) -> Iterator[None]:
         texts.append(terminal.close())
 
 
-def test_training_validation_and_test_on_a_terminal(tmp_path, monkeypatch):
+def test_training_validation_and_test_on_a_terminal(runner, monkeypatch):
     # So that every step is drawn, however quick it is.
     monkeypatch.setattr(tqdm, "monitor_interval", 0)
     monkeypatch.setattr(hook_module, "progress", partial(progress, mininterval=0))
     texts = []
     with on_terminal(texts):
-        runner = make_runner(tmp_path, "bars")
-        runner.train()
+        runner("bars").train()
     (text,) = texts
     steps = [(kind, int(n), int(total)) for kind, _, n, total in BAR.findall(text)]
-    train = [n for kind, n, total in steps if kind == "train" and total == 12]
+    train = [n for kind, n, total in steps if kind == "train" and total == 6]
     assert train == sorted(train)
-    assert {0, 5, 12} <= set(train)
-    assert {("val", n, 6) for n in range(7)} <= set(steps)
+    assert {0, 3, 6} <= set(train)
+    assert {("val", n, 3) for n in range(4)} <= set(steps)
     # A line of the log begins where the cursor has gone to the start of a line, and
     # below it the bars are drawn again.
     lines = [line for line in text.split("\n") if "mmengine - " in line]
@@ -138,10 +98,10 @@ def test_training_validation_and_test_on_a_terminal(tmp_path, monkeypatch):
     assert BAR.findall(text.rstrip().rpartition("\r")[2])[0][0] == "train"
 
     with on_terminal(texts):
-        make_runner(tmp_path, "test").test()
+        runner("test").test()
     steps = [(kind, int(n)) for kind, _, n, _ in BAR.findall(texts[1])]
     assert steps[0] == ("test", 0)
-    assert steps[-1] == ("test", 6)
+    assert steps[-1] == ("test", 3)
 
 
 def test_a_bar_below_another_goes_away():
@@ -157,9 +117,9 @@ def test_a_bar_below_another_goes_away():
     assert text.count("\n") - text.count("\x1b[A") == 1
 
 
-def test_no_bar_without_a_terminal(tmp_path, capsys):
-    runner = make_runner(tmp_path, "quiet")
-    runner.train()
-    runner.test()
+def test_no_bar_without_a_terminal(runner, capsys):
+    quiet = runner("quiet")
+    quiet.train()
+    quiet.test()
     assert list(progress([1, 2], "items")) == [1, 2]
     assert not BAR.search(capsys.readouterr().err)

@@ -18,26 +18,6 @@ from mmwood.fileio.labels import save_label_png
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def load(small_config, tmp_path):
-    """A config that :func:`small_config` is the base of, with some fields changed."""
-
-    def load_with(path: Path = small_config, **options) -> Config:
-        cfg = Config.fromfile(path)
-        cfg.merge_from_dict({key.replace("__", "."): v for key, v in options.items()})
-        cfg.work_dir = str(tmp_path / "work")
-        cfg.launcher, cfg.log_level = "none", "WARNING"
-        # Visualizers are kept by name for as long as the process lives.
-        cfg.experiment_name = f"{tmp_path.name}_{load_with.count}"
-        cfg.visualizer.name = cfg.experiment_name
-        load_with.count += 1
-        # Most of the time would go into formatting the copies in the work dir.
-        return Config(cfg.to_dict(), format_python_code=False)
-
-    load_with.count = 0
-    return load_with
-
-
 def run(cfg: Config, mode: str, build=build_runner):
     return getattr(build(cfg), mode)()
 
@@ -55,57 +35,58 @@ def run(cfg: Config, mode: str, build=build_runner):
     ],
     ids=lambda head: head["type"],
 )
-@pytest.mark.parametrize("number", [2, 4])
-def test_classifiers_of_other_classes(load, head, number, mode):
+def test_classifiers_of_other_classes(load, small_config, head, mode):
     cfg = load(
-        model__head=dict(_delete_=True, num_classes=number, in_channels=64, **head)
+        small_config,
+        model__head=dict(num_classes=4, in_channels=64, **head),
+        model__type="mmwood.CAMClassifier",
     )
-    cfg.model.type = "mmwood.CAMClassifier"
     if head["type"] == "MultiLabelLinearClsHead":
         cfg.model.type = "ImageClassifier"
         cfg.model.neck = dict(type="GlobalAveragePooling")
-    message = rf"model\.head\.num_classes is {number}, but {mode}_dataloader\.dataset"
+    message = rf"model\.head\.num_classes is 4, but {mode}_dataloader\.dataset"
     with pytest.raises(ValueError, match=f"{message} has 3 classes"):
         run(cfg, mode)
 
 
 @pytest.mark.parametrize("name", ["small_config", "wood_config"])
 def test_mmpretrains_own_check_of_classes(load, request, name):
-    cfg = load(request.getfixturevalue(name))
-    cfg.custom_hooks = [dict(type="ClassNumCheckHook")]
-    cfg.default_hooks.start_check = None
-    runner = build_runner(cfg)
+    config = request.getfixturevalue(name)
+    changes = dict(
+        custom_hooks=[dict(type="ClassNumCheckHook")], default_hooks__start_check=None
+    )
+    runner = build_runner(load(config, **changes))
     runner.train()
     runner.test()
-    cfg = load(request.getfixturevalue(name), model__head__num_classes=4)
-    cfg.custom_hooks = [dict(type="ClassNumCheckHook")]
-    cfg.default_hooks.start_check = None
     with pytest.raises(AssertionError, match=r"num_classes` \(4\)"):
-        run(cfg, "train")
+        run(load(config, model__head__num_classes=4, **changes), "train")
 
 
 def test_batch_augments_of_a_stock_classifier(load, wood_config):
     """Before the first step, which mixes only with some probability."""
-    cfg = load(wood_config)
-    cfg.model.type = "ImageClassifier"
-    cfg.model.head.distance_weight = 0
-    cfg.model.train_cfg = dict(augments=dict(type="Mixup", alpha=1.0), probs=0.01)
-    cfg.default_hooks.ood_clusters = None
+    cfg = load(
+        wood_config,
+        model__type="ImageClassifier",
+        model__head__distance_weight=0,
+        model__train_cfg=dict(augments=dict(type="Mixup", alpha=1.0), probs=0.01),
+        default_hooks__ood_clusters=None,
+    )
     with pytest.raises(ValueError, match=r"model\.train_cfg\.augments .* mixes images"):
         run(cfg, "train")
 
 
-def test_seam_and_test_time_augmentation_of_other_classes(load):
-    cfg = load(model__head__num_classes=5)
-    cfg.model.type = "mmwood.SEAM"
-    cfg.model.backbone.out_indices = (1, 2, 3)
+def test_seam_and_test_time_augmentation_of_other_classes(load, small_config):
+    cfg = load(
+        small_config,
+        model__head__num_classes=5,
+        model__type="mmwood.SEAM",
+        model__backbone__out_indices=(1, 2, 3),
+    )
     cfg.model.update(pcm_in_channels=[16, 32], pcm_channels=[8, 8])
-    with pytest.raises(ValueError, match=r"model\.head\.num_classes is 5"):
-        run(cfg, "train")
-    cfg.model = dict(type="mmwood.MultiScaleCAM", module=cfg.model)
-    cfg.experiment_name += "_tta"
-    with pytest.raises(ValueError, match=r"model\.head\.num_classes is 5"):
-        run(cfg, "test")
+    tta = load(cfg, model=dict(type="mmwood.MultiScaleCAM", module=cfg.model))
+    for config, mode in ((cfg, "train"), (tta, "test")):
+        with pytest.raises(ValueError, match=r"model\.head\.num_classes is 5"):
+            run(config, mode)
 
 
 def test_ood_images_beside_a_head_of_other_classes(load, wood_config):
@@ -116,12 +97,10 @@ def test_ood_images_beside_a_head_of_other_classes(load, wood_config):
 
 @pytest.mark.parametrize("mode", ["train", "test"])
 @pytest.mark.parametrize("head", ["decode_head", "auxiliary_head.0"])
-@pytest.mark.parametrize("number", [3, 5])
-def test_segmentation_heads_of_other_classes(
-    load, segmentor_config, head, number, mode
-):
-    cfg = load(segmentor_config, **{f"model.{head}.num_classes": number})
-    with pytest.raises(ValueError, match=rf"model\.{head}\.num_classes is {number}"):
+def test_segmentation_heads_of_other_classes(load, segmentor_config, head, mode):
+    cfg = load(segmentor_config)
+    cfg.merge_from_dict({f"model.{head}.num_classes": 3})
+    with pytest.raises(ValueError, match=rf"model\.{head}\.num_classes is 3"):
         run(cfg, mode)
 
 
@@ -131,20 +110,19 @@ def test_stock_runner_has_the_checks_of_our_configs(load, segmentor_config):
         run(cfg, "train", Runner.from_cfg)
 
 
-def test_hooks_are_switched_off_by_name(load):
-    cfg = load(default_hooks__start_check=None, default_hooks__timer=None)
-    cfg.default_hooks.progress_bar = cfg.default_hooks.checkpoint_guard = None
-    runner = build_runner(cfg)
+def test_hooks_are_switched_off_by_name(load, small_config):
+    off = ("start_check", "timer", "progress_bar", "checkpoint_guard")
+    changes = {f"default_hooks__{name}": None for name in off}
+    runner = build_runner(load(small_config, **changes))
     names = {type(hook).__name__ for hook in runner.hooks}
     off = {"StartCheckHook", "CheckpointGuardHook", "ProgressBarHook", "IterTimerHook"}
     assert not names & off
     assert {"PseudoLabelHook", "LoggerHook"} <= names
 
 
-def test_configs_without_the_checks_get_them(load):
-    cfg = load()
-    cfg.default_hooks = None
-    names = [type(hook).__name__ for hook in build_runner(cfg).hooks]
+def test_configs_without_the_checks_get_them(load, small_config):
+    runner = build_runner(load(small_config, default_hooks=None))
+    names = [type(hook).__name__ for hook in runner.hooks]
     assert names.count("StartCheckHook") == names.count("CheckpointGuardHook") == 1
 
 
@@ -152,16 +130,14 @@ def test_configs_without_the_checks_get_them(load):
 
 
 @pytest.mark.parametrize("schedule", [True, False], ids=["schedule", "constant"])
-def test_fewer_images_than_a_batch(load, schedule):
-    cfg = load(train_dataloader__batch_size=7)
+def test_fewer_images_than_a_batch(load, small_config, schedule):
+    cfg = load(small_config, train_dataloader__batch_size=7)
     if not schedule:
         cfg.param_scheduler = None
     message = r"train_dataloader\.batch_size is 7, but the data set has 6 images"
     with pytest.raises(ValueError, match=message):
         run(cfg, "train")
-    cfg.train_dataloader.drop_last = False
-    cfg.experiment_name += "_kept"
-    runner = build_runner(cfg)
+    runner = build_runner(load(cfg, train_dataloader__drop_last=False))
     runner.train()
     assert runner.iter == 1
 
@@ -177,23 +153,22 @@ def test_infinite_sampler_fills_a_batch_with_few_images(load, segmentor_config):
 
 
 @pytest.fixture
-def untagged(load, voc_folder):
+def untagged(load, small_config, voc_folder):
     def load_untagged(*metrics: str) -> Config:
         data = dict(
-            _delete_=True,
             type="mmwood.ImageLevelDataset",
             label_source="none",
             classes=["disc", "square", "stripe"],
             data_prefix=dict(img_path=str(voc_folder / "JPEGImages")),
+            pipeline=load(small_config).test_pipeline,
         )
-        cfg = load(
-            test_dataloader__dataset=dict(**data),
+        return load(
+            small_config,
             model__test_cfg=dict(cam_labels="predicted"),
+            test_dataloader__dataset=data,
+            test_evaluator=[dict(type=name) for name in metrics],
+            train_dataloader__dataset=data,
         )
-        cfg.test_dataloader.dataset.pipeline = cfg.test_pipeline
-        cfg.test_evaluator = [dict(type=name) for name in metrics]
-        cfg.train_dataloader.dataset = dict(cfg.test_dataloader.dataset)
-        return cfg
 
     return load_untagged
 
@@ -218,12 +193,9 @@ def test_masks_are_enough_for_the_metric_of_masks(untagged, voc_folder):
 
 
 def test_segmentation_metrics_without_masks(load, segmentor_config):
-    cfg = load(segmentor_config)
+    steps = [dict(type=name) for name in ("LoadImageFromFile", "PackSegInputs")]
+    cfg = load(segmentor_config, test_dataloader__dataset__pipeline=steps)
     del cfg.test_dataloader.dataset.data_prefix["seg_map_path"]
-    cfg.test_dataloader.dataset.pipeline = [
-        dict(type="LoadImageFromFile"),
-        dict(type="PackSegInputs"),
-    ]
     assert run(cfg, "test") == {}
 
 
@@ -237,11 +209,9 @@ def test_training_on_images_that_show_no_class(untagged, voc_folder):
     names = sorted(path.name for path in (voc_folder / "JPEGImages").iterdir())
     tags = voc_folder / "tags.csv"
     cfg.train_dataloader.dataset.update(label_source="csv", ann_file=str(tags))
-    cfg.train_dataloader.dataset.pipeline = [
-        dict(type="mmwood.LoadImage"),
-        dict(type="Resize", scale=(32, 32)),
-        dict(type="PackInputs"),
-    ]
+    resize = dict(type="Resize", scale=(32, 32))
+    steps = [dict(type="mmwood.LoadImage"), resize, dict(type="PackInputs")]
+    cfg.train_dataloader.dataset.pipeline = steps
     tags.write_text("image,labels\n" + "".join(f"{name},\n" for name in names))
     with pytest.raises(ValueError, match="none of 6 images shows a class"):
         run(cfg, "train")
@@ -292,23 +262,28 @@ def test_manifest_of_another_program(load, segmentor_config, voc_folder):
 # Schedules
 
 
-@pytest.mark.parametrize("schedule", ["5e", "deeplabv2"])
-@pytest.mark.parametrize("length", [1, 3])
-def test_our_schedules_end_with_the_training(load, schedule, length):
-    base = Config.fromfile(REPOSITORY / f"configs/_base_/schedule_{schedule}.py")
-    cfg = load(default_hooks__pseudo_label=None)
-    cfg.param_scheduler = base.param_scheduler
-    cfg.train_cfg = dict(max_epochs=length, by_epoch=True)
-    steps = 3 * length
-    if schedule == "deeplabv2":
-        cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=steps)
+def rates_of(cfg: Config) -> tuple[list[float], float]:
+    """The learning rate of each step of a training, and the one of its config."""
     runner = build_runner(cfg)
     rates = []
     runner.model.register_forward_pre_hook(
         lambda *_: rates.append(runner.optim_wrapper.get_lr()["lr"][0])
     )
     runner.train()
-    first = runner.optim_wrapper.param_groups[0]["initial_lr"]
+    return rates, runner.optim_wrapper.param_groups[0]["initial_lr"]
+
+
+@pytest.mark.parametrize("schedule", ["5e", "deeplabv2"])
+@pytest.mark.parametrize("length", [1, 3])
+def test_our_schedules_end_with_the_training(load, small_config, schedule, length):
+    base = Config.fromfile(REPOSITORY / f"configs/_base_/schedule_{schedule}.py")
+    cfg = load(small_config, default_hooks__pseudo_label=None)
+    cfg.param_scheduler = base.param_scheduler
+    cfg.train_cfg = dict(max_epochs=length, by_epoch=True)
+    steps = 3 * length
+    if schedule == "deeplabv2":
+        cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=steps)
+    rates, first = rates_of(cfg)
     expected = [first * (1 - step / (steps - 1)) ** 0.9 for step in range(steps)]
     assert rates == pytest.approx(expected, abs=1e-9)
 
@@ -333,9 +308,8 @@ POLY = dict(type="PolyLR", eta_min=0.0, begin=0)
     ],
     ids=str,
 )
-def test_rates_of_0_before_the_training_ends(load, scheduler, fits):
-    cfg = load(train_cfg__max_epochs=3)
-    cfg.param_scheduler = [scheduler]
+def test_rates_of_0_before_the_training_ends(load, small_config, scheduler, fits):
+    cfg = load(small_config, train_cfg__max_epochs=3, param_scheduler=[scheduler])
     if fits:
         run(cfg, "train")
         return
@@ -343,16 +317,9 @@ def test_rates_of_0_before_the_training_ends(load, scheduler, fits):
         run(cfg, "train")
 
 
-def test_resumed_training_follows_the_schedule_of_its_new_length(load):
-    run(load(), "train")
-    cfg = load(train_cfg__max_epochs=3, resume=True)
-    runner = build_runner(cfg)
-    rates = []
-    runner.model.register_forward_pre_hook(
-        lambda *_: rates.append(runner.optim_wrapper.get_lr()["lr"][0])
-    )
-    runner.train()
-    first = runner.optim_wrapper.param_groups[0]["initial_lr"]
+def test_resumed_training_follows_the_schedule_of_its_new_length(load, small_config):
+    run(load(small_config), "train")
+    rates, first = rates_of(load(small_config, train_cfg__max_epochs=3, resume=True))
     expected = [first * (1 - step / 8) ** 0.9 for step in range(3, 9)]
     assert rates == pytest.approx(expected, abs=1e-9)
 

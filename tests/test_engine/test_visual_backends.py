@@ -16,6 +16,8 @@ events = pytest.importorskip(
     reason="TensorBoard is not installed: pip install tensorboard",
 )
 
+pytestmark = pytest.mark.slow
+
 BACKENDS = """
 visualizer = dict(vis_backends=[dict(type="LocalVisBackend"),
                                 dict(type="TensorboardVisBackend")])
@@ -35,38 +37,6 @@ val_dataloader = dict(
     collate_fn=dict(type="pseudo_collate"))
 val_evaluator = dict(_delete_=True, type="Evaluator", metrics=[
     dict(type="AveragePrecision"), nested])
-"""
-SEGMENTOR = """
-_base_ = ["{repository}/configs/_base_/segmentation.py"]
-dataset = dict(
-    type="BaseSegDataset", data_root="{root}",
-    metainfo=dict(classes=["background", "disc", "square", "stripe"],
-                  palette=[[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]),
-    data_prefix=dict(img_path="JPEGImages", seg_map_path="SegmentationClass"))
-model = dict(
-    type="EncoderDecoder",
-    data_preprocessor=dict(type="SegDataPreProcessor", mean=[127.5] * 3,
-                           std=[127.5] * 3, bgr_to_rgb=True, size=(32, 32),
-                           pad_val=0, seg_pad_val=255),
-    backbone=dict(type="ResNetV1c", depth=18, stem_channels=8, base_channels=8),
-    decode_head=dict(type="mmwood.DeepLabV2Head", in_channels=64, in_index=3,
-                     num_classes=4, dilations=(1, 2),
-                     loss_decode=dict(type="mmwood.SizeBalancedCELoss")),
-    test_cfg=dict(mode="whole"))
-train_dataloader = dict(
-    batch_size=2, num_workers=0, persistent_workers=False,
-    dataset=dict(**dataset, pipeline=[
-        dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"),
-        dict(type="Resize", scale=(32, 32)), dict(type="PackSegInputs")]))
-val_dataloader = dict(num_workers=0, dataset=dataset)
-test_dataloader = val_dataloader
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=3, val_interval=3)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
-optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01))
-default_hooks = dict(logger=dict(interval=1),
-                     visualization=dict(draw=True, interval=2))
-visualizer = dict(type="SegLocalVisualizer")
 """
 
 
@@ -133,12 +103,19 @@ def test_classifier(wood_config, run_tool, tmp_path):
     assert not lists & set(reader.Tags()["scalars"])
 
 
-def test_segmentor(voc_folder, run_tool, tmp_path):
+def test_segmentor(segmentor_config, run_tool, tmp_path):
     pytest.importorskip("mmseg")
-    repository = Path(__file__).parents[2]
-    config = tmp_path / "segmentor.py"
-    text = SEGMENTOR.format(root=voc_folder, repository=repository)
-    config.write_text(text + BACKENDS)
+    config = tmp_path / "drawn.py"
+    cfg = Config(Config.fromfile(segmentor_config).to_dict(), format_python_code=False)
+    cfg.model.auxiliary_head = None
+    cfg.model.decode_head.loss_decode = dict(type="mmwood.SizeBalancedCELoss")
+    cfg.val_cfg, cfg.val_dataloader = dict(type="ValLoop"), cfg.test_dataloader
+    cfg.val_evaluator = cfg.test_evaluator
+    cfg.train_cfg.update(max_iters=3, val_interval=3)
+    cfg.default_hooks.logger.interval = 1
+    cfg.default_hooks.visualization.update(draw=True, interval=2)
+    cfg.visualizer.vis_backends = [dict(type="TensorboardVisBackend")]
+    cfg.dump(config)
     run_tool("train.py", config, "--work-dir", "trained")
     reader = recorded(tmp_path / "trained")
     assert values(reader, "decode.loss_sbce") == values(reader, "loss")

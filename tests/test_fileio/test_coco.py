@@ -16,8 +16,14 @@ from pycocotools.coco import COCO
 from mmwood.converters.coco import convert_coco, draw_mask
 from mmwood.converters.pascal_b import draw_scene, read_annotations
 from mmwood.datasets import ImageLevelDataset
-from mmwood.evaluation.ia_iou_metric import CocoInstances, IAIoUMetric
-from mmwood.fileio.coco import encode_mask, instance_mask, merge_instances, read_coco
+from mmwood.evaluation.coco_instances import CocoInstances
+from mmwood.evaluation.ia_iou_metric import IAIoUMetric
+from mmwood.fileio.coco import (
+    encode_mask,
+    instance_mask,
+    merge_instances,
+    read_coco,
+)
 from mmwood.fileio.files import write_json
 from mmwood.fileio.labels import read_label_png
 

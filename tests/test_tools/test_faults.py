@@ -1,4 +1,4 @@
-"""A full disk, files that are cut off or gone: named, nothing else is lost, it goes on.
+"""A full disk, files that are cut off or gone: named, and nothing else is lost.
 
 Others are tested where they belong: files that a killed run or a crash left damaged in
 test_train_and_test.py, damaged inputs of IRN in test_irn.py and test_affinity_label.py,
@@ -94,7 +94,8 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, map_location="cpu", weights_only=False)["state_dict"]
 
 
-def test_a_training_goes_on_after_a_full_disk_and_a_cut_checkpoint(
+@pytest.mark.slow
+def test_a_training_is_resumed_after_a_full_disk_and_a_cut_checkpoint(
     small_config, run_tool, run_full, tmp_path
 ):
     pytest.importorskip("mmpretrain")
@@ -171,8 +172,43 @@ def test_cut_weights_of_a_part_of_the_model_are_named(tmp_path):
         build_runner(cfg)
 
 
+# -- configs ----------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("tool", "arguments", "message"),
+    [
+        ("train.py", ["none.py"], "config: there is no file none.py"),
+        ("test.py", ["CONFIG", "none.pth"], "checkpoint: there is no file none.pth"),
+        ("train.py", ["CONFIG", "--resume", "none.pth"], "none.pth can not be found."),
+        (
+            "train.py",
+            ["CONFIG", "--cfg-options", "default_hooks.logger.intervall=1"],
+            "LoggerHook.__init__() got an unexpected keyword argument 'intervall'",
+        ),
+        (
+            "train.py",
+            ["CONFIG", "--cfg-options", "default_hooks.pseudo_label.threshold=2"],
+            "threshold must be at least 0 and below 1, but is 2",
+        ),
+        (
+            "train.py",
+            ["CONFIG", "--cfg-options", "model.head.type=CAMHed"],
+            "CAMHed is not in the mmpretrain::model registry",
+        ),
+    ],
+)
+def test_what_is_wrong_stands_in_the_last_line(
+    small_config, run_tool, tool, arguments, message
+):
+    pytest.importorskip("mmpretrain")
+    arguments = [small_config if a == "CONFIG" else a for a in arguments]
+    text = run_tool(tool, *arguments, fails=True)
+    assert "Traceback" not in text
+    assert text.splitlines()[-1].startswith(message)
+
+
 # -- labels -----------------------------------------------------------------
-def test_labels_go_on_after_a_lost_image_and_a_full_disk(
+@pytest.mark.slow
+def test_labels_are_resumed_after_a_lost_image_and_a_full_disk(
     small_config, voc_folder, run_tool, start_tool, run_full, tmp_path
 ):
     pytest.importorskip("mmpretrain")
@@ -281,7 +317,7 @@ def test_a_full_disk_leaves_the_old_file(name, write, tmp_path):
         assert load_task(path).fisher["a"].shape == (8000,)
 
 
-def test_mining_goes_on_after_a_full_disk(tmp_path):
+def test_mining_is_resumed_after_a_full_disk(tmp_path):
     path = tmp_path / "part_0000_0000.sqlite"
     batches = [
         [
@@ -302,7 +338,7 @@ def test_mining_goes_on_after_a_full_disk(tmp_path):
     assert finished.tolist() == [True] * 99 + [False] * 198
 
 
-def test_drawing_goes_on_after_a_full_disk(tmp_path):
+def test_drawing_is_resumed_after_a_full_disk(tmp_path):
     with (
         no_file_above(2000),
         pytest.raises(OSError, match=r"make room and try again: '.*train_000000\.jpg'"),

@@ -83,6 +83,7 @@ def hashes(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_labels_are_made_kept_made_again_and_read(
     config, voc_folder, run_tool, tmp_path, monkeypatch
 ):
@@ -157,6 +158,7 @@ def test_labels_are_made_kept_made_again_and_read(
             np.testing.assert_array_equal(dataset[number]["gt_seg_map"], image)
 
 
+@pytest.mark.slow
 def test_other_labels_are_refused_or_replaced(config, run_tool, tmp_path):
     quick = ("--cfg-options", f"{STEP}refine=None")
     run_tool("make_affinity_labels.py", config, *quick)
@@ -188,6 +190,7 @@ def test_other_labels_are_refused_or_replaced(config, run_tool, tmp_path):
     assert len(hashes(folder)) == 2
 
 
+@pytest.mark.slow
 def test_faults_are_told_without_a_traceback(config, run_tool, tmp_path):
     text = run_tool("make_affinity_labels.py", "none.py", fails=True)
     assert "there is no file none.py" in text

@@ -22,7 +22,10 @@ from mmwood.registry import MODELS
 
 pytest.importorskip("mmpretrain")
 
+pytestmark = pytest.mark.slow
+
 TOOLS = Path(__file__).parents[2] / "tools"
+CHECK = Path(__file__).parents[1] / "checks/two_processes.py"
 #: Seconds after which a run counts as hanging. Nothing is timed.
 HANGS = 400
 #: Each process says who it is; one may find its machine not as it should be.
@@ -135,14 +138,16 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
 
 def test_an_image_that_one_process_cannot_read_ends_training(config, damaged, fails):
     text = fails("dist_train.sh", config, 2)
-    assert f"ValueError: {damaged} is not a whole image" in text
+    assert f"\n{damaged} is not a whole image" in f"\n{text}"
+    # That of torchrun is no process of ours.
+    assert 'train.py", line' not in text
 
 
 def test_an_image_that_one_process_cannot_read_ends_a_test(
     config, checkpoint, damaged, fails, tmp_path
 ):
     text = fails("dist_test.sh", config, checkpoint, 2, "--work-dir", "work")
-    assert f"ValueError: {damaged} is not a whole image" in text
+    assert f"{damaged} is not a whole image" in text
     labels = tmp_path / "work/pseudo_labels"
     assert not json.loads((labels / "manifest.json").read_text())["complete"]
     # What was finished is whole, and stays.
@@ -168,7 +173,7 @@ def test_a_killed_process_ends_the_one_that_waits_for_it(config, start, tmp_path
 
 def test_a_process_that_fails_before_all_have_met_ends_the_others(config, fails):
     text = fails("dist_train.sh", config, 2, BROKEN_RANK="1")
-    assert "OSError: /scratch/weights.pth: no such disk on this machine" in text
+    assert "/scratch/weights.pth: no such disk on this machine" in text
 
 
 def test_a_signal_to_the_script_ends_all(config, start, tmp_path):
@@ -211,13 +216,15 @@ def test_a_batch_that_one_process_refuses_ends_mining(
 def test_stages_do_the_same_with_two_processes(run_tool):
     """The stages that no other test compares; the tool's default is all of them."""
     pytest.importorskip("mmseg")
-    text = run_tool("checks/two_processes.py", "--stages", "wood", "segmentor_test")
+    text = run_tool(
+        "../tests/checks/two_processes.py", "--stages", "wood", "segmentor_test"
+    )
     assert "W-OoD: clusters, training" in text
     assert "segmentor, test" in text
 
 
 def test_differences_are_found(tmp_path):
-    check = runpy.run_path(str(TOOLS / "checks/two_processes.py"), run_name="check")
+    check = runpy.run_path(str(CHECK), run_name="check")
 
     def leave(stage: str, name: str, one: bytes, two: bytes) -> None:
         for run, content in (("1", one), ("2", two)):

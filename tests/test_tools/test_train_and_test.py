@@ -1,4 +1,4 @@
-"""The real commands on real files: train, resume, make labels, break, go on."""
+"""The real commands on real files: train, resume, make labels, break, continue."""
 
 import hashlib
 import json
@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 
 pytest.importorskip("mmpretrain")
+
+pytestmark = pytest.mark.slow
 
 FULL = ("--cfg-options", "default_hooks.pseudo_label.save_scores=['strided','full']")
 
@@ -45,16 +47,12 @@ def test_train_resume_and_refusals(small_config, checkpoint, run_tool, tmp_path)
     renamed = small_config.read_text().replace("'disc', 'square'", "'square', 'disc'")
     (tmp_path / "renamed.py").write_text(renamed)
     text = run_tool("test.py", "renamed.py", checkpoint, fails=True)
-    assert "ValueError" in text
     assert "was trained on the classes" in text
 
     torch.save(dict(state_dict={"other": torch.zeros(1)}), tmp_path / "other.pth")
     text = run_tool("test.py", small_config, "other.pth", fails=True)
     assert "holds no head.classifier.weight" in text
 
-    assert "none.py" in run_tool("train.py", "none.py", fails=True)
-    text = run_tool("test.py", small_config, "none.pth", fails=True)
-    assert "there is no file none.pth" in text
     # What --out would replace is looked at first.
     (tmp_path / "tags.csv").write_text("image,labels\n")
     out = ("--out", "tags.csv")
@@ -151,7 +149,7 @@ def test_labels_pictures_metrics_and_repair(
     assert len(hashes(folder)) == 4
 
 
-def test_adv_cam_goes_on_and_is_not_mixed_with_plain_maps(
+def test_adv_cam_is_resumed_and_not_mixed_with_plain_maps(
     small_config, checkpoint, run_tool, tmp_path
 ):
     arguments = ("test.py", small_config, checkpoint, "--tta", "--work-dir", "tested")
@@ -174,7 +172,7 @@ def test_adv_cam_goes_on_and_is_not_mixed_with_plain_maps(
     assert found["scores/image_5.npz"] != whole["scores/image_5.npz"]
 
 
-def test_killed_run_goes_on_to_the_same_bytes(
+def test_killed_run_is_resumed_to_the_same_bytes(
     small_config, checkpoint, run_tool, start_tool, tmp_path
 ):
     arguments = ("test.py", small_config, checkpoint, "--tta", *FULL)

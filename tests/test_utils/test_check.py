@@ -40,17 +40,25 @@ def test_shapes_that_do_not_fit(shapes, message):
 
 def test_one_of():
     one_of("check", "none", ("none", "header"))
-    with pytest.raises(ValueError, match="^void must be 'a', 'b' or 3, but is 'c'$"):
+    with pytest.raises(ValueError, match=r"^void must be 'a', 'b' or 3, but is 'c'$"):
         one_of("void", "c", ("a", "b", 3))
-    with pytest.raises(ValueError, match="^void must be 'a', but is None$"):
+    with pytest.raises(ValueError, match=r"^void must be 'a', but is None$"):
         one_of("void", None, ("a",))
 
 
-@pytest.mark.parametrize("value", [-1, float("nan"), 0.999])
+@pytest.mark.parametrize("value", [-1, float("nan"), 0.999, True, "2", [2]])
 def test_below_the_limit(value):
     at_least("beta", 1, 1)
-    with pytest.raises(ValueError, match="^beta must be at least 1, but is"):
+    with pytest.raises(ValueError, match=r"^beta must be at least 1, but is"):
         at_least("beta", value, 1)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0, float("nan"), float("inf")])
+def test_outside_of_a_range(value):
+    at_least("threshold", 0, 0, below=1)
+    message = "^threshold must be at least 0 and below 1, but is"
+    with pytest.raises(ValueError, match=message):
+        at_least("threshold", value, 0, below=1)
 
 
 @pytest.mark.parametrize("value", [2.5, True, float("nan"), float("inf")])

@@ -1,59 +1,108 @@
 """How scripts end that fail."""
 
-import subprocess
+import json
 import sys
+from functools import partial
+from pathlib import Path
 
 import pytest
-
-SCRIPT = """
 from mmengine.registry import MODELS
+from torch.utils.data import DataLoader
+
 from mmwood.utils.check import one_of
 from mmwood.utils.command import run
 from mmwood.utils.require import require
 
-@MODELS.register_module()
+
+@pytest.fixture(autouse=True)
+def as_script(monkeypatch):
+    """This file is the script that runs."""
+    monkeypatch.setattr(sys, "argv", [__file__])
+
+
 class Broken:
     def __init__(self):
         one_of("void", "c", ("a", "b"))
 
-def main():
-    BODY
 
-run(main)
-"""
+class Items:
+    """A data set that cannot give its items."""
+
+    def __init__(self, item):
+        self.item = item
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return self.item()
 
 
-def end(tmp_path, body):
-    """Exit status and standard error of a script whose main function is that."""
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.replace("BODY", body))
-    result = subprocess.run([sys.executable, script], capture_output=True, text=True)
-    return result.returncode, result.stderr
+def load(item):
+    list(DataLoader(Items(item), num_workers=2))
+
+
+def build(**config):
+    if "Broken" not in MODELS.module_dict:
+        MODELS.register_module(module=Broken)
+    MODELS.build(config)
+
+
+def refuse():
+    raise ValueError("the list is empty")
+
+
+def handle():
+    try:
+        Path("/no/such/file").read_bytes()
+    except OSError:
+        return {}["key"]
+
+
+NO_FILE = "[Errno 2] No such file or directory: '/no/such/file'"
+NO_VALUE = "void must be 'a' or 'b', but is 'c'"
 
 
 @pytest.mark.parametrize(
-    ("body", "message"),
+    ("main", "message"),
     [
-        ("raise ValueError('the list is empty')", "the list is empty"),
-        ("one_of('void', 'c', ('a', 'b'))", "void must be 'a' or 'b', but is 'c'"),
-        ("MODELS.build(dict(type='Broken'))", "void must be 'a' or 'b', but is 'c'"),
+        (refuse, "the list is empty"),
+        (Broken, NO_VALUE),
+        (partial(build, type="Broken"), NO_VALUE),
+        (partial(load, Broken), NO_VALUE),
+        (Path("/no/such/file").open, NO_FILE),
+        (partial(load, Path("/no/such/file").open), NO_FILE),
         (
-            "open('/no/such/file')",
-            "[Errno 2] No such file or directory: '/no/such/file'",
-        ),
-        (
-            "require('no_such_package', 'crf', 'the dense CRF')",
+            partial(require, "no_such_package", "crf", "the dense CRF"),
             "the dense CRF needs no_such_package (No module named 'no_such_package'): "
             'run `pip install "mmwood[crf]"`.',
         ),
+        (
+            partial(build, type="Broken", colour=1),
+            "Broken.__init__() got an unexpected keyword argument 'colour'",
+        ),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(tmp_path, body, message):
-    assert end(tmp_path, body) == (1, f"{message}\n")
+def test_what_a_user_can_mend_is_one_line(main, message):
+    with pytest.raises(SystemExit) as end:
+        run(main)
+    assert end.value.code == message
 
 
-@pytest.mark.parametrize("body", ["import json; json.loads('{')", "{}['key']"])
-def test_a_fault_of_the_program_keeps_its_traceback(tmp_path, body):
-    code, err = end(tmp_path, body)
-    assert code == 1
-    assert err.startswith("Traceback")
+def test_a_class_that_does_not_exist_is_named():
+    with pytest.raises(SystemExit, match="Brokn is not in the mmengine::model registr"):
+        run(partial(build, type="Brokn"))
+
+
+@pytest.mark.parametrize(
+    ("main", "kind"),
+    [
+        (partial(json.loads, "{"), json.JSONDecodeError),
+        (partial(load, {}.popitem), KeyError),
+        # What was being handled is not its cause.
+        (handle, KeyError),
+    ],
+)
+def test_a_fault_of_the_program_keeps_its_traceback(main, kind):
+    with pytest.raises(kind):
+        run(main)

@@ -1,3 +1,5 @@
+"""Hooks, registered with the prefix ``mmwood.``."""
+
 from .cam_visualization_hook import CAMVisualizationHook
 from .channels_last_hook import ChannelsLastHook
 from .checkpoint_guard_hook import CheckpointGuardHook

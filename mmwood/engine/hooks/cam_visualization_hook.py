@@ -10,6 +10,7 @@ from mmwood.fileio.images import read_picture, refuse_foreign_drawing, save_pict
 from mmwood.fileio.label_folder import LabelFolder
 from mmwood.functional.cam import seed_from_cam
 from mmwood.registry import HOOKS
+from mmwood.utils.check import at_least
 from mmwood.visualization.irn_panel import irn_panel
 from mmwood.visualization.panels import seed_panel
 
@@ -52,8 +53,7 @@ class CAMVisualizationHook(Hook):
         out_dir: str | None = None,
         threshold: float = 0.15,
     ) -> None:
-        if interval < 1:
-            raise ValueError(f"interval must be at least 1, got {interval}")
+        at_least("interval", interval, 1, integer=True)
         self.enable = enable
         self.interval = interval
         self.show = show
@@ -79,11 +79,7 @@ class CAMVisualizationHook(Hook):
             )
 
     def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence | None = None,
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence = ()
     ) -> None:
         """Draw the images of a batch whose turn it is."""
         if not self.enable:

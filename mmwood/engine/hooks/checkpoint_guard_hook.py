@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader, Runner
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from mmwood.engine.weights import unwrap
 from mmwood.registry import HOOKS
 from mmwood.utils.config import type_name
 
@@ -100,28 +101,24 @@ class CheckpointGuardHook(Hook):
         Raises:
             ValueError: It leaves such a part random.
         """
-        parts = [child for child, _ in model.named_children()]
-        parts = parts if whole else ["backbone"]
-        self._refuse(name, _Weights(checkpoint), model, "", parts)
+        self._refuse(name, _Weights(checkpoint), model, _parts(model, whole))
 
     def _compare(self, runner: Runner, dataset, whole: bool) -> "_Weights | None":
         loaded, self._loaded = self._loaded, None
-        model = _unwrapped(runner.model)
-        if loaded is None or model is None:
+        if loaded is None or _is_sharded(runner):
             return loaded
+        model = unwrap(runner, tta=True)
         name = f"the checkpoint {runner.cfg.get('load_from') or 'of the work dir'}"
         if whole or not self.other_classes:
             classes = getattr(dataset, "metainfo", {}).get("classes")
             _compare_classes(name, loaded, model, classes, whole)
-        parts = [child for child, _ in model.named_children()]
-        if not whole and "backbone" in parts:
-            parts = ["backbone"]
-        self._refuse(name, loaded, model, "", parts)
+        self._refuse(name, loaded, model, _parts(model, whole))
         return loaded
 
     def _compare_initial(self, runner: Runner, loaded: "_Weights | None") -> None:
-        model = _unwrapped(runner.model)
-        for name, module in () if model is None else model.named_modules():
+        if _is_sharded(runner):
+            return
+        for name, module in unwrap(runner, tta=True).named_modules():
             for config in _pretrained(module):
                 part = ["backbone"] if hasattr(module, "backbone") else [""]
                 if loaded is not None and not self._lacking(loaded, module, part):
@@ -134,8 +131,8 @@ class CheckpointGuardHook(Hook):
                     f"{field}: {config['checkpoint']}",
                     _Weights(file, config.get("prefix") or ""),
                     module,
-                    f"{name}." if name else "",
                     part,
+                    prefix=f"{name}." if name else "",
                 )
 
     def _lacking(
@@ -159,21 +156,16 @@ class CheckpointGuardHook(Hook):
         name: str,
         weights: "_Weights",
         module: nn.Module,
-        prefix: str,
         parts: list[str],
+        prefix: str = "",
     ) -> None:
-        """Refuse weights that fill too little of the module's parts.
+        """Refuse weights that fill too little of some parts of a module; [""]: of all.
 
-        Args:
-            name: What messages call them.
-            weights: What was loaded.
-            module: What they were loaded into.
-            prefix: Of its weights' names in the model.
-            parts: Which of its children must be filled; [''] is all of it.
+        ``prefix`` is that of the module's weights in the model.
         """
         advice = (
             "; name one of this model, or set "
-            "default_hooks.checkpoint_guard.min_share=0 to go on with random weights"
+            "default_hooks.checkpoint_guard.min_share=0 to start from random weights"
         )
         lacking = self._lacking(weights, module, parts)
         if lacking:
@@ -193,29 +185,30 @@ class CheckpointGuardHook(Hook):
                 f"{counts}. It has {weights.first_names()}{advice}"
             )
         # Other parts may hold more than this model needs, as a head of W-OoD does.
-        for part in {"", "backbone"}.intersection(parts):
-            start = f"{part}." if part else ""
-            children = {child for child, _ in module.named_children()}
-            theirs = {
-                key: content
-                for key, content in weights.contents.items()
-                if key.startswith(start) and key.split(".")[0] in children
-            }
-            own = module.state_dict()
-            held = {_content(value) for value in own.values()}
-            unused = [
-                key
-                for key, content in theirs.items()
-                # Averaged weights may hold the place of those of this name.
-                if content not in held
-                and (key not in own or tuple(own[key].shape) != weights.shapes[key])
-            ]
-            if len(unused) > (1 - self.min_share) * len(theirs):
-                raise ValueError(
-                    f"{name} is of a larger network: the model has no "
-                    f"{', '.join(unused[:NAMED_WEIGHTS])}, ..., {len(unused)} of its "
-                    f"{len(theirs)} weights{advice}"
-                )
+        if not {"", "backbone"}.intersection(parts):
+            return
+        start = "" if "" in parts else "backbone."
+        children = {child for child, _ in module.named_children()}
+        theirs = [
+            key
+            for key in weights.contents
+            if key.startswith(start) and key.split(".")[0] in children
+        ]
+        own = module.state_dict()
+        held = {_content(value) for value in own.values()}
+        unused = [
+            key
+            for key in theirs
+            # Averaged weights may hold the place of those of this name.
+            if weights.contents[key] not in held
+            and (key not in own or tuple(own[key].shape) != weights.shapes[key])
+        ]
+        if len(unused) > (1 - self.min_share) * len(theirs):
+            raise ValueError(
+                f"{name} is of a larger network: the model has no "
+                f"{', '.join(unused[:NAMED_WEIGHTS])}, ..., {len(unused)} of its "
+                f"{len(theirs)} weights{advice}"
+            )
 
 
 class _Weights:
@@ -269,14 +262,16 @@ def _content(value: Tensor) -> int:
     return hash((tuple(value.shape), value.contiguous().numpy().tobytes()))
 
 
-def _unwrapped(model: nn.Module) -> nn.Module | None:
-    """The model without wrappers; None where processes hold parts of its weights."""
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        whole = (DistributedDataParallel, DataParallel, BaseTTAModel)
-        if not isinstance(model, whole):
-            return None
-        model = model.module
-    return model
+def _is_sharded(runner: Runner) -> bool:
+    """Whether each process holds a part of the weights alone."""
+    whole = (DistributedDataParallel, DataParallel)
+    return is_model_wrapper(runner.model) and not isinstance(runner.model, whole)
+
+
+def _parts(model: nn.Module, whole: bool) -> list[str]:
+    """The parts of a model that a checkpoint must fill: all, or the backbone."""
+    parts = [child for child, _ in model.named_children()]
+    return ["backbone"] if "backbone" in parts and not whole else parts
 
 
 def _pretrained(module: nn.Module) -> Iterator[dict]:

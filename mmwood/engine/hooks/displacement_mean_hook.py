@@ -1,17 +1,24 @@
 """The mean displacement of the training images, which tests subtract."""
 
 import torch
-from mmengine.dataset import Compose, DefaultSampler, pseudo_collate
+from mmengine.dataset import BaseDataset, Compose
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
+from mmengine.model import BaseModel
 from mmengine.runner import CheckpointLoader, Runner, save_checkpoint
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch import Tensor
+from torch.utils.data import Subset
 
-from mmwood.engine.features import with_pipeline
-from mmwood.engine.weights import averaged_models, checkpoint_weights, unwrap
+from mmwood.engine.features import as_in_tests, own_images, with_pipeline
+from mmwood.engine.weights import (
+    checkpoint_weights,
+    is_averaged,
+    model_copies,
+    unwrap,
+)
 from mmwood.functional.batching import group_by_shape
 from mmwood.registry import HOOKS
+from mmwood.utils.check import at_least
 from mmwood.utils.progress import progress
 
 __all__ = ["DisplacementMeanHook"]
@@ -61,8 +68,8 @@ class DisplacementMeanHook(Hook):
         num_workers: int = 2,
         max_images: int | None = None,
     ) -> None:
-        if max_images is not None and max_images < 1:
-            raise ValueError(f"max_images must be at least 1, got {max_images}")
+        if max_images is not None:
+            at_least("max_images", max_images, 1, integer=True)
         self.pipeline = list(self.PIPELINE) if pipeline is None else pipeline
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -87,21 +94,13 @@ class DisplacementMeanHook(Hook):
                 f"{type(unwrap(runner)).__name__}"
             )
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Forget the mean: it is that of weights that change now."""
         if self._is_measured:
             self._set_mean(runner, torch.full((2,), torch.nan))
             self._is_measured = False
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Measure after the last iteration, before any hook writes a checkpoint."""
         if self.is_last_train_iter(runner):
             self._measure(runner)
@@ -147,7 +146,7 @@ class DisplacementMeanHook(Hook):
         all_reduce(total)
         self._set_mean(runner, total[:2] / total[2])
         self._is_measured = True
-        self._is_averaged = bool(averaged_models(runner))
+        self._is_averaged = is_averaged(runner)
         runner.logger.info(
             f"mean displacement over {len(dataset)} images: "
             f"{[round(value, 4) for value in (total[:2] / total[2]).tolist()]}"
@@ -155,7 +154,7 @@ class DisplacementMeanHook(Hook):
 
     def _set_mean(self, runner: Runner, mean: Tensor) -> None:
         # In place, since averaging of buffers is of the tensors it began with.
-        for model in (unwrap(runner), *averaged_models(runner)):
+        for model in model_copies(runner):
             model.displacement_mean.copy_(mean)
 
     def _add_to_checkpoint(self, runner: Runner) -> None:
@@ -176,30 +175,20 @@ class DisplacementMeanHook(Hook):
 
 @torch.no_grad()
 def _total_displacement(
-    model: nn.Module, dataset: Dataset, batch_size: int, num_workers: int
+    model: BaseModel, dataset: BaseDataset, batch_size: int, num_workers: int
 ) -> Tensor:
     """Sums of both coordinates and number of pixels, of this process's images."""
-    loader = DataLoader(
-        dataset,
-        batch_size=batch_size,
-        # Without rounding up: an image that two processes share would count twice.
-        sampler=DefaultSampler(dataset, shuffle=False, round_up=False),
-        num_workers=num_workers,
-        collate_fn=pseudo_collate,
-        # A loader draws a random number, which a training that goes on would miss.
-        generator=torch.Generator(),
-    )
-    was_training = model.training
-    model.eval()
+    # A loader draws a random number, which a training that continues would miss.
+    own = own_images(dataset, batch_size, num_workers, generator=torch.Generator())
     # On the CPU: Apple's GPUs have no double precision.
     total = torch.zeros(3, dtype=torch.float64)
-    for batch in progress(loader, "mean displacement"):
-        for indices in group_by_shape(batch["inputs"]):
-            data = dict(inputs=[batch["inputs"][i] for i in indices])
-            inputs = model.data_preprocessor(data, False)["inputs"]
-            _, displacement = model.relations(inputs, flip=False)
-            displacement = displacement.cpu().double()
-            total[:2] += displacement.sum(dim=(0, 2, 3))
-            total[2] += displacement[:, 0].numel()
-    model.train(was_training)
+    with as_in_tests(model):
+        for batch in progress(own, "mean displacement"):
+            for indices in group_by_shape(batch["inputs"]):
+                data = dict(inputs=[batch["inputs"][i] for i in indices])
+                inputs = model.data_preprocessor(data, False)["inputs"]
+                _, displacement = model.relations(inputs, flip=False)
+                displacement = displacement.cpu().double()
+                total[:2] += displacement.sum(dim=(0, 2, 3))
+                total[2] += displacement[:, 0].numel()
     return total

@@ -1,18 +1,17 @@
 """Elastic weight consolidation (EWC), the second half of size-balanced training."""
 
-import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Real
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from mmengine.dataset import Compose, RepeatDataset
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from mmwood.engine.ewc_file import ConsolidatedTask, load_task, save_task
 from mmwood.engine.features import with_pipeline
@@ -24,8 +23,11 @@ from mmwood.engine.fisher import (
 from mmwood.engine.weights import checkpoint_weights, unwrap
 from mmwood.functional.ewc import ewc_penalty
 from mmwood.registry import HOOKS
+from mmwood.utils.check import at_least, one_of
 
 __all__ = ["EWCHook"]
+
+Mode = Literal["consolidate", "penalise", "switch"]
 
 
 @HOOKS.register_module()
@@ -47,8 +49,8 @@ class EWCHook(Hook):
     - 'switch': A and B in one run. For the first ``switch_at`` iterations every
       SizeBalancedCELoss, in auxiliary heads too, is plain cross-entropy; then the
       hook consolidates, and the rest of the run is B. The optimizer and the learning
-      rate schedule go on. The run can be resumed anywhere: before the switch nothing
-      is needed, after it the file in the work dir.
+      rate schedule are not reset. The run can be resumed anywhere: before the switch
+      nothing is needed, after it the file in the work dir.
 
     **Which likelihood.** F is the mean over images of the squared gradient of the loss
     that A minimises, with batch norm and dropout as in evaluation and in float32,
@@ -60,9 +62,9 @@ class EWCHook(Hook):
     ``loss_weight``.
 
     **Which images.** All training images, each once, or ``images`` of them, evenly
-    chosen, as the training pipeline gives them. Its randomness is seeded by the run's
-    seed and the image, so that F depends neither on the number of processes, which
-    share the images, nor on when it is computed.
+    chosen, as the training pipeline gives them. Its random seed is made of the run's
+    and the image, so that F depends neither on the number of processes, which share
+    the images, nor on when it is computed.
 
     **Which parameters.** Those that are trained and whose name ``include`` and
     ``exclude`` choose. Both are lists of regular expressions that are searched for in
@@ -71,9 +73,9 @@ class EWCHook(Hook):
 
     **Which weights.** Those that B starts from. To 'consolidate' it is those that the
     checkpoint holds: with mmengine's EMAHook the averaged ones, also where the training
-    is stopped early. A 'switch' hands no checkpoint on: B goes on with the weights that
+    is stopped early. A 'switch' hands no checkpoint on: B starts from the weights that
     the optimizer trains, and they are the ones that F and anchor are of, so that the
-    penalty starts at 0 as it does in a run of its own; EMAHook goes on averaging.
+    penalty starts at 0 as it does in a run of its own; EMAHook keeps averaging.
 
     Args:
         mode: 'consolidate', 'penalise' or 'switch'.
@@ -89,9 +91,10 @@ class EWCHook(Hook):
 
     Raises:
         FileNotFoundError: There is no such ``file``.
-        ValueError: A field has no such value, or one that ``mode`` does not use; a
-            pattern matches nothing; the file does not fit the model or this run;
-            ``weight`` is so large that SGD diverges (a warning where the run
+        ValueError: ``mode`` is none of the three, or needs a ``weight``, ``file`` or
+            ``switch_at`` that is absent, or does not use one that is given; a number
+            is too small; a pattern matches nothing; the file does not fit the model or
+            this run; ``weight`` is so large that SGD diverges (a warning where the run
             switches); 'switch' without a SizeBalancedCELoss, after the end of the run,
             or between two steps of the optimizer.
 
@@ -108,14 +111,12 @@ class EWCHook(Hook):
         ...     type='mmwood.EWCHook', mode='switch', weight=100.0, switch_at=20000)]
     """
 
-    MODES = ("consolidate", "penalise", "switch")
-
     # After EMAHook has averaged the last iteration, before a checkpoint is written.
     priority = "LOW"
 
     def __init__(
         self,
-        mode: str,
+        mode: Mode,
         weight: float | None = None,
         file: str | None = None,
         switch_at: int | None = None,
@@ -125,17 +126,13 @@ class EWCHook(Hook):
         pipeline: list | None = None,
         num_workers: int = 2,
     ) -> None:
-        if mode not in self.MODES:
-            raise ValueError(f"mode must be one of {self.MODES}, got {mode!r}")
+        one_of("mode", mode, get_args(Mode))
         if (weight is None) != (mode == "consolidate"):
             raise ValueError(
                 f"mode {mode!r} needs a weight, the lambda of the penalty"
                 if weight is None
                 else f"mode {mode!r} has no use for a weight"
             )
-        # Written so that NaN, which compares False with everything, is refused too.
-        if weight is not None and not (isinstance(weight, Real) and weight >= 0):
-            raise ValueError(f"weight must be a number of at least 0, got {weight!r}")
         if mode == "penalise" and file is None:
             raise ValueError("mode 'penalise' needs the file that task A wrote")
         if (switch_at is None) != (mode != "switch"):
@@ -143,12 +140,15 @@ class EWCHook(Hook):
                 "switch_at, the iterations before the switch, goes with mode 'switch' "
                 f"and with no other, got {switch_at!r} for mode {mode!r}"
             )
-        if switch_at is not None and switch_at < 1:
-            raise ValueError(f"switch_at must be at least 1, got {switch_at}")
-        if images is not None and images < 1:
-            raise ValueError(f"images must be at least 1, got {images}")
+        if weight is not None:
+            at_least("weight", weight, 0)
+        if switch_at is not None:
+            at_least("switch_at", switch_at, 1, integer=True)
+        if images is not None:
+            at_least("images", images, 1, integer=True)
         self.mode = mode
-        self.weight = weight
+        # Where there is a penalty.
+        self.weight = weight or 0.0
         self.file = file
         self.switch_at = switch_at
         self.include = _patterns("include", include)
@@ -157,7 +157,7 @@ class EWCHook(Hook):
         self.pipeline = pipeline
         self.num_workers = num_workers
         self._consolidated = False
-        self._handle = None
+        self._handle: RemovableHandle | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Refuse what does not fit, and add the penalty where task B begins or is."""
@@ -180,13 +180,7 @@ class EWCHook(Hook):
             if switched:
                 self.penalise(model, self._load(runner, model))
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Consolidate after task A's last iteration, before any checkpoint."""
         if self.mode == "switch" and runner.iter + 1 == self.switch_at:
             model = unwrap(runner)
@@ -194,7 +188,7 @@ class EWCHook(Hook):
             self.penalise(model, task)
             set_size_balanced(model, True)
             if overshoot := self._overshoot(runner, task):
-                print_log(overshoot, logger="current", level=logging.WARNING)
+                runner.logger.warning(overshoot)
         elif self.mode == "consolidate" and self.is_last_train_iter(runner):
             with checkpoint_weights(runner) as model:
                 self._consolidate(runner, model, runner.iter + 1)
@@ -205,11 +199,9 @@ class EWCHook(Hook):
             with checkpoint_weights(runner) as model:
                 self._consolidate(runner, model, runner.iter)
         if self.mode == "switch" and runner.iter < self.switch_at:
-            print_log(
+            runner.logger.warning(
                 f"mmwood.EWCHook: the training was stopped after {runner.iter} "
-                f"iterations, before switch_at={self.switch_at}: this is task A alone",
-                logger="current",
-                level=logging.WARNING,
+                f"iterations, before switch_at={self.switch_at}: this is task A alone"
             )
         self._remove_penalty()
 
@@ -337,12 +329,10 @@ class EWCHook(Hook):
                 for name, tensors in self._grouped(self._params)
             )
         if apart:
-            print_log(
+            runner.logger.warning(
                 f"mmwood.EWCHook: {apart} weights are not those that task A ended "
                 f"with: set load_from (it is {runner.cfg.get('load_from')}) to task "
-                "A's last checkpoint",
-                logger="current",
-                level=logging.WARNING,
+                "A's last checkpoint"
             )
 
     def _overshoot(self, runner: Runner, task: ConsolidatedTask) -> str | None:
@@ -355,19 +345,19 @@ class EWCHook(Hook):
         if not isinstance(optimizer, torch.optim.SGD):
             return None
         groups = {p: group for group in optimizer.param_groups for p in group["params"]}
-        # How much too large the weight is: share, name, F, learning rate.
+        # How much too large the weight is; the parameter, its F and learning rate.
         worst = (1.0, "", 0.0, 0.0)
         for name, param in self._params.items():
             group, fisher = groups[param], task.fisher[name].max().item()
-            share = group["lr"] * self.weight * fisher / (2 + 2 * group["momentum"])
-            worst = max(worst, (share, name, fisher, group["lr"]))
-        share, name, fisher, rate = worst
+            excess = group["lr"] * self.weight * fisher / (2 + 2 * group["momentum"])
+            worst = max(worst, (excess, name, fisher, group["lr"]))
+        excess, name, fisher, rate = worst
         if not name:
             return None
         return (
             f"mmwood.EWCHook.weight: with {self.weight} SGD diverges at {name}, whose "
             f"F is up to {fisher:.3g} at a learning rate of {rate:.3g}; expected less "
-            f"than {self.weight / share:.3g}"
+            f"than {self.weight / excess:.3g}"
         )
 
     def _consolidate(
@@ -390,23 +380,21 @@ class EWCHook(Hook):
             collate_fn=runner.train_dataloader.collate_fn,
         )
         anchor = {name: param.detach().clone() for name, param in params.items()}
-        classes = getattr(dataset, "metainfo", {}).get("classes", ())
         about = dict(
             iteration=iteration,
             images=images,
             include=[pattern.pattern for pattern in self.include],
             exclude=[pattern.pattern for pattern in self.exclude],
-            classes=list(classes),
+            classes=list(getattr(dataset, "metainfo", {}).get("classes", ())),
         )
         task = ConsolidatedTask(fisher, anchor, about)
         path = self._path(runner)
         if is_main_process():
             save_task(path, task)
         self._consolidated = True
-        print_log(
+        runner.logger.info(
             f"Fisher information of {len(fisher)} parameters over {images} images "
-            f"in {path}",
-            logger="current",
+            f"in {path}"
         )
         return task
 

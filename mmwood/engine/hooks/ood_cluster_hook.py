@@ -1,28 +1,30 @@
 """Cluster centres for W-OoD, made at the start of a training."""
 
 import csv
-import logging
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.runner import IterBasedTrainLoop, Runner, load_checkpoint
 from torch import Tensor
 
 from mmwood.engine.features import Features, extract_features
-from mmwood.engine.weights import averaged_models, unwrap
+from mmwood.engine.weights import model_copies, unwrap
 from mmwood.fileio.files import atomic_write, file_sha256, write_json
 from mmwood.functional.ood_distance import in_distribution_centers, ood_centers
 from mmwood.registry import HOOKS
+from mmwood.utils.check import at_least, one_of
 from mmwood.utils.config import leaf_dataset
 
 from .checkpoint_guard_hook import CheckpointGuardHook
 
 __all__ = ["OoDClusterHook"]
+
+Method = Literal["kmeans", "predicted"]
 
 
 @HOOKS.register_module()
@@ -33,12 +35,12 @@ class OoDClusterHook(Hook):
     computed without augmentation, in evaluation mode. The centre of a class is the mean
     z of the images that show it; the OoD centres are those of K-means on the z of the
     OoD images, or their means by wrongly predicted class. Under several processes each
-    computes its share of the features. A resumed run has its centres in the checkpoint.
+    computes a part of the features. A resumed run has its centres in the checkpoint.
 
     ::
 
         out_dir/
-          clusters.json    method, seed, sizes, what they were made from
+          clusters.json    method, random seed, sizes, what they were made from
           members.csv      image, cluster, distance, class, probability
 
     Args:
@@ -55,29 +57,27 @@ class OoDClusterHook(Hook):
             ``test_dataloader`` in the config.
         batch_size, num_workers: Of the loading; see
             :func:`mmwood.engine.features.extract_features`.
-        seed: Seed of K-means.
+        seed: Random seed of K-means.
         out_dir: Folder for the files. None is ``ood_clusters`` in the work dir.
 
     Raises:
         ValueError: The head is no :class:`mmwood.WOoDHead`, or the training data set no
             :class:`mmwood.OoDMixDataset`; fewer OoD images than clusters; a class that
             no image shows; batches of another size than the sampler makes; an
-            ``interval`` in epochs of a training that has none; a field has no such
-            value.
+            ``interval`` in epochs of a training that has none; another ``method``, or
+            ``clusters`` or ``interval`` that are too small.
 
     Example:
         >>> default_hooks = dict(
         ...     ood_clusters=dict(type='mmwood.OoDClusterHook', clusters=50))
     """
 
-    METHODS = ("kmeans", "predicted")
-
     # After a hook such as MMPretrain's EMAHook has chosen the weights to start from.
     priority = "LOW"
 
     def __init__(
         self,
-        method: str = "kmeans",
+        method: Method = "kmeans",
         clusters: int = 50,
         checkpoint: str | None = None,
         interval: int = 0,
@@ -88,12 +88,9 @@ class OoDClusterHook(Hook):
         seed: int = 0,
         out_dir: str | None = None,
     ) -> None:
-        if method not in self.METHODS:
-            raise ValueError(f"method must be one of {self.METHODS}, got {method!r}")
-        if clusters < 1:
-            raise ValueError(f"clusters must be at least 1, got {clusters}")
-        if interval < 0:
-            raise ValueError(f"interval must not be negative, got {interval}")
+        one_of("method", method, get_args(Method))
+        at_least("clusters", clusters, 1, integer=True)
+        at_least("interval", interval, 0, integer=True)
         self.method = method
         self.clusters = clusters
         self.checkpoint = checkpoint
@@ -108,52 +105,24 @@ class OoDClusterHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Make the centres, unless a resumed run has them."""
         model = unwrap(runner)
-        dataset = runner.train_dataloader.dataset
-        if not hasattr(model.head, "set_centers"):
-            raise ValueError(
-                "mmwood.OoDClusterHook makes the centres of mmwood.WOoDHead, but "
-                f"model.head is a {type(model.head).__name__}"
-            )
-        if not hasattr(dataset, "ood"):
-            raise ValueError(
-                "mmwood.OoDClusterHook needs train_dataloader.dataset to be a "
-                f"mmwood.OoDMixDataset, it is a {type(dataset).__name__}"
-            )
-        loader = runner.train_dataloader
-        wanted = getattr(loader.sampler, "batch_size", loader.batch_size)
-        if wanted != loader.batch_size:
-            raise ValueError(
-                f"train_dataloader.batch_size is {loader.batch_size}, but its sampler "
-                f"makes batches of {wanted} images (in_per_batch + ood_per_batch)"
-            )
-        if (
-            self.interval
-            and self.by_epoch
-            and isinstance(runner.train_loop, IterBasedTrainLoop)
-        ):
-            raise ValueError(
-                f"mmwood.OoDClusterHook.interval is {self.interval} epochs, but "
-                "train_cfg counts iterations: set by_epoch=False, and interval to "
-                "iterations"
-            )
+        self._check(runner, model)
         if runner.iter > 0 and len(model.head.ood_centers):
             return
         # Before minutes of work that would be in vain.
-        if self.method == "kmeans" and len(dataset.ood) < self.clusters:
+        images = len(runner.train_dataloader.dataset.ood)
+        if self.method == "kmeans" and images < self.clusters:
             raise ValueError(
-                f"mmwood.OoDClusterHook: {len(dataset.ood)} OoD images cannot be "
-                f"{self.clusters} clusters: set clusters to {len(dataset.ood)} or less"
+                f"mmwood.OoDClusterHook: {images} OoD images cannot be "
+                f"{self.clusters} clusters: set clusters to {images} or less"
             )
         if self.checkpoint is None:
             start = runner.cfg.get("load_from")
             if start is None:
-                print_log(
+                runner.logger.warning(
                     "mmwood.OoDClusterHook: the features are those of a network that "
-                    "no classifier was loaded into; set load_from or checkpoint",
-                    logger="current",
-                    level=logging.WARNING,
+                    "no classifier was loaded into; set load_from or checkpoint"
                 )
-            self._make_centers(runner, model, start)
+            self._make_centers(runner, start)
             return
         trained = {key: value.clone() for key, value in model.state_dict().items()}
         loaded = load_checkpoint(model, self.checkpoint, map_location="cpu")
@@ -161,38 +130,55 @@ class OoDClusterHook(Hook):
             if isinstance(hook, CheckpointGuardHook):
                 name = f"mmwood.OoDClusterHook.checkpoint {self.checkpoint}"
                 hook.check(name, loaded, model)
-        self._make_centers(runner, model, self.checkpoint)
+        self._make_centers(runner, self.checkpoint)
         head = model.head
         centers = head.in_centers.clone(), head.ood_centers.clone()
         model.load_state_dict(trained)
-        self._set_centers(runner, model, *centers)
+        self._set_centers(runner, *centers)
+
+    def _check(self, runner: Runner, model: BaseModel) -> None:
+        """Refuse a model, data set, sampler or loop that this hook cannot work with."""
+        loader = runner.train_dataloader
+        if not hasattr(model.head, "set_centers"):
+            raise ValueError(
+                "mmwood.OoDClusterHook makes the centres of mmwood.WOoDHead, but "
+                f"model.head is a {type(model.head).__name__}"
+            )
+        if not hasattr(loader.dataset, "ood"):
+            raise ValueError(
+                "mmwood.OoDClusterHook needs train_dataloader.dataset to be a "
+                f"mmwood.OoDMixDataset, it is a {type(loader.dataset).__name__}"
+            )
+        wanted = getattr(loader.sampler, "batch_size", loader.batch_size)
+        if wanted != loader.batch_size:
+            raise ValueError(
+                f"train_dataloader.batch_size is {loader.batch_size}, but its sampler "
+                f"makes batches of {wanted} images (in_per_batch + ood_per_batch)"
+            )
+        by_iter = isinstance(runner.train_loop, IterBasedTrainLoop)
+        if self.interval and self.by_epoch and by_iter:
+            raise ValueError(
+                f"mmwood.OoDClusterHook.interval is {self.interval} epochs, but "
+                "train_cfg counts iterations: set by_epoch=False, and interval to "
+                "iterations"
+            )
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Make the centres anew after every so many epochs."""
         if self.by_epoch and self.every_n_epochs(runner, self.interval):
-            self._make_centers(runner, unwrap(runner), None)
+            self._make_centers(runner)
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Make the centres anew after every so many iterations."""
         if not self.by_epoch and self.every_n_train_iters(runner, self.interval):
-            self._make_centers(runner, unwrap(runner), None)
+            self._make_centers(runner)
 
-    def _make_centers(
-        self, runner: Runner, model: BaseModel, checkpoint: str | None
-    ) -> None:
+    def _make_centers(self, runner: Runner, checkpoint: str | None = None) -> None:
         dataset = runner.train_dataloader.dataset
         options = (self._pipeline(runner), self.batch_size, self.num_workers)
-        inside = extract_features(
-            model, dataset.in_distribution, *options, label="features of D_in"
-        )
-        outside = extract_features(
-            model, dataset.ood, *options, label="features of D_ood"
+        inside, outside = (
+            extract_features(unwrap(runner), images, *options, label=f"features of {d}")
+            for images, d in ((dataset.in_distribution, "D_in"), (dataset.ood, "D_ood"))
         )
         classes = dataset.metainfo["classes"]
         empty = [classes[c] for c in torch.where(inside.labels.sum(0) == 0)[0]]
@@ -202,21 +188,20 @@ class OoDClusterHook(Hook):
                 "no centre. Leave them out of the data set's classes"
             )
         # One process computes, so that all have the same centres to the bit.
-        results = [None]
+        results: list[Any] = [None]
         if is_main_process():
             results = [self._cluster(inside, outside)]
         broadcast_object_list(results)
         in_centers, centers, members, numbers = results[0]
-        self._set_centers(runner, model, in_centers, centers)
+        self._set_centers(runner, in_centers, centers)
         names = None
         if numbers is not None:
             names = [classes[number] for number in numbers]
             unused = [name for name in classes if name not in names]
             if unused:
-                print_log(
+                runner.logger.info(
                     "classes that the classifier sees in no OoD image, so that they "
-                    f"have no OoD cluster: {', '.join(unused)}",
-                    logger="current",
+                    f"have no OoD cluster: {', '.join(unused)}"
                 )
         if is_main_process():
             self._write(runner, outside, classes, centers, members, names, checkpoint)
@@ -236,29 +221,23 @@ class OoDClusterHook(Hook):
     def _cluster(
         self, inside: Features, outside: Features
     ) -> tuple[Tensor, Tensor, Tensor, list[int] | None]:
-        """Centres of classes and clusters, each image's cluster, the clusters' classes.
-
-        Shape:
-            - (C, D), (K, D), (M,)
-        """
+        """Centres (C, D) and (K, D), clusters of images (M,), classes of clusters."""
         in_centers = in_distribution_centers(inside.z, inside.labels)
         if self.method == "kmeans":
             centers = ood_centers(outside.z, self.clusters, self.seed)
             # A member belongs to the nearest centre, in K-means by definition.
-            return in_centers, centers, _nearest(outside.z, centers), None
+            distances = torch.cdist(outside.z.double(), centers.double())
+            return in_centers, centers, distances.argmin(dim=1), None
         numbers, members = outside.scores.argmax(dim=1).unique(return_inverse=True)
         groups = torch.nn.functional.one_hot(members, len(numbers))
         centers = in_distribution_centers(outside.z, groups)
         return in_centers, centers, members, numbers.tolist()
 
-    def _set_centers(
-        self, runner: Runner, model: BaseModel, in_centers: Tensor, centers: Tensor
-    ) -> None:
-        model.head.set_centers(in_centers, centers)
+    def _set_centers(self, runner: Runner, in_centers: Tensor, centers: Tensor) -> None:
         # EMAHook made its copy of the model when there were no centres. Where it
         # averages buffers too, it averages equal ones.
-        for averaged in averaged_models(runner):
-            averaged.head.set_centers(in_centers, centers)
+        for model in model_copies(runner):
+            model.head.set_centers(in_centers, centers)
 
     def _write(
         self,
@@ -299,12 +278,7 @@ class OoDClusterHook(Hook):
             names=names,
         )
         write_json(folder / "clusters.json", content)
-        print_log(
+        runner.logger.info(
             f"{len(sizes)} OoD clusters of {len(outside.images)} images, the smallest "
-            f"of {min(sizes)}, the largest of {max(sizes)} (see {folder})",
-            logger="current",
+            f"of {min(sizes)}, the largest of {max(sizes)} (see {folder})"
         )
-
-
-def _nearest(z: Tensor, centers: Tensor) -> Tensor:
-    return torch.cdist(z.double(), centers.double()).argmin(dim=1)

@@ -5,12 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from mmengine.dist import (
-    barrier,
-    broadcast_object_list,
-    get_rank,
-    get_world_size,
-)
+from mmengine.dist import barrier, broadcast_object_list, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -20,6 +15,7 @@ from mmwood.engine.weights import unwrap, weights_sha256
 from mmwood.fileio.files import file_sha256, text_sha256
 from mmwood.fileio.mining_results import Finding, Shard, finished_images, next_run
 from mmwood.registry import HOOKS
+from mmwood.utils.check import at_least
 
 __all__ = ["OoDMiningHook"]
 
@@ -33,7 +29,7 @@ class OoDMiningHook(Hook):
         out_dir/
           part_RUN_RANK.sqlite    see mmwood.fileio.mining_results
 
-    A run that was ended goes on where it was, also with another number of processes.
+    A run that was ended continues where it was, also with another number of processes.
     Batches are the same stretches of the list of candidates for any number of
     processes, and so are the results, to the bit. Results of another checkpoint, model,
     pipeline, list of candidates or threshold are never mixed in.
@@ -56,8 +52,7 @@ class OoDMiningHook(Hook):
     """
 
     def __init__(self, out_dir: str | None = None, threshold: float = 0.5) -> None:
-        if not 0 <= threshold < 1:
-            raise ValueError(f"threshold must be in [0, 1), got {threshold}")
+        at_least("threshold", threshold, 0, below=1)
         self.out_dir = out_dir
         self.threshold = threshold
 
@@ -84,15 +79,13 @@ class OoDMiningHook(Hook):
             runner.logger.info(
                 f"{finished.sum()} of {len(dataset)} candidates are finished"
             )
-        world = get_world_size()
-        take_batches(
-            runner, _OpenBatches(finished, loader.batch_size, get_rank(), world)
-        )
+        size, world = loader.batch_size or 1, get_world_size()
+        take_batches(runner, _OpenBatches(finished, size, get_rank(), world))
         # mmwood.CAMClassifier: its activations() take images of any sizes.
         self._pads = not hasattr(unwrap(runner), "activations")
 
     def before_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+        self, runner: Runner, batch_idx: int, data_batch: dict
     ) -> None:
         """Refuse to have images padded, which would change their scores."""
         if self._pads and len({image.shape for image in data_batch["inputs"]}) > 1:
@@ -104,11 +97,7 @@ class OoDMiningHook(Hook):
             )
 
     def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence | None = None,
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence = ()
     ) -> None:
         """Write what a batch gave."""
         self._part.add([self._finding(sample) for sample in outputs])

@@ -37,7 +37,7 @@ class ProgressBarHook(Hook):
         self._close("train")
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
-        """Start the bar where the training starts or goes on."""
+        """Start the bar where the training starts or is resumed."""
         # Not before_train, where other hooks have bars of their own.
         if "train" not in self._bars:
             self._start(runner, "train", runner.max_iters, runner.iter)

@@ -11,7 +11,7 @@ import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from mmwood.engine.batches import all_batches, take_batches
 from mmwood.engine.image_ids import ImageIds
@@ -29,6 +29,7 @@ from mmwood.fileio.label_folder import (
 from mmwood.fileio.labels import save_label_png
 from mmwood.functional.cam import seed_from_cam
 from mmwood.registry import HOOKS
+from mmwood.utils.check import at_least
 from mmwood.utils.config import leaf_datasets, type_name
 from mmwood.utils.progress import progress
 
@@ -77,8 +78,9 @@ class PseudoLabelHook(Hook):
     Raises:
         ImportError: ``save_instances`` needs pycocotools.
         ValueError: The folder holds files of another checkpoint, config or class
-            list, or files without a manifest; two images would share a file; a field
-            has no such value; a distributed sampler repeats images (``round_up``); the
+            list, or files without a manifest; two images would share a file;
+            ``threshold`` is not in [0, 1), or ``ignore_band`` below 0; ``save_scores``
+            names other maps; a distributed sampler repeats images (``round_up``); the
             model finds no instances.
 
     Example:
@@ -96,10 +98,8 @@ class PseudoLabelHook(Hook):
         save_instances: bool = False,
         overwrite: bool = False,
     ) -> None:
-        if not 0 <= threshold < 1:
-            raise ValueError(f"threshold must be in [0, 1), got {threshold}")
-        if ignore_band < 0:
-            raise ValueError(f"ignore_band must be at least 0, got {ignore_band}")
+        at_least("threshold", threshold, 0, below=1)
+        at_least("ignore_band", ignore_band, 0)
         unknown = set(save_scores) - set(MAPS)
         if isinstance(save_scores, str) or unknown:
             raise ValueError(
@@ -147,11 +147,7 @@ class PseudoLabelHook(Hook):
         self._skip_finished(runner, loader)
 
     def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence | None = None,
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence = ()
     ) -> None:
         """Write the files of a batch."""
         for sample in outputs:
@@ -178,20 +174,15 @@ class PseudoLabelHook(Hook):
     def after_test(self, runner: Runner) -> None:
         """Say in the manifest that nothing is missing."""
         barrier()
-        dataset = all_batches(runner).dataset
-        if is_main_process():
-            if self.save_instances:
-                self._merge_instances(dataset)
-            self._folder.finish(self._description, len(dataset))
-
-    def _merge_instances(self, dataset: Dataset) -> None:
-        """All images' instances in one COCO annotation."""
-        names = progress(self._ids, "join", total=len(self._ids), delay=1)
-        parts = (read_json(self._folder.instances(name)) for name in names)
-        write_json(
-            self._folder.instance_file,
-            merge_instances(parts, dataset.metainfo["classes"]),
-        )
+        dataset: Any = all_batches(runner).dataset
+        if not is_main_process():
+            return
+        if self.save_instances:
+            names = progress(self._ids, "join", total=len(self._ids), delay=1)
+            found = (read_json(self._folder.instances(name)) for name in names)
+            joined = merge_instances(found, dataset.metainfo["classes"])
+            write_json(self._folder.instance_file, joined)
+        self._folder.finish(self._description, len(dataset))
 
     def _is_of_another_training(self) -> bool:
         """Whether the folder holds what this run's training has outdated."""
@@ -235,7 +226,7 @@ class PseudoLabelHook(Hook):
         images that go through the network with it.
         """
         dataset = loader.dataset
-        batches = list(loader.batch_sampler)
+        batches: list[list[int]] = list(loader.batch_sampler or ())
         # In the order of the data set.
         ids = list(self._ids)
         names = {index: ids[index] for batch in batches for index in batch}

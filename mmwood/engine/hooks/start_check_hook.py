@@ -3,17 +3,16 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from mmengine.dataset import InfiniteSampler
+from mmengine.dataset import BaseDataset, InfiniteSampler
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
 from mmwood.engine.weights import unwrap
 from mmwood.fileio.label_folder import PSEUDO_LABELS, LabelFolder
@@ -106,8 +105,11 @@ class StartCheckHook(Hook):
         _leave_out_metrics(runner, runner.test_loop, "test_evaluator")
 
 
-def refuse_empty_epoch(loader: DataLoader) -> None:
+def refuse_empty_epoch(loader: Any) -> None:
     """Refuse a training of which no epoch has a step.
+
+    Args:
+        loader: The training's ``DataLoader``.
 
     Raises:
         ValueError: There are fewer images than a batch, and ``drop_last`` leaves such
@@ -116,20 +118,21 @@ def refuse_empty_epoch(loader: DataLoader) -> None:
     # Infinite samplers fill batches from several rounds.
     if isinstance(loader.sampler, InfiniteSampler) or len(loader):
         return
-    images, processes = len(loader.dataset), get_world_size()
-    share = f", {len(loader.sampler)} for each of {processes} processes"
+    images, own = f"{len(loader.dataset)} images", len(loader.sampler)
+    if (processes := get_world_size()) > 1:
+        images += f", {own} for each of {processes} processes"
     raise ValueError(
         f"train_dataloader.batch_size is {loader.batch_size}, but the data set has "
-        f"{images} images{share if processes > 1 else ''}: with "
+        f"{images}: with "
         "train_dataloader.drop_last=True no step is left; set a smaller batch_size, or "
         "drop_last=False"
     )
 
 
-def _check_data(runner: Runner, dataset: Dataset, loader: str) -> None:
+def _check_data(runner: Runner, dataset: BaseDataset, loader: str) -> None:
     """Compare classes with the model's heads, and with what made the masks."""
-    classes = getattr(dataset, "metainfo", {}).get("classes")
-    for name, head in _heads(runner.model) if classes else ():
+    classes = getattr(dataset, "metainfo", {}).get("classes") or ()
+    for name, head in _heads(runner) if classes else ():
         if head.num_classes != len(classes):
             raise ValueError(
                 f"model.{name}.num_classes is {head.num_classes}, but "
@@ -140,11 +143,9 @@ def _check_data(runner: Runner, dataset: Dataset, loader: str) -> None:
         _refuse_masks_without_class(leaf, f"{loader}.dataset")
 
 
-def _heads(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _heads(runner: Runner) -> Iterator[tuple[str, nn.Module]]:
     """The model's heads that know a number of classes, by name."""
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    for name, child in model.named_children():
+    for name, child in unwrap(runner, tta=True).named_children():
         if "head" not in name:
             continue
         # Cascades and several auxiliary heads are lists.
@@ -156,7 +157,7 @@ def _heads(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
                 yield f"{name}.{number}" if several else name, head
 
 
-def _check_mask_classes(dataset: Dataset, field: str) -> None:
+def _check_mask_classes(dataset: BaseDataset, field: str) -> None:
     """Refuse label maps of other classes than the data set names."""
     folder = (getattr(dataset, "data_prefix", None) or {}).get("seg_map_path")
     labels = LabelFolder(Path(folder or "").parent, field)
@@ -181,7 +182,7 @@ def _check_mask_classes(dataset: Dataset, field: str) -> None:
         )
 
 
-def _refuse_masks_without_class(dataset: Dataset, field: str) -> None:
+def _refuse_masks_without_class(dataset: BaseDataset, field: str) -> None:
     """Refuse a segmentation data set all of whose masks are background and void.
 
     Masks are read up to the first that shows a class.
@@ -209,7 +210,7 @@ def _refuse_masks_without_class(dataset: Dataset, field: str) -> None:
         )
 
 
-def _gives(dataset: Dataset, key: str) -> bool:
+def _gives(dataset: BaseDataset, key: str) -> bool:
     """Whether a data set gives its images what metrics need; True where unknown."""
     return all(
         key in leaf.get_data_info(0)
@@ -222,7 +223,7 @@ def _gives(dataset: Dataset, key: str) -> bool:
 def _check_training_labels(runner: Runner) -> None:
     dataset = runner.train_dataloader.dataset
     sources = {getattr(leaf, "label_source", None) for leaf in leaf_datasets(dataset)}
-    if all(name != "head" for name, _ in _heads(runner.model)):
+    if all(name != "head" for name, _ in _heads(runner)):
         return
     if "none" in sources:
         raise ValueError(

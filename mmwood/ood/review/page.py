@@ -173,8 +173,8 @@ class View:
                 .props("dense outlined options-dense")
                 .style("min-width: 190px")
             )
-            states = {"": "all", **{state: state for state in STATES}}
-            states["missing"] = "missing"
+            states = {"": "all"}
+            states.update({state: state for state in (*STATES, "missing")})
             self.state_choice = (
                 ui.select(states, label="state", value="", on_change=self._choose)
                 .props("dense outlined options-dense")
