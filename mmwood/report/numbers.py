@@ -343,8 +343,11 @@ def review(path: Path) -> dict:
         counts = classes.setdefault(row.class_name, dict.fromkeys(STATES, 0))
         counts[row.state] += 1
         images[row.state].add(row.image)
-    total = {state: sum(c[state] for c in classes.values()) for state in STATES}
-    rows = [*sorted(classes.items()), ("all classes", total)]
+    total: dict[str, int] = {
+        state: sum(c[state] for c in classes.values()) for state in STATES
+    }
+    rows: list[tuple[str, dict[str, int]]] = [*sorted(classes.items())]
+    rows.append(("all classes", total))
     return dict(
         rows=[
             dict(
