@@ -446,7 +446,8 @@ def weight_difference(work: Path, name: str) -> tuple[float, str]:
     fractions = {}
     for key, value in one.items():
         difference = (two[key].double() - value.double()).norm().item()
-        change = (value.double() - start[key].double()).norm().item()
+        # IRN's mean displacement is measured at the end alone: NaN at the start.
+        change = (value.double() - start[key].double().nan_to_num()).norm().item()
         if difference == 0:
             fractions[key] = 0.0
         else:
