@@ -32,48 +32,48 @@ class Benchmark:
     quick: str = ""
 
 
-STACK = {"mmpretrain": "onedl", "mmseg": "onedl"}
+OPENMMLAB = {"mmpretrain": "onedl", "mmseg": "onedl"}
 BENCHMARKS = {
     "adv_cam": Benchmark(
         "adv_cam.py",
-        {**STACK, "timm": "demo"},
+        {**OPENMMLAB, "timm": "demo"},
         "--steps 9",
         f"--config {DEMO} --size 64 96 --steps 3 --repeats 1",
     ),
     "adv_cam_r50": Benchmark(
         "adv_cam.py",
-        STACK,
+        OPENMMLAB,
         f"--config {R50} --size 375 500 --classes 1 --steps 4 --repeats 2",
         f"--config {R50} --size 32 48 --classes 1 --steps 2 --repeats 1",
     ),
     "cam_extraction": Benchmark(
         "cam_extraction.py",
-        {**STACK, "timm": "demo"},
+        {**OPENMMLAB, "timm": "demo"},
         quick=f"--config {DEMO} --size 64 96 --images 8 --repeats 2",
     ),
     "cam_extraction_r50": Benchmark(
         "cam_extraction.py",
-        STACK,
+        OPENMMLAB,
         f"--config {R50} --size 375 500 --images 2 --repeats 2",
         f"--config {R50} --size 64 96 --images 1 --repeats 2",
     ),
     "channels_last": Benchmark(
         "channels_last.py",
-        {**STACK, "timm": "demo"},
+        {**OPENMMLAB, "timm": "demo"},
         quick=f"--config {DEMO} --images 4 --crop 64 --steps 2",
     ),
     "channels_last_demo": Benchmark(
         "channels_last.py",
-        STACK,
+        OPENMMLAB,
         f"--config {DEMO} --crop 112",
         f"--config {DEMO} --images 4 --crop 64 --steps 2",
     ),
     "hosts": Benchmark(
         "hosts.py",
-        {**STACK, "timm": "demo"},
+        {**OPENMMLAB, "timm": "demo"},
         quick="--demo --images 2 --crop 64 --size 48 64 --repeats 1",
     ),
-    "ia_iou": Benchmark("ia_iou.py", STACK, quick="--images 10"),
+    "ia_iou": Benchmark("ia_iou.py", OPENMMLAB, quick="--images 10"),
     "openimages_ood": Benchmark(
         "openimages_ood.py", {}, "--rows 1000000", "--rows 20000 --order grouped"
     ),
@@ -91,12 +91,12 @@ BENCHMARKS = {
     ),
     "sbce_step": Benchmark(
         "sbce_step.py",
-        STACK,
+        OPENMMLAB,
         "--images 1",
         "--depth 18 --images 1 --crop 97 --steps 3",
     ),
     "wood_step": Benchmark(
-        "wood_step.py", STACK, quick="--images 4 --crop 64 --steps 3"
+        "wood_step.py", OPENMMLAB, quick="--images 4 --crop 64 --steps 3"
     ),
 }
 HEAD = ("benchmark", "what", "against", "ours", "reference", "ratio", "repeats")

@@ -149,7 +149,7 @@ def _refuse_damaged_weights(cfg: Config) -> None:
             raise ValueError(
                 f"{field}: {path} is cut off, so its weights cannot be read: copy or "
                 "download it again, or name an older checkpoint (--resume CHECKPOINT "
-                "to go on with a training)"
+                "to resume a training)"
             )
         # Or, before ZIP, a pickle.
         if not start.startswith((b"PK\3\4", b"\x80")):

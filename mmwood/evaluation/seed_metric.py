@@ -20,7 +20,7 @@ __all__ = ["SeedMetric", "SeedScores"]
 
 
 class SeedScores:
-    """mIoU, precision, recall and F1 of a stack of confusion matrices.
+    """mIoU, precision, recall and F1 of several confusion matrices.
 
     Each is averaged over the classes, background included, that occur in the ground
     truth or in the seeds; F1 is that of the two averages, as in the evaluation of

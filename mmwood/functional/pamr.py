@@ -32,7 +32,7 @@ def pamr(
 
     N(i) are the 8 neighbours of i at every dilation, σ the (sample) standard deviation
     over them and i itself, which counts once at every dilation, as in PAMR's program;
-    d are the D channels. Beyond the border the image and the masks go on with their
+    d are the D channels. Beyond the border the image and the masks continue with their
     outermost pixels. The result does not depend on the unit of the image.
 
     Held in memory are the softmax's values, one per neighbour and pixel, and a few

@@ -398,7 +398,7 @@ class View:
                 ui.button("Finish", on_click=lambda: dialog.submit(True)).props(
                     "no-caps"
                 )
-                ui.button("Go on", on_click=lambda: dialog.submit(False)).props(
+                ui.button("Continue", on_click=lambda: dialog.submit(False)).props(
                     "flat no-caps"
                 )
         if await dialog and await self.session.save():
