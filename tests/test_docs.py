@@ -33,7 +33,7 @@ from mmwood.fileio.candidates import read_manifest
 from mmwood.pipeline.graph import load_pipeline
 from mmwood.registry import MODELS as OWN_MODELS
 from mmwood.registry import TRANSFORMS
-from mmwood.utils.config import metric_configs, replace_fields, type_name
+from mmwood.utils.config import metric_configs
 
 REPOSITORY = Path(__file__).parents[1]
 #: README first: the other pages go on from its configs.
@@ -348,12 +348,9 @@ def test_field_exists(config, options):
         elif first == "optim_wrapper":
             assert rest[0] == "optimizer"
             assert rest[1] in ("lr", "momentum")
-        elif "transforms" in rest:
-            data = cfg.train_dataloader.dataset
-            data.transforms[rest[2]].update(folder=None, refine=None)
-            steps = replace_fields(data.pipeline, data.transforms)
-            (step,) = (s for s in steps if type_name(s) == rest[2])
-            TRANSFORMS.build(step)
+        elif "pipeline" in rest:
+            step = cfg.train_dataloader.dataset.pipeline[rest[2]]
+            TRANSFORMS.build(dict(step, folder=None, refine=None))
         else:
             assert first == "train_dataloader"
             dataset = cfg.train_dataloader.dataset
