@@ -240,6 +240,9 @@ def test_command_is_understood(page, command, tmp_path, monkeypatch):
     if words[:2] == ["pip", "install"]:
         check_installation(words)
         return
+    if words[0].startswith(".venv/bin/"):
+        check_tests(words)
+        return
     while re.match(r"[A-Z_]+=", words[0]):
         del words[0]
     words = words[words[0] == "python" :]
@@ -257,6 +260,14 @@ def test_command_is_understood(page, command, tmp_path, monkeypatch):
         cfg = Config.fromfile(config)
         assert {key.partition(".")[0] for key in args.cfg_options} <= set(cfg)
         cfg.merge_from_dict(args.cfg_options)
+
+
+def check_tests(words: list[str]) -> None:
+    """The folders of tests that a command names are there."""
+    assert words[0].removeprefix(".venv/bin/") in ("python", "mypy")
+    for word in words[1:]:
+        if word.startswith("tests"):
+            assert (REPOSITORY / word).is_dir()
 
 
 def check_installation(words: list[str]) -> None:
