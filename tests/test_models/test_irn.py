@@ -61,12 +61,6 @@ def test_outputs_lie_on_the_stride_4_grid(size):
     assert displacement.shape == (2, 2, *grid)
 
 
-def test_compiled_in_one_graph():
-    model, inputs = build().eval(), torch.randn(1, 3, 32, 32)
-    edge, _ = torch.compile(model, backend="eager", fullgraph=True)(inputs)
-    torch.testing.assert_close(edge, model(inputs)[0])
-
-
 def test_network_against_the_published_one():
     """The same layers in the published order: norm, enlarge by 2 or 4, ReLU."""
     model = build()

@@ -135,7 +135,10 @@ class WOoDMixin(nn.Module):
             margin=margin,
         )
         # A wrong value must be seen now, not at the first step.
-        self._distance(*torch.zeros(4, 1, 1))
+        try:
+            self._distance(*torch.zeros(4, 1, 1))
+        except ValueError as error:
+            raise ValueError(f"model.head.{error}") from error
         self.adversarial_step = adversarial_step
         self.excluded_classes = tuple(excluded_classes)
         self._is_perturbed = False
