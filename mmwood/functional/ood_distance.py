@@ -96,6 +96,10 @@ def ood_distance_loss(
     by the number K of OoD centres. N(x) are the OoD centres nearest to x. Gradients
     flow through z alone. The second term has no lower bound; ``margin`` gives it one.
 
+    :class:`mmwood.WOoDHead` logs the terms apart: it calls this twice, with
+    ``use_ood=False`` and with ``use_in=False``. A formula that is not the sum of these
+    two must change the head as well.
+
     Args:
         z: Features of in-distribution images.
         labels: Their image-level labels, 0 or 1.
