@@ -36,7 +36,8 @@ class Tally:
         sums: (C, 3) float64, sums of the instances' IoU.
         counts: (C, 3) int64, how many instances.
         images: How many images.
-        conflicting: Pixels at which class map and instance map disagree.
+        conflicting: Pixels at which class map and instance map disagree;
+            ``disputed_pixels`` in the JSON file.
     """
 
     sums: np.ndarray
