@@ -126,7 +126,9 @@ def test_a_field_lets_random_weights_pass(configs, load, weights):
     changes = dict(default_hooks__checkpoint_guard__min_share=0)
     path = weights(**OTHERS["kind"])
     build_runner(load(configs["classifier"], load_from=path, **changes)).test()
-    with pytest.raises(ValueError, match=r"min_share must be in \[0, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"^mmwood.CheckpointGuardHook: min_share must be in \[0, 1\]"
+    ):
         CheckpointGuardHook(min_share=2)
 
 

@@ -640,7 +640,7 @@ def test_faults_are_named_before_training(
     ],
 )
 def test_wrong_fields(fields, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^mmwood.EWCHook: .*{message}"):
         EWCHook(**fields)
 
 

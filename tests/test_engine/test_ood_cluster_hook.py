@@ -297,5 +297,5 @@ def test_a_class_that_no_image_shows_has_no_centre(train, voc_folder):
     ],
 )
 def test_wrong_fields(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^mmwood.OoDClusterHook: .*{message}"):
         OoDClusterHook(**options)

@@ -187,7 +187,7 @@ def test_cut_weights_of_a_part_of_the_model_are_named(tmp_path):
         (
             "train.py",
             ["CONFIG", "--cfg-options", "default_hooks.pseudo_label.threshold=2"],
-            "threshold must be at least 0 and below 1, but is 2",
+            "mmwood.PseudoLabelHook: threshold must be at least 0 and below 1",
         ),
         (
             "train.py",
