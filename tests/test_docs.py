@@ -122,6 +122,7 @@ BLOCKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "name", "content"), BLOCKS)
 def test_python_block(page, name, content, tmp_path, monkeypatch):
     """A config's model, hooks and metrics can be built; other code runs."""
@@ -468,6 +469,7 @@ def make_own_images(folder: Path) -> None:
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
+@pytest.mark.slow
 def test_main_path_as_the_pages_say(tmp_path, run_tool):
     said = {c for page in PAGES for c in commands(page)}
     small_configs(tmp_path)
@@ -578,6 +580,7 @@ def site(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_site_loads_nothing_from_elsewhere(site):
     pages = list(site.rglob("*.html"))
     assert len(pages) > 20
@@ -589,6 +592,7 @@ def test_site_loads_nothing_from_elsewhere(site):
         assert not re.search(r"(url\(|@import )['\"]?(https?:)?//", sheet.read_text())
 
 
+@pytest.mark.slow
 def test_site_shows_docstrings_as_text(site):
     """Nothing of Sphinx's markup is left, and equations are MathML."""
     equations = 0
@@ -609,6 +613,7 @@ def test_site_shows_docstrings_as_text(site):
 WIDTHS = (1280, 390)
 
 
+@pytest.mark.slow
 def test_site_fits_its_window(site):
     """In a real browser no page is wider than a desktop's window or a phone's."""
     api = pytest.importorskip("playwright.sync_api")

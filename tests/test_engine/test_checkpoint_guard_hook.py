@@ -11,6 +11,8 @@ pytest.importorskip("mmseg")
 from mmwood.engine import CheckpointGuardHook
 from mmwood.engine.runner import build_runner
 
+pytestmark = pytest.mark.slow
+
 #: Backbones of other weights than the ResNet-18 of the configs.
 OTHERS = dict(
     kind=dict(type="mmpretrain.MobileNetV2", widen_factor=0.1),

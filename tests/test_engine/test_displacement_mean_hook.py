@@ -14,6 +14,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS, init_default_scope
 
+pytestmark = pytest.mark.slow
+
 INSTANCES = dict(model__test_cfg__instances=dict(background=0.25))
 
 

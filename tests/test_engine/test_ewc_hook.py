@@ -26,6 +26,8 @@ from mmwood.engine import EWCHook
 from mmwood.engine.ewc_file import ConsolidatedTask, load_task, save_task
 from mmwood.engine.fisher import measure_fisher
 
+pytestmark = pytest.mark.slow
+
 LOAD, MASK, PACK = (
     dict(type=name)
     for name in ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs")

@@ -12,6 +12,8 @@ from PIL import Image
 
 from mmwood.engine.image_ids import ImageIds
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ["cat", "dog"]
 
 

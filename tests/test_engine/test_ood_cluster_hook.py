@@ -18,6 +18,8 @@ from sklearn.cluster import KMeans
 
 from mmwood.engine import OoDClusterHook
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("disc", "square", "stripe")
 
 

@@ -34,6 +34,8 @@ from mmwood.fileio.labels import save_label_png
 from mmwood.fileio.mining_results import Finding, Shard, finished_images
 from mmwood.ood.review.pictures import Cache
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 #: More than a log, less than a checkpoint or the maps of a larger image.
 LIMIT = 120_000

@@ -24,6 +24,8 @@ pytest.importorskip("nicegui", reason="the review app needs the extra `review`")
 
 from mmwood.fileio.candidates import Candidate, read_manifest, write_manifest
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 CLASSES = ("disc", "square")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
