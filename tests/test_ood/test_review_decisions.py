@@ -1,5 +1,6 @@
 """Decisions on disk: against a plain replay, killed, locked, and on full disks."""
 
+import errno
 import inspect
 import json
 import os
@@ -438,6 +439,33 @@ def test_a_full_file_system(tmp_path):
         (folder / "big").unlink()
         Review(manifest).close()
         assert states_of(manifest)[4:8] == ["unseen", "kept", "rejected", "unseen"]
+
+
+def test_a_journal_that_cannot_be_read_once_loses_nothing(tmp_path, monkeypatch):
+    manifest = make_manifest(tmp_path / "ood.csv")
+    review = Review(manifest)
+    review.decide([5], "kept")
+    # As if killed.
+    review.journal._release()
+    failures = 1
+    read_bytes = Path.read_bytes
+
+    def fails(path: Path) -> bytes:
+        nonlocal failures
+        if path == journal_path(manifest) and failures:
+            failures -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    review = Review(manifest)
+    assert review.states[5] == 1
+    failures = 1
+    with pytest.raises(SaveError, match="Input/output error"):
+        review.decide([6], "kept")
+    review.decide([7], "rejected")
+    review.close()
+    assert states_of(manifest)[5:8] == ["kept", "unseen", "rejected"]
 
 
 def test_a_read_only_disk_can_be_looked_at(tmp_path):
