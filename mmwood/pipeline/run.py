@@ -252,8 +252,11 @@ class _Runner:
         processes = self.gpus if stage.runs_config else 1
         if processes > 1:
             command = [
-                *("-m", "torch.distributed.run", "--standalone"),
-                *(f"--nproc_per_node={processes}", *_launched(command)),
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                f"--nproc_per_node={processes}",
+                *_launched(command),
             ]
         log = pipeline.work_dir / "logs" / f"{stage.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)

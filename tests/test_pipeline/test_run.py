@@ -359,10 +359,13 @@ def test_a_killed_run_takes_its_stages_with_it_and_goes_on(place):
     with subprocess.Popen([*COMMAND, MAIN]) as process:
         wait_for("w/b.runs")
         process.send_signal(signal.SIGKILL)
+    half = Path("w/b/half.txt")
+    half.write_text("what it was writing")
     write(a=join("{start}"), b=join("{start}"))
     # The lock is free at once: the stage that would have waited is gone.
     assert make_plan(load()).reasons == {"b": "it was started and has not finished"}
     assert run() == ["b"]
+    assert not half.exists()
 
 
 def test_two_runs_in_one_folder_exclude_each_other(place, monkeypatch):
