@@ -1,5 +1,6 @@
 """Which rows of a review to show, and what has been looked at."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from mmwood.ood.review.decisions import Review
 
 __all__ = ["Counts", "ReviewRows"]
 
+#: What :class:`pathlib.Path` takes out of a path.
+_UNTIDY = re.compile(r"//|(?:^|/)\.(?:/|$)|./$|^$", re.DOTALL)
 UNSEEN, KEPT, REJECTED = range(len(STATES))
 
 
@@ -71,7 +74,7 @@ class ReviewRows:
         self.faults: dict[int, str] = {}
         numbers: dict[str, int] = {}
         self.image_of = np.array(
-            [numbers.setdefault(str(Path(i)), len(numbers)) for i in review.images],
+            [numbers.setdefault(_tidy(i), len(numbers)) for i in review.images],
             dtype=np.int64,
         )
         self.images = list(numbers)
@@ -124,3 +127,11 @@ class ReviewRows:
         return np.bincount(
             self.class_of[self.states == UNSEEN], minlength=len(self.review.classes)
         )
+
+
+def _tidy(path: str) -> str:
+    """``str(Path(path))``, in a tenth of the time and without a copy where it is equal.
+
+    A review has millions of them.
+    """
+    return str(Path(path)) if _UNTIDY.search(path) else path
