@@ -1,6 +1,5 @@
 """Which rows of a review to show, and what has been looked at."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +10,6 @@ from mmwood.ood.review.decisions import Review
 
 __all__ = ["Counts", "ReviewRows"]
 
-#: What :class:`pathlib.Path` takes out of a path.
-_UNTIDY = re.compile(r"//|(?:^|/)\.(?:/|$)|./$|^$", re.DOTALL)
 UNSEEN, KEPT, REJECTED = range(len(STATES))
 
 
@@ -130,8 +127,7 @@ class ReviewRows:
 
 
 def _tidy(path: str) -> str:
-    """``str(Path(path))``, in a tenth of the time and without a copy where it is equal.
-
-    A review has millions of them.
-    """
-    return str(Path(path)) if _UNTIDY.search(path) else path
+    """``str(Path(path))``; the same object where that is equal."""
+    # A review has millions of paths, and a Path takes ten times as long.
+    around = f"/{path}/"
+    return str(Path(path)) if "//" in around[1:] or "/./" in around else path
