@@ -33,7 +33,7 @@ from mmwood.fileio.candidates import read_manifest
 from mmwood.pipeline.graph import load_pipeline
 from mmwood.registry import MODELS as OWN_MODELS
 from mmwood.registry import TRANSFORMS
-from mmwood.utils.config import metric_configs, replace_fields, type_name
+from mmwood.utils.config import metric_configs
 
 REPOSITORY = Path(__file__).parents[1]
 #: README first: the other pages go on from its configs.
@@ -122,6 +122,7 @@ BLOCKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "name", "content"), BLOCKS)
 def test_python_block(page, name, content, tmp_path, monkeypatch):
     """A config's model, hooks and metrics can be built; other code runs."""
@@ -240,6 +241,9 @@ def test_command_is_understood(page, command, tmp_path, monkeypatch):
     if words[:2] == ["pip", "install"]:
         check_installation(words)
         return
+    if words[0].startswith(".venv/bin/"):
+        check_tests(words)
+        return
     while re.match(r"[A-Z_]+=", words[0]):
         del words[0]
     words = words[words[0] == "python" :]
@@ -257,6 +261,14 @@ def test_command_is_understood(page, command, tmp_path, monkeypatch):
         cfg = Config.fromfile(config)
         assert {key.partition(".")[0] for key in args.cfg_options} <= set(cfg)
         cfg.merge_from_dict(args.cfg_options)
+
+
+def check_tests(words: list[str]) -> None:
+    """The folders of tests that a command names are there."""
+    assert words[0].removeprefix(".venv/bin/") in ("python", "mypy")
+    for word in words[1:]:
+        if word.startswith("tests"):
+            assert (REPOSITORY / word).is_dir()
 
 
 def check_installation(words: list[str]) -> None:
@@ -348,12 +360,9 @@ def test_field_exists(config, options):
         elif first == "optim_wrapper":
             assert rest[0] == "optimizer"
             assert rest[1] in ("lr", "momentum")
-        elif "transforms" in rest:
-            data = cfg.train_dataloader.dataset
-            data.transforms[rest[2]].update(folder=None, refine=None)
-            steps = replace_fields(data.pipeline, data.transforms)
-            (step,) = (s for s in steps if type_name(s) == rest[2])
-            TRANSFORMS.build(step)
+        elif "pipeline" in rest:
+            step = cfg.train_dataloader.dataset.pipeline[rest[2]]
+            TRANSFORMS.build(dict(step, folder=None, refine=None))
         else:
             assert first == "train_dataloader"
             dataset = cfg.train_dataloader.dataset
@@ -460,6 +469,7 @@ def make_own_images(folder: Path) -> None:
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
+@pytest.mark.slow
 def test_main_path_as_the_pages_say(tmp_path, run_tool):
     said = {c for page in PAGES for c in commands(page)}
     small_configs(tmp_path)
@@ -570,6 +580,7 @@ def site(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_site_loads_nothing_from_elsewhere(site):
     pages = list(site.rglob("*.html"))
     assert len(pages) > 20
@@ -581,6 +592,7 @@ def test_site_loads_nothing_from_elsewhere(site):
         assert not re.search(r"(url\(|@import )['\"]?(https?:)?//", sheet.read_text())
 
 
+@pytest.mark.slow
 def test_site_shows_docstrings_as_text(site):
     """Nothing of Sphinx's markup is left, and equations are MathML."""
     equations = 0
@@ -601,6 +613,7 @@ def test_site_shows_docstrings_as_text(site):
 WIDTHS = (1280, 390)
 
 
+@pytest.mark.slow
 def test_site_fits_its_window(site, browser):
     """In a real browser no page is wider than a desktop's window or a phone's."""
     for width in WIDTHS:

@@ -14,7 +14,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mmwood.utils.command import run
-from mmwood.utils.config import leaf_datasets, replace_fields, type_name
+from mmwood.utils.config import leaf_datasets, type_name
 
 if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
@@ -108,9 +108,7 @@ def label_steps(cfg: "Config") -> tuple["ConfigDict", str | None]:
             "labels of one at a time"
         )
     (dataset,) = found
-    pipeline = replace_fields(
-        dataset.get("pipeline", []), dataset.pop("transforms", None)
-    )
+    pipeline = dataset.get("pipeline", [])
     for number, step in enumerate(pipeline):
         if type_name(step) == "AffinityLabel":
             folder = step.get("folder")

@@ -1,7 +1,7 @@
 # What IRNs share: the published schedule (three epochs, ten times the rate for the
-# displacements, nothing validated), hooks, and the training pipeline. Its sizes are those
-# of VOC, whose long side is 500; a config changes them by train_dataloader.dataset's field
-# transforms.
+# displacements, nothing validated), hooks, and the training pipeline, whose steps have
+# names: train_dataloader.dataset.pipeline.label.folder. Its sizes are those of VOC, whose
+# long side is 500.
 _base_ = ["./schedule_5e.py", "./default_runtime.py"]
 
 train_cfg = dict(max_epochs=3)
@@ -15,24 +15,26 @@ default_hooks = dict(
     pseudo_label=dict(threshold=0.25),
     visualization=dict(threshold=0.25),
 )
-irn_train_pipeline = [
-    dict(type="mmwood.LoadImage"),
-    dict(
+irn_train_pipeline = dict(
+    # In place of the data set's, which is a list.
+    _delete_=True,
+    load=dict(type="mmwood.LoadImage"),
+    label=dict(
         type="mmwood.AffinityLabel",
         foreground=0.30,
         background=0.05,
         refine=dict(method="crf"),
     ),
-    dict(
+    resize=dict(
         type="RandomResize", scale=(500, 500), ratio_range=(0.5, 1.5), keep_ratio=True
     ),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="mmseg.RandomCrop", crop_size=(512, 512)),
-    dict(
+    flip=dict(type="RandomFlip", prob=0.5),
+    crop=dict(type="mmseg.RandomCrop", crop_size=(512, 512)),
+    pad=dict(
         type="Pad",
         size=(512, 512),
         # The mean of the preprocessor, in the order blue, green, red.
         pad_val=dict(img=(103.53, 116.28, 123.675), seg=255),
     ),
-    dict(type="PackInputs", algorithm_keys=["gt_seg_map"]),
-]
+    pack=dict(type="PackInputs", algorithm_keys=["gt_seg_map"]),
+)

@@ -1,8 +1,7 @@
 # The demo's IRN: pseudo masks from the maps of the demo's W-OoD classifier.
 # After `make demo`: tools/test.py THIS work_dirs/demo/irn_wood/epoch_3.pth
 _base_ = [
-    "../_base_/datasets/context_shapes.py",
-    "../_base_/irn.py",
+    "../_base_/datasets/context_shapes_irn.py",
 ]
 
 classifier = "work_dirs/demo/wood/epoch_8.pth"
@@ -28,10 +27,10 @@ model = dict(
     test_cfg=dict(pad_to=224, cam_power=2.0, steps=64),
 )
 
-transforms = dict(
+pipeline = dict(
     # PAMR needs no compiler, and the images are so small that it need not be run
     # beforehand (tools/make_affinity_labels.py).
-    AffinityLabel=dict(
+    label=dict(
         foreground=0.45,
         background=0.2,
         refine=dict(method="pamr", iterations=5, dilations=(1, 2, 4)),
@@ -39,15 +38,11 @@ transforms = dict(
     ),
     # Objects of these small images are a few cells of the stride-4 grid: enlarged by
     # about two.
-    RandomResize=dict(scale=(256, 256), ratio_range=(0.7, 1.4)),
-    RandomCrop=dict(crop_size=(160, 160)),
-    Pad=dict(size=(160, 160), pad_val=dict(img=(127.5, 127.5, 127.5))),
+    resize=dict(scale=(256, 256), ratio_range=(0.7, 1.4)),
+    crop=dict(crop_size=(160, 160)),
+    pad=dict(size=(160, 160), pad_val=dict(img=(127.5, 127.5, 127.5))),
 )
-train_dataloader = dict(
-    dataset=dict(
-        **scores, pipeline={{_base_.irn_train_pipeline}}, transforms=transforms
-    )
-)
+train_dataloader = dict(dataset=dict(**scores, pipeline=pipeline))
 test_pipeline = [
     dict(type="mmwood.LoadImage"),
     dict(type="mmwood.LoadScoreMaps"),
@@ -60,8 +55,6 @@ test_pipeline = [
     ),
 ]
 test_dataloader = dict(dataset=dict(**scores, pipeline=test_pipeline))
-test_evaluator = dict(metrics=dict(average_precision=None, seeds=dict(threshold=0.25)))
-val_dataloader = val_evaluator = tta_model = None
 
 # A short training: the published one, SGD, takes five times the steps.
 optim_wrapper = dict(

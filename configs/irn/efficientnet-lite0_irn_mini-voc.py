@@ -6,8 +6,7 @@
 #       --cfg-options default_hooks.pseudo_label.save_scores=[strided,full]
 #   tools/make_affinity_labels.py configs/irn/efficientnet-lite0_irn_mini-voc.py
 _base_ = [
-    "../_base_/datasets/mini_voc.py",
-    "../_base_/irn.py",
+    "../_base_/datasets/mini_voc_irn.py",
 ]
 
 classifier = "work_dirs/efficientnet-lite0_wood_mini-voc/epoch_1.pth"
@@ -39,26 +38,18 @@ model = dict(
     test_cfg=dict(pad_to=320, cam_power=2.0, steps=64),
 )
 
-transforms = dict(
-    AffinityLabel=dict(
+pipeline = dict(
+    label=dict(
         foreground=0.4,
         background=0.15,
         folder="work_dirs/affinity_labels_mini-voc",
     ),
-    RandomResize=dict(scale=(320, 320)),
-    RandomCrop=dict(crop_size=(256, 256)),
-    Pad=dict(size=(256, 256), pad_val=dict(img=(127.5, 127.5, 127.5))),
+    resize=dict(scale=(320, 320)),
+    crop=dict(crop_size=(256, 256)),
+    pad=dict(size=(256, 256), pad_val=dict(img=(127.5, 127.5, 127.5))),
 )
-train_dataloader = dict(
-    dataset=dict(
-        **scores, pipeline={{_base_.irn_train_pipeline}}, transforms=transforms
-    )
-)
-test_dataloader = dict(
-    batch_size=4, dataset=dict(**scores, pipeline={{_base_.irn_pipeline}})
-)
-test_evaluator = dict(metrics=dict(average_precision=None, seeds=dict(threshold=0.25)))
-val_dataloader = val_evaluator = tta_model = None
+train_dataloader = dict(dataset=dict(**scores, pipeline=pipeline))
+test_dataloader = dict(batch_size=4, dataset=dict(**scores))
 # A short training: the published one, SGD, takes five times the steps.
 optim_wrapper = dict(
     _delete_=True, optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05)

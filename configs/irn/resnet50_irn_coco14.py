@@ -2,8 +2,7 @@
 # are the same here.
 _base_ = [
     "../_base_/models/resnet50_irn.py",
-    "../_base_/datasets/coco14.py",
-    "../_base_/irn.py",
+    "../_base_/datasets/coco14_irn.py",
 ]
 
 classifier = "work_dirs/resnet50_coco14/epoch_5.pth"
@@ -15,19 +14,12 @@ model = dict(
     test_cfg=dict(pad_to=640),
 )
 
-transforms = dict(
-    AffinityLabel=dict(folder="work_dirs/affinity_labels_coco14"),
+pipeline = dict(
+    label=dict(folder="work_dirs/affinity_labels_coco14"),
     # COCO's long side is 640.
-    RandomResize=dict(scale=(640, 640), backend="pillow", interpolation="bicubic"),
+    resize=dict(scale=(640, 640), backend="pillow", interpolation="bicubic"),
 )
-train_dataloader = dict(
-    batch_size=32,
-    dataset=dict(
-        **scores, pipeline={{_base_.irn_train_pipeline}}, transforms=transforms
-    ),
-)
-test_dataloader = dict(dataset=dict(**scores, pipeline={{_base_.irn_pipeline}}))
-test_evaluator = dict(metrics=dict(average_precision=None, seeds=dict(threshold=0.25)))
-val_dataloader = val_evaluator = tta_model = None
+train_dataloader = dict(batch_size=32, dataset=dict(**scores, pipeline=pipeline))
+test_dataloader = dict(dataset=dict(**scores))
 # The classifier's: lr 0.1 at momentum 1e-4, which the released program runs with.
 optim_wrapper = dict(optimizer=dict(lr=0.1, momentum=1e-4))

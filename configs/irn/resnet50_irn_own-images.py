@@ -4,13 +4,8 @@
 # configs/irn/resnet50_irn_voc12aug.py.
 _base_ = [
     "../_base_/models/resnet50_irn.py",
-    "../_base_/datasets/own_images.py",
-    "../_base_/irn.py",
+    "../_base_/datasets/own_images_irn.py",
 ]
 
-transforms = dict(AffinityLabel=dict(refine=dict(method="pamr"), maps="strided"))
-train_dataloader = dict(
-    dataset=dict(pipeline={{_base_.irn_train_pipeline}}, transforms=transforms)
-)
-test_dataloader = dict(dataset=dict(pipeline={{_base_.irn_pipeline}}))
-tta_model = None
+label = dict(refine=dict(method="pamr"), maps="strided")
+train_dataloader = dict(dataset=dict(pipeline=dict(label=label)))

@@ -19,12 +19,12 @@ model = dict(
     )
 )
 
-transforms = dict(
-    AffinityLabel=dict(
+pipeline = dict(
+    label=dict(
         powers=(4, 24),
         refine=dict(bilateral_sxy=80, bilateral_srgb=13),
         folder="work_dirs/affinity_labels_seam_voc12aug",
     )
 )
-train_dataloader = dict(dataset=dict(**scores, transforms=transforms))
+train_dataloader = dict(dataset=dict(**scores, pipeline=pipeline))
 test_dataloader = dict(dataset=dict(**scores))

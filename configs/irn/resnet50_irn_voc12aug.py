@@ -7,12 +7,11 @@
 #       test_dataloader.dataset.data_prefix.seg_map_path=SegmentationClassAug
 #   tools/make_affinity_labels.py configs/irn/resnet50_irn_voc12aug.py
 # W-OoD's maps: its checkpoint for `classifier`; its program sets
-# AffinityLabel's background to 0.15. With AdvCAM it sets model.test_cfg.cam_power=1.5
+# pipeline.label.background to 0.15. With AdvCAM it sets model.test_cfg.cam_power=1.5
 # and default_hooks.pseudo_label.threshold=0.22.
 _base_ = [
     "../_base_/models/resnet50_irn.py",
-    "../_base_/datasets/voc12aug.py",
-    "../_base_/irn.py",
+    "../_base_/datasets/voc12aug_irn.py",
 ]
 
 classifier = "work_dirs/resnet50_voc12aug/epoch_5.pth"
@@ -27,18 +26,11 @@ model = dict(
     ),
 )
 
-transforms = dict(
-    AffinityLabel=dict(folder="work_dirs/affinity_labels_voc12aug"),
-    RandomResize=dict(backend="pillow", interpolation="bicubic"),
+pipeline = dict(
+    label=dict(folder="work_dirs/affinity_labels_voc12aug"),
+    resize=dict(backend="pillow", interpolation="bicubic"),
 )
-train_dataloader = dict(
-    batch_size=32,
-    dataset=dict(
-        **scores, pipeline={{_base_.irn_train_pipeline}}, transforms=transforms
-    ),
-)
-test_dataloader = dict(dataset=dict(**scores, pipeline={{_base_.irn_pipeline}}))
-test_evaluator = dict(metrics=dict(average_precision=None, seeds=dict(threshold=0.25)))
-val_dataloader = val_evaluator = tta_model = None
+train_dataloader = dict(batch_size=32, dataset=dict(**scores, pipeline=pipeline))
+test_dataloader = dict(dataset=dict(**scores))
 # The classifier's: lr 0.1 at momentum 1e-4, which the released program runs with.
 optim_wrapper = dict(optimizer=dict(lr=0.1, momentum=1e-4))

@@ -16,7 +16,7 @@ inputs = dict(
     segmentor_a_config="configs/demo/segmentor.py",
     segmentor_b_config="configs/demo/segmentor_sbce.py",
 )
-_label = "train_dataloader.dataset.transforms.AffinityLabel"
+_label = "train_dataloader.dataset.pipeline.label"
 stages = dict(
     draw=dict(
         title="draw images of objects, seven in ten on their own context, and "

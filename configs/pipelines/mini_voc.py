@@ -18,7 +18,7 @@ inputs = dict(
     segmentor_a_config="configs/sbce/deeplabv2_efficientnet-lite0_mini-voc_task-a.py",
     segmentor_b_config="configs/sbce/deeplabv2_efficientnet-lite0_mini-voc_task-b.py",
 )
-_label = "train_dataloader.dataset.transforms.AffinityLabel"
+_label = "train_dataloader.dataset.pipeline.label"
 _weights = "weights/efficientnet-lite0.pth"
 stages = dict(
     weights=dict(

@@ -30,7 +30,7 @@ stages = dict(
     # PAMR refines IRN's labels while it trains.
     irn_wood=dict(
         resume=True,
-        options={"train_dataloader.dataset.transforms.AffinityLabel.folder": None},
+        options={"train_dataloader.dataset.pipeline.label.folder": None},
     ),
     masks_wood=dict(args=[*_show, "--interval", "20"]),
     segmentor_a_wood=dict(resume=True),

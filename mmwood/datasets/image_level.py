@@ -27,7 +27,7 @@ from mmwood.fileio.tables import read_csv
 from mmwood.fileio.voc import tags_from_lists, tags_from_xml
 from mmwood.registry import DATASETS
 from mmwood.utils.check import one_of
-from mmwood.utils.config import replace_fields
+from mmwood.utils.config import without_names
 from mmwood.utils.progress import progress
 
 __all__ = ["FileCheck", "ImageLevelDataset", "LabelSource"]
@@ -79,10 +79,8 @@ class ImageLevelDataset(BaseDataset):
             file is there, is an image, and fits its mask), or 'decode' (each image
             can be decoded whole; milliseconds an image). A damaged image that no
             check found is an error when it is met.
-        transforms: Fields of the pipeline's transforms to replace: a transform's type,
-            without scope -> fields. So that a config, or ``--cfg-options``, changes
-            one without stating the pipeline again:
-            ``train_dataloader.dataset.transforms.AffinityLabel.folder=labels``.
+        pipeline: Transforms, in a list or by names, so that a config changes one field
+            of one: ``train_dataloader.dataset.pipeline.label.folder=labels``.
         **kwargs: As in ``mmengine.dataset.BaseDataset``.
 
     Raises:
@@ -111,8 +109,7 @@ class ImageLevelDataset(BaseDataset):
         score_checkpoint: str | None = None,
         check: FileCheck = "header",
         metainfo: dict | None = None,
-        transforms: Mapping[str, Mapping] | None = None,
-        pipeline: Sequence = (),
+        pipeline: Sequence | Mapping[str, dict | None] = (),
         **kwargs,
     ) -> None:
         one_of("label_source", label_source, get_args(LabelSource))
@@ -133,7 +130,7 @@ class ImageLevelDataset(BaseDataset):
             metainfo=metainfo,
             data_root=data_root,
             data_prefix=data_prefix or dict(img_path=""),
-            pipeline=replace_fields(list(pipeline), transforms),
+            pipeline=without_names(pipeline or (), "pipeline"),
             **kwargs,
         )
 

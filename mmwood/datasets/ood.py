@@ -92,18 +92,22 @@ class OoDDataset(BaseDataset):
         **kwargs,
     ) -> None:
         if isinstance(states, str) or not states or set(states) - set(STATES):
-            raise ValueError(f"states must be a list of {STATES}, got {states!r}")
-        one_of("check", check, get_args(FileCheck))
+            raise ValueError(
+                f"mmwood.OoDDataset: states must be a list of {STATES}, got {states!r}"
+            )
+        one_of("mmwood.OoDDataset: check", check, get_args(FileCheck))
         sizes = dict(num_images=num_images, num_per_class=num_per_class)
         for name, value in sizes.items():
             if value is not None:
-                at_least(name, value, 1)
+                at_least(f"mmwood.OoDDataset: {name}", value, 1)
         if None not in sizes.values():
-            raise ValueError("set num_images or num_per_class, not both")
+            raise ValueError(
+                "mmwood.OoDDataset: set num_images or num_per_class, not both"
+            )
         if num_per_class is not None and not ann_file.endswith(".csv"):
             raise ValueError(
-                "num_per_class needs the classes of a manifest (.csv) as ann_file, "
-                f"got {ann_file!r}"
+                "mmwood.OoDDataset: num_per_class needs the classes of a manifest "
+                f"(.csv) as ann_file, got {ann_file!r}"
             )
         self.states = tuple(states)
         self.num_images = num_images

@@ -1,9 +1,9 @@
 """What networks make of whole data sets, by one process or by many."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from mmengine.dataset import BaseDataset, Compose, DefaultSampler, pseudo_collate
@@ -19,7 +19,7 @@ __all__ = [
     "Features",
     "as_in_tests",
     "extract_features",
-    "own_images",
+    "shard_loader",
     "with_pipeline",
 ]
 
@@ -69,7 +69,7 @@ def extract_features(
     """
     if pipeline is not None:
         dataset = with_pipeline(dataset, Compose(pipeline))
-    loader = own_images(dataset, batch_size, num_workers, round_up=True)
+    loader = shard_loader(dataset, batch_size, num_workers, round_up=True)
     classes = model.head.num_classes
     with as_in_tests(model):
         batches = [_batch_features(model, batch) for batch in progress(loader, label)]
@@ -103,24 +103,26 @@ def _batch_features(model: BaseModel, batch: dict) -> Tensor:
     return torch.stack(results)
 
 
-def own_images(
+def shard_loader(
     dataset: BaseDataset,
     batch_size: int,
     num_workers: int,
     round_up: bool = False,
-    **options: Any,
+    collate_fn: Callable | None = pseudo_collate,
+    generator: torch.Generator | None = None,
 ) -> DataLoader:
-    """The images of any sizes that are this process's to work on, in their order.
+    """Load this process's shard of the images, which may be of any sizes, in order.
 
-    With ``round_up`` all processes get equally many, so that some are given twice;
-    ``options`` are others of ``DataLoader``.
+    With ``round_up`` all processes get equally many, so that some are given twice. One
+    of NumPy's random numbers is drawn, as by every mmengine sampler without a seed.
     """
     return DataLoader(
         dataset,
         batch_size=batch_size,
         sampler=DefaultSampler(dataset, shuffle=False, round_up=round_up),
         num_workers=num_workers,
-        **dict(collate_fn=pseudo_collate) | options,
+        collate_fn=collate_fn,
+        generator=generator,
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
-from mmwood.engine.features import own_images
+from mmwood.engine.features import shard_loader
 from mmwood.functional.ewc import squared_gradient_sums
 from mmwood.utils.activations import without_checkpointing
 from mmwood.utils.progress import progress
@@ -35,8 +35,8 @@ def measure_fisher(
 
     Its layers are in evaluation mode, its size-balanced losses are plain cross-entropy,
     and a ``loss_ewc`` does not count; afterwards all is as it was, ``.grad`` and random
-    numbers too. Every process of a distributed job must call it; each works on its
-    share of the images, and all get the whole result.
+    numbers too, except that one of NumPy's is drawn. Every process of a distributed job
+    must call it; each works on its share of the images, and all get the whole result.
 
     Args:
         model: A model of mmengine's interface, not wrapped.
@@ -59,7 +59,7 @@ def measure_fisher(
     broadcast_object_list(seeds)
     count = len(dataset) if images is None else min(images, len(dataset))
     dataset = _SeededImages(dataset, count, seeds[0])
-    loader = own_images(dataset, 1, num_workers, collate_fn=collate_fn)
+    loader = shard_loader(dataset, 1, num_workers, collate_fn=collate_fn)
     # The loader draws a random number too.
     with _as_measured(model), without_checkpointing(model), _seeded(seeds[0]):
         sums, _ = squared_gradient_sums(_image_losses(model, loader), params)

@@ -1,8 +1,8 @@
 """Which image a prediction is of, as the name of its files."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from mmengine.dataset import BaseDataset
 
@@ -52,7 +52,13 @@ class ImageIds:
 
 
 # Several hooks of one test ask for the ids of its data set.
-@lru_cache(maxsize=1)
+_known: WeakKeyDictionary[BaseDataset, dict[str, str]] = WeakKeyDictionary()
+
+
 def _listed(dataset: BaseDataset) -> dict[str, str]:
-    infos = (dataset.get_data_info(index) for index in range(len(dataset)))
-    return image_ids(progress(infos, "list images", total=len(dataset), delay=1))
+    # A data set may have been cut since.
+    if len(_known.get(dataset, ())) != len(dataset):
+        infos = (dataset.get_data_info(index) for index in range(len(dataset)))
+        infos = progress(infos, "list images", total=len(dataset), delay=1)
+        _known[dataset] = image_ids(infos)
+    return _known[dataset]

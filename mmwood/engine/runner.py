@@ -11,11 +11,16 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_distributed
-from mmengine.registry import RUNNERS
+from mmengine.registry import EVALUATOR, RUNNERS
 from mmengine.runner import Runner
 
 from mmwood.registry import LOCATIONS
-from mmwood.utils.config import leaf_datasets, metric_configs, type_name
+from mmwood.utils.config import (
+    leaf_datasets,
+    metric_configs,
+    type_name,
+    without_names,
+)
 from mmwood.utils.last_checkpoint import last_checkpoint
 from mmwood.utils.processes import end_children_with_this, end_with_parent
 
@@ -51,6 +56,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: There is no such config.
+        ValueError: A step of a pipeline has a name, but no type.
     """
     end_children_with_this()
     if args.launcher == "pytorch":
@@ -62,12 +68,22 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
+    _list_pipelines(cfg)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get("work_dir") is None:
         cfg.work_dir = str(Path("work_dirs", Path(args.config).stem))
     return cfg
+
+
+def _list_pipelines(cfg: Config) -> None:
+    """Make pipelines whose steps have names lists, as everything else reads them."""
+    for split in ("train", "val", "test"):
+        loader = cfg.get(f"{split}_dataloader") or ConfigDict()
+        for dataset in leaf_datasets(loader.get("dataset") or {}):
+            if isinstance(dataset.get("pipeline"), dict):
+                dataset.pipeline = without_names(dataset.pipeline, "pipeline")
 
 
 def use_tta(cfg: Config) -> None:
@@ -93,12 +109,13 @@ def build_runner(cfg: Config) -> Runner:
 
     Raises:
         ValueError: A launcher other than 'none' and 'pytorch' without CUDA; a file of
-            weights is cut off.
+            weights is cut off; an evaluator is none.
     """
     # A broken import below a registry's location would be swallowed by the registry.
     for location in LOCATIONS:
         import_module(location)
     _refuse_damaged_weights(cfg)
+    _refuse_merged_evaluators(cfg)
     _add_checks(cfg)
     if cfg.launcher != "none":
         _limit_waiting(cfg)
@@ -130,6 +147,20 @@ def _add_checks(cfg: Config) -> None:
     if kind == "EpochBasedTrainLoop":
         loop.pop("by_epoch", None)
         loop.type = "mmwood.EpochTrainLoop"
+
+
+def _refuse_merged_evaluators(cfg: Config) -> None:
+    """Refuse a metric that was merged into an evaluator of several."""
+    for field in ("val_evaluator", "test_evaluator"):
+        evaluator = cfg.get(field)
+        if not isinstance(evaluator, dict) or "metrics" not in evaluator:
+            continue
+        kind = evaluator.get("type", "Evaluator")
+        if isinstance(kind, str) and EVALUATOR.get(kind) is None:
+            raise ValueError(
+                f"{field}: {kind} is no evaluator, and stands in one of a base config: "
+                f"write {field}=dict(_delete_=True, type={kind!r}, ...), or a list"
+            )
 
 
 def _refuse_damaged_weights(cfg: Config) -> None:

@@ -36,7 +36,8 @@ class Tally:
         sums: (C, 3) float64, sums of the instances' IoU.
         counts: (C, 3) int64, how many instances.
         images: How many images.
-        conflicting: Pixels at which class map and instance map disagree.
+        conflicting: Pixels at which class map and instance map disagree;
+            ``disputed_pixels`` in the JSON file.
     """
 
     sums: np.ndarray
@@ -127,16 +128,17 @@ class IAIoUMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        check_instance_fields(background, connectivity, void)
+        owner = "mmwood.IAIoUMetric: "
+        check_instance_fields(background, connectivity, void, owner)
         if len(size_limits) != 2 or not 0 < size_limits[0] < size_limits[1]:
             raise ValueError(
-                "size_limits must be two ascending numbers of pixels, got "
+                f"{owner}size_limits must be two ascending numbers of pixels, got "
                 f"{size_limits!r}"
             )
         if instance_dir is not None and instance_file is not None:
-            raise ValueError("give instance_dir or instance_file, not both")
+            raise ValueError(f"{owner}give instance_dir or instance_file, not both")
         if out is not None and Path(out).suffix != ".json":
-            raise ValueError(f"out must be a .json file, got {out!r}")
+            raise ValueError(f"{owner}out must be a .json file, got {out!r}")
         self.ignore_index = ignore_index
         self.background = background
         self.connectivity = connectivity

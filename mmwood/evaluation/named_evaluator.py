@@ -1,10 +1,11 @@
 """An evaluator whose metrics have names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mmengine.evaluator import BaseMetric, Evaluator
 
 from mmwood.registry import EVALUATOR
+from mmwood.utils.config import without_names
 
 __all__ = ["NamedEvaluator"]
 
@@ -17,7 +18,10 @@ class NamedEvaluator(Evaluator):
     ``test_evaluator.metrics.seeds.threshold=0.2``.
 
     Args:
-        metrics: Name -> metric or the config of one; None leaves one out.
+        metrics: Name -> metric or the config of one; None leaves one out. Or a list.
+
+    Raises:
+        ValueError: A metric has no type: its name is misspelt.
 
     Example:
         >>> test_evaluator = dict(type='mmwood.NamedEvaluator', metrics=dict(
@@ -25,5 +29,7 @@ class NamedEvaluator(Evaluator):
         ...     seeds=dict(type='mmwood.SeedMetric', threshold=0.15)))
     """
 
-    def __init__(self, metrics: Mapping[str, dict | BaseMetric | None]) -> None:
-        super().__init__([m for m in metrics.values() if m is not None])
+    def __init__(
+        self, metrics: Mapping[str, dict | BaseMetric | None] | Sequence
+    ) -> None:
+        super().__init__(without_names(metrics, "metrics"))

@@ -99,8 +99,8 @@ class SeedMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        at_least("threshold", threshold, 0, below=1)
-        at_least("thresholds", thresholds, 1, integer=True)
+        at_least("mmwood.SeedMetric: threshold", threshold, 0, below=1)
+        at_least("mmwood.SeedMetric: thresholds", thresholds, 1, integer=True)
         grid = np.arange(thresholds) / thresholds
         self.thresholds = np.unique(np.append(grid, threshold)).astype(np.float32)
         self.threshold = threshold

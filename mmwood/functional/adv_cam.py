@@ -74,7 +74,9 @@ def climbed_activation_maps(
     Raises:
         ValueError: ``flipped`` has not V entries, or there are no steps.
     """
-    check_shapes(images=(images, "N V 3 H W"), flipped=(torch.tensor(flipped), "V"))
+    views = check_shapes(images=(images, "N V 3 H W"))["V"]
+    if len(flipped) != views:
+        raise ValueError(f"flipped must be of {views} views, but is of {len(flipped)}")
     at_least("steps", steps, 1)
     examples = torch.arange(len(images), device=images.device)
     # +1 for the class itself, -1 for those that are climbed away from.

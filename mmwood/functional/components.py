@@ -188,18 +188,22 @@ def size_weights(
 
 
 def check_size_weight_fields(
-    limit: float, connectivity: Connectivity = 8, reference: Reference = "class"
+    limit: float, connectivity: Connectivity, reference: Reference, owner: str = ""
 ) -> None:
     """Refuse values that :func:`size_weights` cannot use, when a loss is built.
+
+    ``owner`` stands before the field in errors.
 
     Raises:
         ValueError: One has another value; names it.
     """
     # Written so that NaN, which compares False with everything, is refused too.
     if not isinstance(limit, Real) or isinstance(limit, bool) or not limit >= 1:
-        raise ValueError(f"limit must be a number of at least 1, but is {limit!r}")
-    one_of("reference", reference, get_args(Reference))
-    one_of("connectivity", connectivity, get_args(Connectivity))
+        raise ValueError(
+            f"{owner}limit must be a number of at least 1, but is {limit!r}"
+        )
+    one_of(f"{owner}reference", reference, get_args(Reference))
+    one_of(f"{owner}connectivity", connectivity, get_args(Connectivity))
 
 
 def as_integer_array(values: Tensor | np.ndarray, name: str = "label") -> np.ndarray:

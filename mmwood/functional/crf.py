@@ -107,7 +107,7 @@ def dense_crf(
         rgbim=np.require(image, requirements=["C", "W"]),
         compat=bilateral_compat,
     )
-    marginals = np.array(crf.inference(int(iterations)), dtype=np.float32)
+    marginals = np.array(crf.inference(iterations), dtype=np.float32)
     return marginals.reshape(n_labels, height, width)
 
 
@@ -121,7 +121,8 @@ def check_image(image: np.ndarray) -> None:
 
 def check_labels(label: np.ndarray, n_labels: int | None) -> int:
     """How many labels a label map has, if all are in 0..n_labels-1."""
-    n_labels = n_labels or 0
+    if n_labels is None:
+        raise ValueError("a label map needs n_labels, the number of its labels")
     at_least("n_labels", n_labels, 1, integer=True)
     if not np.issubdtype(label.dtype, np.integer):
         raise ValueError(f"labels must be integers, got {label.dtype}")

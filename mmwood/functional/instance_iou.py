@@ -272,18 +272,21 @@ def score_instances(
 
 
 def check_instance_fields(
-    background: Background = None,
-    connectivity: Connectivity = 8,
+    background: Background,
+    connectivity: Connectivity,
     void: Void = "separates",
+    owner: str = "",
 ) -> None:
     """Refuse values that :func:`instance_ious` cannot use, when a metric is built.
+
+    ``owner`` stands before the field in errors.
 
     Raises:
         ValueError: One has another value; names it.
     """
-    one_of("background", background, _BACKGROUNDS)
-    one_of("connectivity", connectivity, get_args(Connectivity))
-    one_of("void", void, get_args(Void))
+    one_of(f"{owner}background", background, _BACKGROUNDS)
+    one_of(f"{owner}connectivity", connectivity, get_args(Connectivity))
+    one_of(f"{owner}void", void, get_args(Void))
 
 
 def _as_labels(

@@ -15,6 +15,8 @@ __all__ = ["Per", "in_distribution_centers", "ood_centers", "ood_distance_loss"]
 
 #: Of what the nearest OoD centres are taken.
 Per = Literal["image", "batch"]
+# Made once: torch.compile of torch 2.1 cannot trace get_args.
+PERS: tuple[Per, ...] = get_args(Per)
 
 
 def in_distribution_centers(z: Tensor, labels: Tensor) -> Tensor:
@@ -94,6 +96,10 @@ def ood_distance_loss(
     by the number K of OoD centres. N(x) are the OoD centres nearest to x. Gradients
     flow through z alone. The second term has no lower bound; ``margin`` gives it one.
 
+    :class:`mmwood.WOoDHead` logs the terms apart: it calls this twice, with
+    ``use_ood=False`` and with ``use_in=False``. A formula that is not the sum of these
+    two must change the head as well.
+
     Args:
         z: Features of in-distribution images.
         labels: Their image-level labels, 0 or 1.
@@ -122,7 +128,7 @@ def ood_distance_loss(
     """
     if not 0 < nearest <= 1:
         raise ValueError(f"nearest must be a fraction in (0, 1], got {nearest}")
-    one_of("per", per, get_args(Per))
+    one_of("per", per, PERS)
     if margin is not None and margin <= 0:
         raise ValueError(f"margin must be a positive distance or None, got {margin}")
     check_shapes(

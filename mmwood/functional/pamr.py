@@ -6,7 +6,6 @@ Araslanov and Roth, Single-Stage Semantic Segmentation from Image Labels, CVPR 2
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmwood.utils.check import at_least, check_shapes
@@ -72,9 +71,9 @@ def pamr(
     # The divisor of a flat area is 0 in half precision.
     dtype = torch.promote_types(image.dtype, masks.dtype)
     dtype = torch.promote_types(dtype, torch.float32)
-    reach = int(max(dilations))
+    reach = max(dilations)
     offsets = [
-        (reach + int(dilation) * y, reach + int(dilation) * x)
+        (reach + dilation * y, reach + dilation * x)
         for dilation in dilations
         for y in (-1, 0, 1)
         for x in (-1, 0, 1)
@@ -82,8 +81,8 @@ def pamr(
     ]
     weights = _pamr_weights(image.to(dtype), offsets, reach)
     refined = masks.to(dtype)
-    for _ in range(int(iterations)):
-        padded = F.pad(refined, [reach] * 4, mode="replicate")
+    for _ in range(iterations):
+        padded = _replicate(refined, reach)
         refined = torch.zeros_like(refined)
         for number, offset in enumerate(offsets):
             neighbour = _window(padded, offset, refined.shape)
@@ -96,7 +95,7 @@ def _pamr_weights(
     image: Tensor, offsets: Sequence[tuple[int, int]], reach: int
 ) -> Tensor:
     """What each neighbour counts for a pixel. Shape: (B, N, H, W)."""
-    padded = F.pad(image, [reach] * 4, mode="replicate")
+    padded = _replicate(image, reach)
     neighbours = [_window(padded, offset, image.shape) for offset in offsets]
     # The pixel itself counts once for every eight neighbours.
     dilations = len(offsets) // 8
@@ -114,6 +113,17 @@ def _pamr_weights(
     weights.exp_()
     weights /= weights.sum(dim=1, keepdim=True)
     return weights
+
+
+def _replicate(maps: Tensor, reach: int) -> Tensor:
+    """Maps with ``reach`` more pixels on every side, equal to the outermost ones."""
+    # torch's own replication takes no empty maps, and its backward pass on CUDA is not
+    # deterministic.
+    for dim in (2, 3):
+        size = maps.shape[dim]
+        index = torch.arange(-reach, size + reach, device=maps.device)
+        maps = maps.index_select(dim, index.clamp(0, size - 1))
+    return maps
 
 
 def _window(padded: Tensor, corner: tuple[int, int], shape: Sequence[int]) -> Tensor:

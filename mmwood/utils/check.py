@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 __all__ = ["at_least", "check_shapes", "one_of"]
@@ -34,10 +34,12 @@ def check_shapes(**arrays: tuple[Any, str]) -> dict[str, int]:
         if names[:1] == ["..."]:
             names = names[1:]
             shape = shape[max(0, len(shape) - len(names)) :]
-        fits = len(shape) == len(names) and all(
-            size == (int(name) if name.isdecimal() else sizes.setdefault(name, size))
-            for name, size in zip(names, shape)
-        )
+        fits = len(shape) == len(names)
+        # Plainly: setdefault would break the graphs of torch.compile.
+        for name, size in zip(names, shape):
+            if not name.isdecimal() and name not in sizes:
+                sizes[name] = size
+            fits = fits and size == (int(name) if name.isdecimal() else sizes[name])
         if not fits:
             expected = [f"{n} {_written(a.split())}" for n, (_, a) in arrays.items()]
             given = [str(tuple(array.shape)) for array, _ in arrays.values()]
@@ -74,14 +76,14 @@ def at_least(
         value: The number.
         minimum: The lower limit, itself allowed.
         below: The upper limit, itself not allowed, but for infinity.
-        integer: Whether it must be a whole number, too.
+        integer: Whether it must be of an integer type, too; 2.0 is not.
 
     Raises:
         ValueError: It is outside, or no such number; True and False are none.
     """
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    inside = number and minimum <= value and (value < below or below == math.inf)
-    if not inside or (integer and not float(value).is_integer()):
+    kinds = Integral if integer else Real
+    number = isinstance(value, kinds) and not isinstance(value, bool)
+    if not number or not (minimum <= value and (value < below or below == math.inf)):
         kind = "an integer of at least" if integer else "at least"
         limit = "" if below == math.inf else f" and below {below}"
         raise ValueError(f"{name} must be {kind} {minimum}{limit}, but is {value!r}")

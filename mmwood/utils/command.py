@@ -1,8 +1,11 @@
 """What the scripts of tools/ share."""
 
 import argparse
+import errno
+import linecache
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,14 +13,24 @@ from mmwood.utils.distribution import check_distribution
 
 __all__ = ["add_common_arguments", "named_path", "png_path", "run"]
 
-_PACKAGE = Path(__file__).parents[1]
-#: What a user can mend where we raise it.
+_PACKAGE = Path(__file__).resolve().parents[1]
+#: What a user can mend where a statement of ours raises it.
 _MENDABLE = (ValueError, OSError, ImportError)
+#: The system's errors about files; others name theirs, or are of a full disk.
+_FILE_ERRORS = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: Where mmengine builds what configs name.
 _REGISTRY = "mmengine/registry/*.py"
-#: How torch hands over an error of a DataLoader's worker: its traceback as a text.
+#: How torch hands over an error of a DataLoader's worker: its traceback as a text, here
+#: from its last frame on.
 _IN_WORKER = re.compile(
-    r'Caught \w+ in DataLoader worker .*\n  File "([^"]+)", line [^\n]*\n'
+    r'Caught \w+ in DataLoader worker .*\n  File "([^"]+)", line (\d+)[^\n]*\n'
     r"(?:    [^\n]*\n)*[\w.]+: (.*)",
     re.DOTALL,
 )
@@ -82,10 +95,10 @@ def named_path(text: str) -> tuple[str, str]:
 def run(main: Callable[[], object], needs: Sequence[str] = ()) -> None:
     """Run a script's main function; what its user can mend ends it in one line.
 
-    That is an error that mmwood raises itself, that the system does (a file that may
-    not be read, a full disk), or that mmengine's registries do where a config names a
-    class or a field that does not exist; in a DataLoader's worker, too. Any other keeps
-    its traceback: it may be a fault of ours.
+    That is an error that a ``raise`` of mmwood or of the script makes, that the system
+    does (a file that may not be read, a full disk), or that mmengine's registries do
+    where a config names a class or a field that does not exist; in a DataLoader's
+    worker, too. Any other keeps its traceback: it may be a fault of ours.
 
     Args:
         main: The function.
@@ -97,24 +110,30 @@ def run(main: Callable[[], object], needs: Sequence[str] = ()) -> None:
         main()
     except Exception as error:
         message = _message(error)
-        if message is None:
+        if not message:
             raise
         sys.exit(message)
 
 
 def _message(error: BaseException) -> str | None:
     """What to say instead of a traceback, if anything."""
+    in_worker = _IN_WORKER.match(str(error))
+    if isinstance(error, OSError) and not in_worker:
+        of_files = isinstance(error, _FILE_ERRORS) or error.filename
+        if of_files or error.errno in _FULL:
+            return str(error)
     chain = [*_chain(error)]
     for item in chain:
         if isinstance(item, _MENDABLE):
-            file, message = _origin(item), str(item)
+            file, line, message = *_origin(item), str(item)
             if worker := _IN_WORKER.match(message):
-                file, message = Path(worker[1]), worker[2].rstrip()
-            if isinstance(item, OSError) or _is_ours(file):
-                return message
+                file, line, message = Path(worker[1]), int(worker[2]), worker[3]
+            # A worker's OSError is its text alone.
+            if _is_raised_by_us(file, line) or (worker and isinstance(item, OSError)):
+                return message.rstrip()
     root = chain[-1]
     # A call with a field that nothing takes fails in the line that calls.
-    if isinstance(root, (KeyError, TypeError)) and _origin(root).match(_REGISTRY):
+    if isinstance(root, (KeyError, TypeError)) and _origin(root)[0].match(_REGISTRY):
         return str(root.args[0])
     return None
 
@@ -131,14 +150,16 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = cause
 
 
-def _origin(error: BaseException) -> Path:
-    """The file of the line that raised an error."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return Path(trace.tb_frame.f_code.co_filename if trace else "").resolve()
+def _origin(error: BaseException) -> tuple[Path, int]:
+    """File and number of the line that raised an error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return Path(), 0
+    return Path(frames[-1].filename), frames[-1].lineno or 0
 
 
-def _is_ours(file: Path) -> bool:
-    """Whether a file is one of mmwood, or the script itself."""
-    return _PACKAGE in file.parents or file == Path(sys.argv[0]).resolve()
+def _is_raised_by_us(file: Path, line: int) -> bool:
+    """Whether a line is a ``raise`` of mmwood or of the script itself."""
+    resolved = file.resolve()
+    ours = _PACKAGE in resolved.parents or resolved == Path(sys.argv[0]).resolve()
+    return ours and linecache.getline(str(file), line).lstrip().startswith("raise ")

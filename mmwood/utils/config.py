@@ -1,16 +1,14 @@
 """What a config names."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-from mmengine.config import Config
 
 __all__ = [
     "leaf_dataset",
     "leaf_datasets",
     "metric_configs",
-    "replace_fields",
     "type_name",
+    "without_names",
 ]
 
 
@@ -104,37 +102,41 @@ def metric_configs(evaluator: Any) -> list[Any]:
     metrics = evaluator or []
     if isinstance(metrics, dict) and "metrics" in metrics:
         metrics = metrics["metrics"]
-        if isinstance(metrics, dict) and "type" not in metrics:
-            metrics = [*metrics.values()]
-    metrics = metrics if isinstance(metrics, (list, tuple)) else [metrics]
-    return [metric for metric in metrics if metric is not None]
+    return without_names(metrics, "metrics")
 
 
-def replace_fields(pipeline: list, transforms: Mapping[str, Mapping] | None) -> list:
-    """A pipeline in which some transforms have other fields.
+def without_names(items: Sequence | Mapping[str, Any] | Any, field: str) -> list:
+    """What a config lists, which it may write as a dictionary of names.
+
+    Configs replace a list as a whole, but merge dictionaries: so that a config, or
+    ``--cfg-options``, changes one field of one item by its name.
 
     Args:
-        pipeline: Configs of transforms.
-        transforms: Type of a transform, without scope -> its fields to replace, merged
-            as configs are.
+        items: A list, or name -> item, in order, or a single item. An item that is None
+            is left out.
+        field: The config's field, for the error's message.
 
     Raises:
-        ValueError: The pipeline has no transform of such a type, or several.
+        ValueError: A named item has no type: its name is misspelt.
 
     Example:
-        >>> replace_fields([dict(type='mmseg.RandomCrop', crop_size=512)],
-        ...                dict(RandomCrop=dict(crop_size=256)))
-        [{'type': 'mmseg.RandomCrop', 'crop_size': 256}]
+        >>> without_names(dict(load=dict(type='LoadImage'), flip=None), 'pipeline')
+        [{'type': 'LoadImage'}]
     """
-    replaced = list(pipeline)
-    for name, fields in (transforms or {}).items():
-        found = [n for n, step in enumerate(pipeline) if type_name(step) == name]
-        if len(found) != 1:
-            raise ValueError(
-                f"transforms.{name}: the pipeline has {len(found)} transforms of this "
-                f"type; it has {', '.join(map(type_name, pipeline)) or 'none'}"
-            )
-        cfg = Config(dict(step=pipeline[found[0]]))
-        cfg.merge_from_dict(dict(step=fields))
-        replaced[found[0]] = cfg.step
-    return replaced
+    if isinstance(items, Mapping) and not isinstance(items.get("type"), (str, type)):
+        there = [n for n, item in items.items() if not _lacks_type(item)]
+        for name, item in items.items():
+            if _lacks_type(item):
+                raise ValueError(
+                    f"{field}.{name}: has no type; the names in {field} are "
+                    f"{', '.join(there) or 'none'}"
+                )
+        items = [*items.values()]
+    items = items if isinstance(items, (list, tuple)) else [items]
+    return [item for item in items if item is not None]
+
+
+def _lacks_type(item: Any) -> bool:
+    if isinstance(item, Mapping):
+        return not type_name(item)
+    return isinstance(item, (str, int, float, list, tuple))

@@ -127,6 +127,7 @@ def test_finished_folder_is_left_alone(root, monkeypatch):
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_interrupted_or_damaged_folder_is_completed(
     workers, root, tmp_path, monkeypatch
@@ -198,6 +199,7 @@ def test_progress_sees_every_image(tmp_path):
 
 
 # -- the images -------------------------------------------------------------
+@pytest.mark.slow
 def test_images_have_several_shapes(samples):
     shapes = {s.image.shape for s in samples}
     assert len(shapes) >= 5

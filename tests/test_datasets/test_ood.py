@@ -209,7 +209,7 @@ def test_missing_and_damaged_images(folder):
     ],
 )
 def test_refused_fields(folder, field, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^mmwood.OoDDataset: .*{message}"):
         ood(folder, **field)
 
 

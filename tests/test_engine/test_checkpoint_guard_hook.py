@@ -11,6 +11,8 @@ pytest.importorskip("mmseg")
 from mmwood.engine import CheckpointGuardHook
 from mmwood.engine.runner import build_runner
 
+pytestmark = pytest.mark.slow
+
 #: Backbones of other weights than the ResNet-18 of the configs.
 OTHERS = dict(
     kind=dict(type="mmpretrain.MobileNetV2", widen_factor=0.1),
@@ -126,7 +128,9 @@ def test_a_field_lets_random_weights_pass(configs, load, weights):
     changes = dict(default_hooks__checkpoint_guard__min_share=0)
     path = weights(**OTHERS["kind"])
     build_runner(load(configs["classifier"], load_from=path, **changes)).test()
-    with pytest.raises(ValueError, match=r"min_share must be in \[0, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"^mmwood.CheckpointGuardHook: min_share must be in \[0, 1\]"
+    ):
         CheckpointGuardHook(min_share=2)
 
 

@@ -14,6 +14,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS, init_default_scope
 
+pytestmark = pytest.mark.slow
+
 INSTANCES = dict(model__test_cfg__instances=dict(background=0.25))
 
 
@@ -177,7 +179,7 @@ def test_checkpoints_of_mid_training(
 
 
 def test_validation_leaves_the_training_as_it_is(irn_config, build_runner, tmp_path):
-    """Its mean is forgotten, and takes no random numbers."""
+    """Its mean is forgotten, and no random number of torch is drawn for it."""
     shuffled = dict(train_dataloader__sampler__shuffle=True, train_cfg__max_epochs=2)
     states = []
     for name, more in (

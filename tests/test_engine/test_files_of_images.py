@@ -1,7 +1,9 @@
 """Files that hooks name after images: each in its folder, none shared, none stale."""
 
+import gc
 import hashlib
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,8 @@ import pytest
 from PIL import Image
 
 from mmwood.engine.image_ids import ImageIds
+
+pytestmark = pytest.mark.slow
 
 CLASSES = ["cat", "dog"]
 
@@ -58,10 +62,10 @@ def files(folder: Path) -> dict[str, str]:
 
 def test_the_hooks_of_a_test_list_its_images_once():
     class Counted:
-        calls = 0
+        calls, length = 0, 3
 
         def __len__(self) -> int:
-            return 3
+            return self.length
 
         def get_data_info(self, index: int) -> dict:
             self.calls += 1
@@ -71,6 +75,13 @@ def test_the_hooks_of_a_test_list_its_images_once():
     for field in ("pseudo_label", "visualization"):
         assert [*ImageIds(dataset, field)] == ["0", "1", "2"]
     assert dataset.calls == 3
+    # As by get_subset_.
+    dataset.length = 2
+    assert [*ImageIds(dataset, "pseudo_label")] == ["0", "1"]
+    kept = weakref.ref(dataset)
+    del dataset
+    gc.collect()
+    assert kept() is None
 
 
 def test_images_of_one_name_have_files_of_their_own(run, tmp_path):

@@ -20,12 +20,12 @@ from mmwood.engine import CAMVisualizationHook, ChannelsLastHook, PseudoLabelHoo
     ],
 )
 def test_wrong_fields_of_pseudo_labels(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^mmwood.PseudoLabelHook: .*{message}"):
         PseudoLabelHook(**options)
 
 
 def test_wrong_interval_of_pictures():
-    with pytest.raises(ValueError, match="interval must be an integer of at least 1"):
+    with pytest.raises(ValueError, match=r"^mmwood\.CAMVisualizationHook: interval"):
         CAMVisualizationHook(interval=0)
 
 

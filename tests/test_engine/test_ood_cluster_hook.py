@@ -18,6 +18,8 @@ from sklearn.cluster import KMeans
 
 from mmwood.engine import OoDClusterHook
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("disc", "square", "stripe")
 
 
@@ -297,5 +299,5 @@ def test_a_class_that_no_image_shows_has_no_centre(train, voc_folder):
     ],
 )
 def test_wrong_fields(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^mmwood.OoDClusterHook: .*{message}"):
         OoDClusterHook(**options)

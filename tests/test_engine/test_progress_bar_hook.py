@@ -19,6 +19,8 @@ pytest.importorskip("mmpretrain")
 from mmwood.engine.hooks import progress_bar_hook as hook_module
 from mmwood.utils.progress import progress
 
+pytestmark = pytest.mark.slow
+
 BAR = re.compile(r"(train|val|test|below): +(\d+)%.*?(\d+)/(\d+) \[[^\]]*")
 
 

@@ -16,6 +16,8 @@ from mmwood.evaluation import IAIoUMetric, SeedMetric
 from mmwood.models import MultiScaleCAM
 from mmwood.utils.config import metric_configs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kind", [SegVisualizationHook, "mmseg.SegVisualizationHook"])
 def test_pictures_of_segmentors(kind):

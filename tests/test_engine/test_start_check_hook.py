@@ -15,6 +15,8 @@ pytest.importorskip("mmseg")
 from mmwood.engine.runner import build_runner
 from mmwood.fileio.labels import save_label_png
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 
 

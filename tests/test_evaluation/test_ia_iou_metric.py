@@ -364,7 +364,7 @@ def test_an_image_that_the_sampler_repeats_counts_once(tmp_path, monkeypatch):
     ],
 )
 def test_wrong_fields(fields, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^mmwood.IAIoUMetric: .*{message}"):
         IAIoUMetric(**fields)
 
 

@@ -4,6 +4,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmwood.engine.runner import build_runner
 from mmwood.evaluation import IAIoUMetric, SeedMetric
 
 
@@ -27,6 +28,30 @@ def test_metrics_by_name():
     cfg.merge_from_dict({"test_evaluator.metrics.instances": None})
     (seeds,) = Runner.build_evaluator(None, cfg.test_evaluator).metrics
     assert isinstance(seeds, SeedMetric)
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        [dict(type="mmwood.SeedMetric")],
+        dict(type="mmwood.SeedMetric"),
+        dict(seeds=SeedMetric()),
+    ],
+    ids=["list", "one", "built"],
+)
+def test_metrics_without_names(metrics):
+    evaluator = dict(type="mmwood.NamedEvaluator", metrics=metrics)
+    (seeds,) = Runner.build_evaluator(None, evaluator).metrics
+    assert isinstance(seeds, SeedMetric)
+
+
+def test_a_stock_metric_merged_into_ours_is_refused(small_config, tmp_path):
+    cfg = Config.fromfile(small_config)
+    cfg.merge_from_dict(dict(test_evaluator=dict(type="IoUMetric"), launcher="none"))
+    cfg.work_dir = str(tmp_path)
+    message = r"test_evaluator: IoUMetric is no evaluator, .*dict\(_delete_=True, type="
+    with pytest.raises(ValueError, match=message):
+        build_runner(cfg)
 
 
 def test_an_index_is_refused():

@@ -126,7 +126,7 @@ def test_marks_the_best_threshold():
     [(dict(threshold=1.0), "threshold"), (dict(thresholds=0), "thresholds")],
 )
 def test_wrong_fields(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^mmwood.SeedMetric: {message} "):
         SeedMetric(**options)
 
 

@@ -170,7 +170,7 @@ def test_wrong_arguments():
     network, weight = make_network()
     images = torch.randn(1, 2, 3, 12, 10, dtype=torch.float64)
     ids = torch.tensor([0])
-    with pytest.raises(ValueError, match=r"flipped \(V,\)"):
+    with pytest.raises(ValueError, match="flipped must be of 2 views, but is of 1"):
         climbed_activation_maps(images, ids, network, weight)
     with pytest.raises(ValueError, match="steps must be at least 1"):
         climbed_activation_maps(images[:, :1], ids, network, weight, steps=0)

@@ -109,6 +109,11 @@ def test_released_form_is_the_normalised_batch_form():
     torch.testing.assert_close(0.007 * ours, 0.007 / 50 * plain)
 
 
+def test_compiled_in_one_graph():
+    compiled = torch.compile(ood_distance_loss, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*data()), ood_distance_loss(*data()))
+
+
 def test_nothing_counts():
     loss = ood_distance_loss(*data(), use_in=False, use_ood=False)
     assert loss.item() == 0

@@ -128,7 +128,8 @@ def test_dense_crf_of_one_label_and_of_views():
 @pytest.mark.parametrize(
     ("given_", "options", "message"),
     [
-        (np.zeros((4, 5), int), dict(), "n_labels must be an integer"),
+        (np.zeros((4, 5), int), dict(), "a label map needs n_labels"),
+        (np.zeros((4, 5), int), dict(n_labels=0), "n_labels must be an integer"),
         (np.full((4, 5), 3), dict(n_labels=3), r"labels must be in 0\.\.2"),
         (np.full((4, 5), 0.5), dict(n_labels=3), "integers"),
         (np.zeros((5, 4), int), dict(n_labels=2), r"got \(4, 5, 3\) and \(5, 4\)"),
@@ -249,6 +250,11 @@ def test_pamr_takes_images_of_any_unit_and_integer_masks():
     found = pamr(pixels, masks.long())
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, pamr(pixels.float() / 255, masks.float()))
+
+
+def test_pamr_of_no_masks():
+    masks = torch.zeros(2, 0, 5, 4)
+    assert pamr(torch.rand(2, 3, 5, 4), masks).shape == masks.shape
 
 
 def test_pamr_gives_gradients_to_masks():

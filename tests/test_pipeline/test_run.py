@@ -15,6 +15,8 @@ from mmwood.pipeline.graph import Pipeline, load_pipeline
 from mmwood.pipeline.run import StageError, make_plan, run_plan
 from mmwood.pipeline.stage import PipelineError
 
+pytestmark = pytest.mark.slow
+
 #: A tool that joins files into one, with one letter more, and counts its runs.
 JOIN = """\
 import argparse, pathlib, sys, time

@@ -34,6 +34,8 @@ from mmwood.fileio.labels import save_label_png
 from mmwood.fileio.mining_results import Finding, Shard, finished_images
 from mmwood.ood.review.pictures import Cache
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 #: More than a log, less than a checkpoint or the maps of a larger image.
 LIMIT = 120_000
@@ -187,7 +189,7 @@ def test_cut_weights_of_a_part_of_the_model_are_named(tmp_path):
         (
             "train.py",
             ["CONFIG", "--cfg-options", "default_hooks.pseudo_label.threshold=2"],
-            "threshold must be at least 0 and below 1, but is 2",
+            "mmwood.PseudoLabelHook: threshold must be at least 0 and below 1",
         ),
         (
             "train.py",

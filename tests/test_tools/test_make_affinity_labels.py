@@ -39,14 +39,14 @@ train_dataloader = dict(
         ann_file="ImageSets/Segmentation/train.txt", data_root="{root}",
         data_prefix=dict(img_path="JPEGImages", seg_map_path="SegmentationClass"),
         score_dir="{scores}",
-        pipeline=[
-            dict(type="mmwood.LoadImage"),
-            dict(type="mmwood.AffinityLabel", foreground=0.4, background=0.2,
-                 refine=dict(method="crf", iterations=3), folder="labels"),
-            dict(type="RandomCrop", crop_size=(32, 32)),
-            dict(type="PackSegInputs")])))
+        pipeline=dict(
+            load=dict(type="mmwood.LoadImage"),
+            label=dict(type="mmwood.AffinityLabel", foreground=0.4, background=0.2,
+                       refine=dict(method="crf", iterations=3), folder="labels"),
+            crop=dict(type="RandomCrop", crop_size=(32, 32)),
+            pack=dict(type="PackSegInputs")))))
 """
-STEP = "train_dataloader.dataset.dataset.transforms.AffinityLabel."
+STEP = "train_dataloader.dataset.dataset.pipeline.label."
 
 
 def shown(number: int) -> list[int]:
@@ -151,7 +151,7 @@ def test_labels_are_made_kept_made_again_and_read(
     monkeypatch.chdir(tmp_path)
     init_default_scope("mmseg")
     dataset = Config.fromfile(config).train_dataloader.dataset.dataset
-    dataset.pipeline = dataset.pipeline[:2]
+    dataset.pipeline = [*dataset.pipeline.values()][:2]
     dataset = DATASETS.build(dataset)
     for number, name in enumerate(names):
         with Image.open(folder / f"labels/{name}.png") as image:

@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 HEADER = "ImageID,Source,LabelName,Confidence\n"
 TREE = {
     "LabelName": "/m/0bl9f",

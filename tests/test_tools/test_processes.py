@@ -139,8 +139,8 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
 def test_an_image_that_one_process_cannot_read_ends_training(config, damaged, fails):
     text = fails("dist_train.sh", config, 2)
     assert f"\n{damaged} is not a whole image" in f"\n{text}"
-    # That of torchrun is no process of ours.
-    assert 'train.py", line' not in text
+    # The other process may say that its peer is gone.
+    assert "[rank1]:" not in text
 
 
 def test_an_image_that_one_process_cannot_read_ends_a_test(

@@ -23,6 +23,8 @@ pytest.importorskip("nicegui", reason="the review app needs the extra `review`")
 
 from mmwood.fileio.candidates import Candidate, read_manifest, write_manifest
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 CLASSES = ("disc", "square")
 

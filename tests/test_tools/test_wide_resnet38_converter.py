@@ -193,6 +193,7 @@ def test_pytorch_file(tool, state, tmp_path, prefix):
 SMALL = {"arg:a": torch.arange(6.0).reshape(2, 3), "aux:b": torch.ones(4)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["V0", "V1", "V2", "V3"])
 def test_every_truncation_names_its_byte(tool, tmp_path, version):
     content = params_bytes(SMALL, version)

@@ -5,6 +5,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from mmengine.registry import MODELS
@@ -60,6 +61,25 @@ def handle():
         return {}["key"]
 
 
+def unpack():
+    _one, _two = range(3)
+
+
+def say_nothing():
+    raise ValueError
+
+
+def connect():
+    urlopen("http://127.0.0.1:9/weights.pth")
+
+
+def wrap():
+    try:
+        Path("/no/such/file").read_bytes()
+    except OSError as error:
+        raise RuntimeError("the stage failed") from error
+
+
 NO_FILE = "[Errno 2] No such file or directory: '/no/such/file'"
 NO_VALUE = "void must be 'a' or 'b', but is 'c'"
 
@@ -91,7 +111,7 @@ def test_what_a_user_can_mend_is_one_line(main, message):
 
 
 def test_a_class_that_does_not_exist_is_named():
-    with pytest.raises(SystemExit, match="Brokn is not in the mmengine::model registr"):
+    with pytest.raises(SystemExit, match=r"Brokn is not in the mm\w+::model registr"):
         run(partial(build, type="Brokn"))
 
 
@@ -102,6 +122,11 @@ def test_a_class_that_does_not_exist_is_named():
         (partial(load, {}.popitem), KeyError),
         # What was being handled is not its cause.
         (handle, KeyError),
+        (unpack, ValueError),
+        (partial(load, unpack), ValueError),
+        (say_nothing, ValueError),
+        (connect, OSError),
+        (wrap, RuntimeError),
     ],
 )
 def test_a_fault_of_the_program_keeps_its_traceback(main, kind):

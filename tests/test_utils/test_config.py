@@ -12,8 +12,8 @@ from mmwood.models import CAMHead
 from mmwood.utils.config import (
     leaf_dataset,
     leaf_datasets,
-    replace_fields,
     type_name,
+    without_names,
 )
 
 
@@ -104,25 +104,20 @@ class ListDataset(BaseDataset):
         return self.infos
 
 
-def test_fields_of_transforms_are_merged_by_type():
+def test_names_are_left_out():
     def blur(results):
         return results
 
-    pad = dict(type="Pad", pad_val=dict(img=0, seg=255))
-    pipeline = [dict(type="mmwood.LoadImage"), pad, blur]
-    replaced = replace_fields(pipeline, dict(Pad=dict(size=9, pad_val=dict(img=1))))
-    assert replaced == [
-        dict(type="mmwood.LoadImage"),
-        dict(type="Pad", size=9, pad_val=dict(img=1, seg=255)),
-        blur,
-    ]
-    assert pad == dict(type="Pad", pad_val=dict(img=0, seg=255))
-    assert replace_fields(pipeline, None) == pipeline
+    load = dict(type="mmwood.LoadImage")
+    assert without_names(dict(load=load, flip=None, blur=blur), "") == [load, blur]
+    assert without_names([load, None], "pipeline") == [load]
+    assert without_names(load, "pipeline") == [load]
+    assert without_names((), "pipeline") == []
 
 
-@pytest.mark.parametrize(("kind", "count"), [("Flip", 0), ("Pad", 2)])
-def test_a_type_must_say_which_transform(kind, count):
-    pipeline = [dict(type="Pad", size=1), dict(type="Pad", size=2)]
-    message = f"transforms.{kind}: the pipeline has {count} .* it has Pad, Pad"
+@pytest.mark.parametrize("item", [dict(prob=0.3), {}, 3])
+def test_a_misspelt_name_is_named(item):
+    pipeline = dict(load=dict(type="LoadImage"), flop=item, flip=dict(type="Flip"))
+    message = "^pipeline.flop: has no type; the names in pipeline are load, flip$"
     with pytest.raises(ValueError, match=message):
-        replace_fields(pipeline, {kind: dict(size=3)})
+        without_names(pipeline, "pipeline")

@@ -4,7 +4,7 @@
 _base_ = "./recipe.py"
 
 inputs = dict(plain_checkpoint="{classifier.checkpoint}")
-_label = "train_dataloader.dataset.transforms.AffinityLabel"
+_label = "train_dataloader.dataset.pipeline.label"
 _crf = dict(pydensecrf="crf")
 _test = dict(args=["--tta"], options={"tta_model.crf.iterations": 10}, packages=_crf)
 stages = dict(classifier=dict(resume=True), plain=None, wood=dict(resume=True))

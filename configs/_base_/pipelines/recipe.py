@@ -4,7 +4,7 @@
 # candidates, images that should show no object. A stage that is set to None is left out.
 _without, _with = "without OoD images", "with OoD images"
 # What IRN's labels are made with.
-_label = "train_dataloader.dataset.transforms.AffinityLabel"
+_label = "train_dataloader.dataset.pipeline.label"
 
 inputs = dict(
     # Whose maps each branch spreads.

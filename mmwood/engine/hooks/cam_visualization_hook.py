@@ -53,7 +53,7 @@ class CAMVisualizationHook(Hook):
         out_dir: str | None = None,
         threshold: float = 0.15,
     ) -> None:
-        at_least("interval", interval, 1, integer=True)
+        at_least("mmwood.CAMVisualizationHook: interval", interval, 1, integer=True)
         self.enable = enable
         self.interval = interval
         self.show = show

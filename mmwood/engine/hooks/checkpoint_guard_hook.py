@@ -59,7 +59,10 @@ class CheckpointGuardHook(Hook):
 
     def __init__(self, min_share: float = 0.9, other_classes: bool = False) -> None:
         if not 0 <= min_share <= 1:
-            raise ValueError(f"min_share must be in [0, 1], got {min_share}")
+            raise ValueError(
+                "mmwood.CheckpointGuardHook: min_share must be in [0, 1], got "
+                f"{min_share}"
+            )
         self.min_share = min_share
         self.other_classes = other_classes
         # What was loaded and not compared yet: training changes it.

@@ -9,7 +9,7 @@ from mmengine.runner import CheckpointLoader, Runner, save_checkpoint
 from torch import Tensor
 from torch.utils.data import Subset
 
-from mmwood.engine.features import as_in_tests, own_images, with_pipeline
+from mmwood.engine.features import as_in_tests, shard_loader, with_pipeline
 from mmwood.engine.weights import (
     checkpoint_weights,
     is_averaged,
@@ -69,7 +69,9 @@ class DisplacementMeanHook(Hook):
         max_images: int | None = None,
     ) -> None:
         if max_images is not None:
-            at_least("max_images", max_images, 1, integer=True)
+            at_least(
+                "mmwood.DisplacementMeanHook: max_images", max_images, 1, integer=True
+            )
         self.pipeline = list(self.PIPELINE) if pipeline is None else pipeline
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -178,12 +180,13 @@ def _total_displacement(
     model: BaseModel, dataset: BaseDataset, batch_size: int, num_workers: int
 ) -> Tensor:
     """Sums of both coordinates and number of pixels, of this process's images."""
-    # A loader draws a random number, which a training that continues would miss.
-    own = own_images(dataset, batch_size, num_workers, generator=torch.Generator())
+    # Else the loader draws a random number of torch, which a training that continues
+    # would miss.
+    loader = shard_loader(dataset, batch_size, num_workers, generator=torch.Generator())
     # On the CPU: Apple's GPUs have no double precision.
     total = torch.zeros(3, dtype=torch.float64)
     with as_in_tests(model):
-        for batch in progress(own, "mean displacement"):
+        for batch in progress(loader, "mean displacement"):
             for indices in group_by_shape(batch["inputs"]):
                 data = dict(inputs=[batch["inputs"][i] for i in indices])
                 inputs = model.data_preprocessor(data, False)["inputs"]

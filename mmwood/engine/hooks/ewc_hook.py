@@ -126,29 +126,35 @@ class EWCHook(Hook):
         pipeline: list | None = None,
         num_workers: int = 2,
     ) -> None:
-        one_of("mode", mode, get_args(Mode))
+        one_of("mmwood.EWCHook: mode", mode, get_args(Mode))
         if (weight is None) != (mode == "consolidate"):
             raise ValueError(
-                f"mode {mode!r} needs a weight, the lambda of the penalty"
-                if weight is None
-                else f"mode {mode!r} has no use for a weight"
+                f"mmwood.EWCHook: mode {mode!r} "
+                + (
+                    "needs a weight, the lambda of the penalty"
+                    if weight is None
+                    else "has no use for a weight"
+                )
             )
         if mode == "penalise" and file is None:
-            raise ValueError("mode 'penalise' needs the file that task A wrote")
+            raise ValueError(
+                "mmwood.EWCHook: mode 'penalise' needs the file that task A wrote"
+            )
         if (switch_at is None) != (mode != "switch"):
             raise ValueError(
-                "switch_at, the iterations before the switch, goes with mode 'switch' "
-                f"and with no other, got {switch_at!r} for mode {mode!r}"
+                "mmwood.EWCHook: switch_at, the iterations before the switch, goes "
+                f"with mode 'switch' and with no other, got {switch_at!r} for mode "
+                f"{mode!r}"
             )
         if weight is not None:
-            at_least("weight", weight, 0)
+            at_least("mmwood.EWCHook: weight", weight, 0)
         if switch_at is not None:
-            at_least("switch_at", switch_at, 1, integer=True)
+            at_least("mmwood.EWCHook: switch_at", switch_at, 1, integer=True)
         if images is not None:
-            at_least("images", images, 1, integer=True)
+            at_least("mmwood.EWCHook: images", images, 1, integer=True)
         self.mode = mode
-        # Where there is a penalty.
-        self.weight = weight or 0.0
+        # None to consolidate, which adds no penalty.
+        self.weight = 0.0 if weight is None else weight
         self.file = file
         self.switch_at = switch_at
         self.include = _patterns("include", include)
@@ -411,11 +417,13 @@ def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
 
 def _patterns(field: str, patterns: Sequence[str]) -> list[re.Pattern]:
     if isinstance(patterns, str):
-        raise ValueError(f"{field} must be a list of patterns, got {patterns!r}")
+        raise ValueError(
+            f"mmwood.EWCHook: {field} must be a list of patterns, got {patterns!r}"
+        )
     try:
         return [re.compile(pattern) for pattern in patterns]
     except re.error as error:
         raise ValueError(
-            f"{field} must be a list of regular expressions, got {list(patterns)}: "
-            f"{error}"
+            f"mmwood.EWCHook: {field} must be a list of regular expressions, got "
+            f"{list(patterns)}: {error}"
         ) from error

@@ -88,9 +88,9 @@ class OoDClusterHook(Hook):
         seed: int = 0,
         out_dir: str | None = None,
     ) -> None:
-        one_of("method", method, get_args(Method))
-        at_least("clusters", clusters, 1, integer=True)
-        at_least("interval", interval, 0, integer=True)
+        one_of("mmwood.OoDClusterHook: method", method, get_args(Method))
+        at_least("mmwood.OoDClusterHook: clusters", clusters, 1, integer=True)
+        at_least("mmwood.OoDClusterHook: interval", interval, 0, integer=True)
         self.method = method
         self.clusters = clusters
         self.checkpoint = checkpoint

@@ -52,7 +52,7 @@ class OoDMiningHook(Hook):
     """
 
     def __init__(self, out_dir: str | None = None, threshold: float = 0.5) -> None:
-        at_least("threshold", threshold, 0, below=1)
+        at_least("mmwood.OoDMiningHook: threshold", threshold, 0, below=1)
         self.out_dir = out_dir
         self.threshold = threshold
 
@@ -64,6 +64,11 @@ class OoDMiningHook(Hook):
             raise ValueError(
                 "mmwood.OoDMiningHook needs test_dataloader.dataset to be a "
                 f"mmwood.CandidateDataset, it is a {type(dataset).__name__}"
+            )
+        if loader.batch_size is None:
+            raise ValueError(
+                "mmwood.OoDMiningHook makes its own batches: set "
+                "test_dataloader.batch_size, not a batch_sampler"
             )
         folder = Path(self.out_dir or Path(runner.work_dir, "mining"))
         self._classes = dataset.metainfo["classes"]
@@ -79,8 +84,10 @@ class OoDMiningHook(Hook):
             runner.logger.info(
                 f"{finished.sum()} of {len(dataset)} candidates are finished"
             )
-        size, world = loader.batch_size or 1, get_world_size()
-        take_batches(runner, _OpenBatches(finished, size, get_rank(), world))
+        batches = _OpenBatches(
+            finished, loader.batch_size, get_rank(), get_world_size()
+        )
+        take_batches(runner, batches)
         # mmwood.CAMClassifier: its activations() take images of any sizes.
         self._pads = not hasattr(unwrap(runner), "activations")
 

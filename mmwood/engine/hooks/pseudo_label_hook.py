@@ -98,12 +98,13 @@ class PseudoLabelHook(Hook):
         save_instances: bool = False,
         overwrite: bool = False,
     ) -> None:
-        at_least("threshold", threshold, 0, below=1)
-        at_least("ignore_band", ignore_band, 0)
+        at_least("mmwood.PseudoLabelHook: threshold", threshold, 0, below=1)
+        at_least("mmwood.PseudoLabelHook: ignore_band", ignore_band, 0)
         unknown = set(save_scores) - set(MAPS)
         if isinstance(save_scores, str) or unknown:
             raise ValueError(
-                f"save_scores must be a list of {MAPS}, got {save_scores!r}"
+                "mmwood.PseudoLabelHook: save_scores must be a list of "
+                f"{MAPS}, got {save_scores!r}"
             )
         self.out_dir = out_dir
         if save_instances:

@@ -61,10 +61,11 @@ class AdvCAM(MultiScaleCAM):
         data_preprocessor: As there.
         steps: See the function; the published value, as the next three.
         step_size: See there.
-        drift_weight: The regularisation's weight, see there.
+        drift_weight: The function's ``regularisation_weight``.
         threshold: See there.
-        rivals: Which classes an image moves away from: ``'all'`` others, as in the
-            released program, or ``'present'``, the others of its own.
+        rivals: The function's ``other_classes``, which an image moves away from:
+            ``'all'`` others, as in the released program, or ``'present'``, the others
+            of its own.
         short_below: Height of a scaled image in units of the original's.
         double_all: See above.
         max_pixels: How many pixels climb together. None: 2^18 on a CPU, 2^21 elsewhere.

@@ -52,12 +52,14 @@ class WOoDMixin(nn.Module):
         alpha: Weight of the OoD images in the classification loss; 0 leaves it out.
             1 in the paper, 0.25 in the released program.
         distance_weight: λ; 0 leaves :math:`L_d` out.
-        nearest: Field of :math:`L_d`, see the function, as the next five.
-        per: See there. The released program has ``'batch'``.
-        normalize: See there.
-        use_in: See there.
-        use_ood: See there.
-        margin: See there.
+        nearest: Fraction of the OoD centres that count as near in :math:`L_d`.
+        per: Of what the nearest are taken: each ``'image'``, as in the paper, or the
+            whole ``'batch'``, as in the released program.
+        normalize: Whether :math:`L_d` is divided by the number of OoD centres.
+        use_in: Whether images are drawn to the centres of their classes.
+        use_ood: Whether images are driven from the near OoD centres.
+        margin: Distance beyond which an OoD centre repels no more; None: none, as
+            published.
         adversarial_step: Length of one step that makes the OoD images harder before
             they are classified (0.07 in the released program), in units of the
             normalised image: along the gradient of their summed largest scores,
@@ -135,7 +137,10 @@ class WOoDMixin(nn.Module):
             margin=margin,
         )
         # A wrong value must be seen now, not at the first step.
-        self._distance(*torch.zeros(4, 1, 1))
+        try:
+            self._distance(*torch.zeros(4, 1, 1))
+        except ValueError as error:
+            raise ValueError(f"model.head.{error}") from error
         self.adversarial_step = adversarial_step
         self.excluded_classes = tuple(excluded_classes)
         self._is_perturbed = False
@@ -241,6 +246,8 @@ class WOoDMixin(nn.Module):
         # Distances of half-precision features would overflow.
         tensors = z.float(), labels, self.in_centers, self.ood_centers
         terms = {}
+        # One call a term, so that each has its line in the log. It is right only while
+        # L_d is the sum of what it is with either term alone.
         if self.use_in:
             terms["loss_in_distance"] = self._distance(*tensors, use_ood=False)
         if self.use_ood:

@@ -106,11 +106,13 @@ class SizeBalancedCELoss(nn.Module):
             others,
             "Its softmax is over all classes: there is no use_sigmoid and no use_mask",
         )
-        check_size_weight_fields(limit, connectivity, reference)
-        one_of("reduction", reduction, get_args(Reduction))
+        owner = "mmwood.SizeBalancedCELoss: "
+        check_size_weight_fields(limit, connectivity, reference, owner)
+        one_of(f"{owner}reduction", reduction, get_args(Reduction))
         if "loss" not in loss_name:
             raise ValueError(
-                f"loss_name must contain 'loss' to be trained on, but is {loss_name!r}"
+                f"{owner}loss_name must contain 'loss' to be trained on, but is "
+                f"{loss_name!r}"
             )
         self.limit = limit
         self.connectivity = connectivity
@@ -282,7 +284,7 @@ def _checked_class_weight(
     # Written so that NaN, which compares False with everything, is refused too.
     if not factors or not all(isinstance(f, Real) and f >= 0 for f in factors):
         raise ValueError(
-            "class_weight must be a list of numbers of at least 0, one for each "
-            f"class, and no file name, but is {class_weight!r}"
+            "mmwood.SizeBalancedCELoss: class_weight must be a list of numbers of at "
+            f"least 0, one for each class, and no file name, but is {class_weight!r}"
         )
     return tuple(float(factor) for factor in factors)

@@ -29,6 +29,8 @@ __all__ = ["IRN"]
 
 #: What a forward pass gives, as in every model of OpenMMLab.
 Mode = Literal["tensor", "loss", "predict"]
+# Made once: torch.compile of torch 2.1 cannot trace get_args.
+MODES: tuple[Mode, ...] = get_args(Mode)
 #: Channels of the displacement branches of the five levels (IRN's program).
 DISPLACEMENT_CHANNELS = (64, 128, 256, 256, 256)
 
@@ -180,7 +182,7 @@ class IRN(BaseModel):
             - inputs: (B, 3, H, W); edge: (B, h, w); displacement: (B, 2, h, w) with
               h = (H-1)//4+1, w = (W-1)//4+1
         """
-        one_of("mode", mode, get_args(Mode))
+        one_of("mode", mode, MODES)
         if mode == "tensor":
             return self._relations(inputs)
         if data_samples is None:

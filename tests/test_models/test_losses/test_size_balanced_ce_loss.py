@@ -233,7 +233,7 @@ class TestRefusals:
         ],
     )
     def test_fields(self, field, value):
-        with pytest.raises(ValueError, match=field):
+        with pytest.raises(ValueError, match=f"mmwood.SizeBalancedCELoss.*{field}"):
             SizeBalancedCELoss(**{field: value})
 
     @pytest.mark.parametrize("wrong", [C, 77, -1])
