@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from mmwood.fileio.labels import save_label_png
 REPOSITORY = Path(__file__).parents[1]
 MINI_VOC = Path(os.environ.get("MINI_VOC", REPOSITORY.parent / "shared/data/mini_voc"))
 CLASSES = ("disc", "square", "stripe")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 #: Sizes (H, W) of the images, odd ones and equal ones among them.
 SIZES = ((40, 48), (33, 47), (40, 48), (48, 36), (33, 47), (41, 40))
 
@@ -395,3 +397,37 @@ def stock_segmentor(voc_folder: Path, tmp_path: Path) -> Path:
     path = tmp_path / "fcn.py"
     path.write_text(STOCK_SEGMENTOR.format(root=voc_folder))
     return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """Headless Chromium, from the PATH or playwright's own."""
+    api = pytest.importorskip("playwright.sync_api")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    with api.sync_playwright() as playwright:
+        try:
+            chromium = playwright.chromium.launch(
+                executable_path=path,
+                # Chromium's sandbox does not work for root and in many containers.
+                args=["--no-sandbox"],
+            )
+        except api.Error as error:
+            pytest.skip(f"no Chromium ({', '.join(BROWSERS)}): {error}")
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 kB; where that is not allowed, the test is skipped."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"cannot mount a tmpfs: {error}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

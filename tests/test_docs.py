@@ -614,24 +614,14 @@ WIDTHS = (1280, 390)
 
 
 @pytest.mark.slow
-def test_site_fits_its_window(site):
+def test_site_fits_its_window(site, browser):
     """In a real browser no page is wider than a desktop's window or a phone's."""
-    api = pytest.importorskip("playwright.sync_api")
-    path = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-    with api.sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(
-                executable_path=path, args=["--no-sandbox"]
-            )
-        except api.Error as error:
-            pytest.skip(f"no Chromium: {error}")
-        for width in WIDTHS:
-            tab = browser.new_page(viewport=dict(width=width, height=900))
-            asked = []
-            tab.on("request", lambda request, asked=asked: asked.append(request.url))
-            for page in sorted(site.rglob("*.html")):
-                tab.goto(page.as_uri())
-                wide = "document.documentElement.scrollWidth"
-                assert tab.evaluate(wide) <= width, page
-            assert all(url.startswith(("file:", "data:")) for url in asked)
-        browser.close()
+    for width in WIDTHS:
+        tab = browser.new_page(viewport=dict(width=width, height=900))
+        asked = []
+        tab.on("request", lambda request, asked=asked: asked.append(request.url))
+        for page in sorted(site.rglob("*.html")):
+            tab.goto(page.as_uri())
+            wide = "document.documentElement.scrollWidth"
+            assert tab.evaluate(wide) <= width, page
+        assert all(url.startswith(("file:", "data:")) for url in asked)

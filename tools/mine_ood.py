@@ -9,10 +9,10 @@ ended continues where it was.
 import argparse
 from pathlib import Path
 
-from mmwood.utils.command import run
+from mmwood.utils.command import add_common_arguments, run
 
 
-def at_least(least: int):
+def integer_from(least: int):
     """A function that reads an integer of an option and refuses smaller ones."""
 
     def integer(text: str) -> int:
@@ -25,8 +25,6 @@ def at_least(least: int):
 
 
 def parse_args() -> argparse.Namespace:
-    from mmwood.utils.command import add_common_arguments
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file of the in-distribution classifier")
     parser.add_argument("checkpoint", help="its checkpoint file")
@@ -43,11 +41,11 @@ def parse_args() -> argparse.Namespace:
         "--threshold", type=float, default=0.5, help="least probability (default: 0.5)"
     )
     parser.add_argument(
-        "--top", type=at_least(1), metavar="N", help="at most N rows a class"
+        "--top", type=integer_from(1), metavar="N", help="at most N rows a class"
     )
     parser.add_argument(
         "--max-per-image",
-        type=at_least(1),
+        type=integer_from(1),
         metavar="N",
         help="an image appears for its N most probable classes at most",
     )
@@ -57,14 +55,14 @@ def parse_args() -> argparse.Namespace:
         help="carry what was reviewed in the manifest over to the new one",
     )
     parser.add_argument(
-        "--batch-size", type=at_least(1), help="default: that of the config's test"
+        "--batch-size", type=integer_from(1), help="default: that of the config's test"
     )
     parser.add_argument(
-        "--num-workers", type=at_least(0), help="default: that of the config's test"
+        "--num-workers", type=integer_from(0), help="default: that of the config's test"
     )
     parser.add_argument(
         "--size",
-        type=at_least(1),
+        type=integer_from(1),
         metavar="S",
         help="resize candidates so that the long side has S pixels (default: the "
         "config's test pipeline as it is)",

@@ -14,14 +14,18 @@ import os
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mmwood.fileio.candidates import STATES
 from mmwood.fileio.journal import LockedError, SaveError, journal_path
 from mmwood.fileio.lists import bullets
-from mmwood.ood.review.counts import ReviewRows
 from mmwood.ood.review.decisions import Review
 from mmwood.ood.review.pictures import Cache, Pictures
 from mmwood.utils.command import run
 from mmwood.utils.require import require
+
+if TYPE_CHECKING:
+    from mmwood.ood.auto import Rules
 
 RULES = ("duplicates", "in_distribution", "max_bits", "max_probability", "keep_rest")
 
@@ -109,17 +113,28 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def decide(args: argparse.Namespace, review: Review) -> None:
-    """Decide by rules, without the app."""
-    from mmwood.ood.auto import Rules, apply_rules, rules_table
+def named_rules(args: argparse.Namespace) -> "Rules":
+    """The rules that are named.
+
+    Raises:
+        ValueError: There is none, or a limit is out of its bounds.
+    """
+    from mmwood.ood.auto import Rules
 
     given = {name: getattr(args, name) for name in RULES}
-    rules = Rules(**{name: v for name, v in given.items() if v is not None})
+    return Rules(**{name: v for name, v in given.items() if v is not None})
+
+
+def decide(review: Review, rules: "Rules") -> None:
+    """Decide by rules, without the app."""
+    from mmwood.ood.auto import apply_rules, rules_table
+
     entry, faults = apply_rules(review, rules)
     print(rules_table(entry))
     if faults:
         lines = [f"{image}: {reason}" for image, reason in faults.items()]
-        print(f"images that cannot be read: {len(faults)}{bullets(lines)}")
+        text = f"images that cannot be read: {len(faults)}{bullets(lines)}"
+        print(text, file=sys.stderr)
 
 
 def show(args: argparse.Namespace, review: Review, port: int) -> None:
@@ -136,8 +151,12 @@ def show(args: argparse.Namespace, review: Review, port: int) -> None:
         from mmwood.ood.review.explain import Explainer
 
         explainer = Explainer(
-            *(args.config, args.checkpoint, args.manifest),
-            *(review.classes, pictures, args.size),
+            config=args.config,
+            checkpoint=args.checkpoint,
+            manifest=args.manifest,
+            classes=review.classes,
+            pictures=pictures,
+            size=args.size,
         )
     session = Session(review, pictures, explainer, args.wanted, args.page_size)
     # Where there is no screen, a text browser would take over the terminal.
@@ -147,7 +166,9 @@ def show(args: argparse.Namespace, review: Review, port: int) -> None:
 
 def main() -> None:
     args = parse_args()
-    if not args.auto:
+    if args.auto:
+        rules = named_rules(args)
+    else:
         require("nicegui", "review", "the review app")
         from mmwood.ood.review.app import free_port
 
@@ -158,7 +179,7 @@ def main() -> None:
             print(f"{review.replayed} decisions of a review that was cut off are back")
         with closing(review):
             if args.auto:
-                decide(args, review)
+                decide(review, rules)
             else:
                 show(args, review, port)
     except LockedError as error:
@@ -167,10 +188,10 @@ def main() -> None:
         journal = journal_path(args.manifest)
         where = f"; the decisions are in {journal}" if journal.exists() else ""
         raise ValueError(f"not saved: {error}{where}") from error
-    counts = ReviewRows(review).counts()
+    unseen, kept, rejected = map(review.states.count, range(len(STATES)))
     print(
-        f"wrote {Path(args.manifest)}: {counts.kept} kept, "
-        f"{counts.rejected} rejected, {counts.unseen} unseen"
+        f"wrote {Path(args.manifest)}: {kept} kept, {rejected} rejected, "
+        f"{unseen} unseen"
     )
 
 

@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
         help="run this stage and all that need it again",
     )
     which.add_argument(
-        "--until", metavar="STAGE", help="run no stage that this one does not need"
+        "--until", metavar="STAGE", help="run only STAGE and what it depends on"
     )
     which.add_argument(
         "--only", metavar="STAGE", help="run this stage again and no other one"

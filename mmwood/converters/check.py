@@ -1,13 +1,11 @@
 """Checks of a finished data set: every file it lists, read whole."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
-from mmwood.converters.command import bar, number_table
+from mmwood.converters.command import number_table
 from mmwood.converters.voc_aug import LISTS, VOC_CLASSES
 from mmwood.fileio.images import UNREADABLE, image_size, why_unreadable
 from mmwood.fileio.labels import VOID, check_labels, read_label_png
@@ -27,7 +25,6 @@ __all__ = [
     "Report",
     "check_dataset",
     "coco_entries",
-    "end_with_check",
     "list_entries",
     "tag_entries",
     "voc_aug_entries",
@@ -157,22 +154,6 @@ def check_dataset(
     if unseen and len(unseen) < len(classes):
         report.warnings.append(f"classes that no image has: {', '.join(unseen)}")
     return report
-
-
-def end_with_check(
-    lists: Mapping[str, Sequence[Entry]],
-    classes: Sequence[str],
-    ignore_index: int = VOID,
-) -> NoReturn:
-    """Print the report of :func:`check_dataset`, and exit with 1 if there are errors.
-
-    Raises:
-        SystemExit: Always.
-        ValueError: A class is the background.
-    """
-    report = check_dataset(lists, classes, ignore_index, progress=bar("check"))
-    print(report)
-    sys.exit(1 if report.errors else 0)
 
 
 def _check_entry(

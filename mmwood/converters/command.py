@@ -1,21 +1,26 @@
 """What the commands in ``tools/dataset_converters/`` share."""
 
+import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from prettytable import PrettyTable
 from tqdm import tqdm
 
 from mmwood.fileio.lists import read_class_names
 
+if TYPE_CHECKING:
+    from mmwood.converters.check import Report
+
 __all__ = [
     "add_check_options",
     "bar",
     "class_names",
     "converter_parser",
+    "end_with_check",
     "number_table",
     "print_files",
 ]
@@ -80,3 +85,9 @@ def print_files(done: Mapping[str, Any]) -> None:
         f"files: {done['written']} written, {done['kept']} kept, "
         f"{done['replaced']} replaced"
     )
+
+
+def end_with_check(report: "Report") -> NoReturn:
+    """Print what a check has found, and exit with 1 if there are errors."""
+    print(report)
+    sys.exit(1 if report.errors else 0)

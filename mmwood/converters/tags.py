@@ -145,9 +145,13 @@ class ImageFinder:
             The path with slashes, or None where there is no such file.
 
         Raises:
-            ValueError: Several files may be the one that was uploaded.
+            ValueError: Several files may be the one that was uploaded, or it is a
+                malformed URL.
         """
-        url, name = urlsplit(image), image
+        try:
+            url, name = urlsplit(image), image
+        except ValueError as error:
+            raise ValueError(f"{source}: image {image!r}: {error}") from error
         if url.path.endswith("/local-files/") and "d" in parse_qs(url.query):
             # Label Studio: /data/local-files/?d=folder/image.jpg
             name = parse_qs(url.query)["d"][0]

@@ -17,16 +17,20 @@ from mmwood.fileio.lists import TaggedImage
 __all__ = ["Writer", "find_record", "refuse_semicolons", "save_jpeg", "write_lines"]
 
 
-def find_record(root: Path, *names: str, **expected: object) -> dict[str, Any] | None:
+def find_record(
+    root: Path, *names: str, needs: Sequence[str] = (), **expected: object
+) -> dict[str, Any] | None:
     """What describes the data set in a folder, or None where the folder is empty.
 
     Args:
         root: The folder.
         *names: Where the description may be, the first one first.
+        needs: Keys that it must have.
         **expected: What tells this data set's from others.
 
     Raises:
-        ValueError: ``root`` is a file, or holds something else.
+        ValueError: ``root`` is a file, or holds something else; or the description is
+            damaged.
     """
     if root.exists() and not root.is_dir():
         raise ValueError(f"out_dir: {root} is a file: name a folder")
@@ -35,6 +39,11 @@ def find_record(root: Path, *names: str, **expected: object) -> dict[str, Any] |
     for path in (root / name for name in names):
         record = read_json(path) if path.is_file() else None
         if isinstance(record, dict) and expected.items() <= record.items():
+            if missing := [key for key in needs if key not in record]:
+                raise ValueError(
+                    f"out_dir: {path} is damaged, it has no {', '.join(missing)}: name "
+                    "another folder"
+                )
             return record
     raise ValueError(
         f"out_dir: {root} holds something else (no {names[-1]} of this data set): name "

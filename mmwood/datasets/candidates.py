@@ -37,6 +37,7 @@ class CandidateDataset(BaseDataset):
 
     Raises:
         FileNotFoundError: There is no list.
+        ValueError: It is empty.
 
     Example:
         >>> dict(type='mmwood.CandidateDataset', ann_file='mining/candidates.txt',
@@ -60,6 +61,8 @@ class CandidateDataset(BaseDataset):
             raise FileNotFoundError(f"ann_file: there is no file {self.ann_file}")
         with open(self.ann_file, "rb") as file:
             self._ends = np.cumsum(np.fromiter(map(len, file), np.int64))
+        if not len(self._ends):
+            raise ValueError(f"ann_file: {self.ann_file} lists no image")
         self._lines = np.memmap(self.ann_file, dtype=np.uint8, mode="r")
         self._fully_initialized = True
 
@@ -72,7 +75,7 @@ class CandidateDataset(BaseDataset):
         self.full_init()
         start = self._ends[idx - 1] if idx else 0
         line = self._lines[start : self._ends[idx]].tobytes()
-        return dict(img_path=line.decode("utf-8").rstrip("\n"), sample_idx=idx)
+        return dict(img_path=line.decode("utf-8").rstrip("\r\n"), sample_idx=idx)
 
     def prepare_data(self, idx: int) -> dict:
         """The packed image, or a stand-in where it cannot be read."""

@@ -146,8 +146,8 @@ class OoDDataset(BaseDataset):
                 img_path=path,
                 img_id=_image_id(item),
                 gt_label=[],
-                ood_class=classes.index(_class_of(item))
-                if classes and item.tags
+                ood_class=classes.index(name)
+                if classes and (name := _class_of(item))
                 else None,
             )
             for item, path in zip(items, paths)
@@ -235,10 +235,10 @@ class OoDDataset(BaseDataset):
         number = self.num_images or self.num_per_class
         if number is None:
             return items
-        groups: dict[str, list[TaggedImage]] = {}
+        groups: dict[str | None, list[TaggedImage]] = {}
         # An image's place is its own: it does not change with the rest of the list.
         for item in sorted(items, key=lambda i: text_sha256(f"{self.seed}:{i.image}")):
-            name = "" if self.num_images else _class_of(item)
+            name = None if self.num_images else _class_of(item)
             groups.setdefault(name, []).append(item)
         short = [
             f"{len(group)} images" + (f" of class {name!r}" if name else "")
@@ -257,7 +257,7 @@ class OoDDataset(BaseDataset):
     def _report(self, items: list[TaggedImage], classes: Sequence[str] | None) -> None:
         where = self.ann_file or self.data_prefix["img_path"]
         message = f"{where}: {len(items)} OoD images"
-        counts = Counter(_class_of(item) for item in items if item.tags)
+        counts = Counter(name for item in items if (name := _class_of(item)))
         if counts:
             message += "; taken for " + ", ".join(
                 f"{name}: {count}" for name, count in counts.most_common()
@@ -287,6 +287,6 @@ def _image_id(item: TaggedImage) -> str | None:
         return None
 
 
-def _class_of(item: TaggedImage) -> str:
-    """The class that an image of a manifest is taken for."""
-    return next(iter(item.tags or ()))
+def _class_of(item: TaggedImage) -> str | None:
+    """The class that an image of a manifest is taken for; None without a manifest."""
+    return next(iter(item.tags or ()), None)

@@ -94,9 +94,7 @@ def files_by_id(folder: str | os.PathLike, suffix: str = ".png") -> dict[str, Pa
     }
 
 
-def walk(
-    folder: str | os.PathLike, leave_out: str | None = None, above: tuple[str, ...] = ()
-) -> Iterator[Path]:
+def walk(folder: str | os.PathLike, leave_out: str | None = None) -> Iterator[Path]:
     """The files below a folder, one folder after the other, each sorted.
 
     Links to folders are followed, but not in circles. Only the names of the folders on
@@ -105,21 +103,25 @@ def walk(
     Args:
         folder: The folder.
         leave_out: A pattern of :mod:`fnmatch`: folders of such a name are not entered.
-        above: Real paths of the folders on the way here, which are not entered again.
 
     Raises:
         FileNotFoundError: There is no such folder.
     """
+    yield from _walk(os.fspath(folder), leave_out, ())
+
+
+def _walk(folder: str, leave_out: str | None, above: tuple[str, ...]) -> Iterator[Path]:
+    """As :func:`walk`, below the folders of these real paths."""
     place = os.path.realpath(folder)
     if place in above:
         return
-    with os.scandir(os.fspath(folder)) as found:
+    with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
         if not entry.is_dir():
             yield Path(entry.path)
         elif leave_out is None or not fnmatch(entry.name, leave_out):
-            yield from walk(entry.path, leave_out, (*above, place))
+            yield from _walk(entry.path, leave_out, (*above, place))
 
 
 def remove_leftovers(folder: str | os.PathLike) -> None:

@@ -139,13 +139,17 @@ class Journal:
     def _open(self) -> int:
         """The file: locked, read, and with a line that says whose it is."""
         if self._file is None:
-            self._file = self._lock()
-            content = self.path.read_bytes()
-            if self.fault is None:
-                self._parse(content)
-            elif len(content) != self.size:
-                self._release()
-                raise SaveError(f"{self.path} has changed: start again")
+            file = self._lock()
+            try:
+                content = self.path.read_bytes()
+                if self.fault is None:
+                    self._parse(content)
+                elif len(content) != self.size:
+                    raise SaveError(f"{self.path} has changed: start again")
+            except BaseException:
+                os.close(file)
+                raise
+            self._file = file
             sync_folder(self.path.parent)
         if not self._owned:
             self._write(self._file, dict(format=FORMAT, process=os.getpid()))

@@ -156,13 +156,13 @@ def merged(folder: str | os.PathLike) -> Iterator[sqlite3.Connection]:
         for table in _TABLES:
             connection.execute(table)
         for path in shard_paths(folder):
-            connection.execute("ATTACH ? AS part", [str(path)])
-            if _has_tables(connection, "part"):
+            connection.execute("ATTACH ? AS shard", [str(path)])
+            if _has_tables(connection, "shard"):
                 for table in ("description", "images", "found"):
                     connection.execute(
-                        f"INSERT OR IGNORE INTO {table} SELECT * FROM part.{table}"
+                        f"INSERT OR IGNORE INTO {table} SELECT * FROM shard.{table}"
                     )
-            connection.execute("DETACH part")
+            connection.execute("DETACH shard")
         yield connection
 
 

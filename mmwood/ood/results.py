@@ -1,4 +1,4 @@
-"""From part files to the manifest of candidates, and numbers about it."""
+"""From shards to the manifest of candidates, and numbers about it."""
 
 import json
 import os
@@ -123,7 +123,7 @@ def write_results(
     summary. Nobody can review the manifest while it is written.
 
     Args:
-        folder: Where the part files are.
+        folder: Where the shards are.
         out: The manifest; the summary has the same name with ``.json``.
         candidates: Number of images in the list.
         top: Most rows of a class.

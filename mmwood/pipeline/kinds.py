@@ -41,7 +41,7 @@ class Train(Stage):
     def path(self, attribute: str | None, pipeline: "Pipeline") -> Path:
         """As of every stage; the checkpoint is the last one."""
         path = super().path(attribute, pipeline)
-        if attribute != "checkpoint":
+        if attribute != "checkpoint" or attribute in self.outputs:
             return path
         last = last_checkpoint(path)
         if last is None:
@@ -49,10 +49,9 @@ class Train(Stage):
         # mmengine writes where it saved to; the folder may have been moved since.
         return path / last.name
 
-    def begin(self, pipeline: "Pipeline", key: dict, forced: bool) -> list[str]:
-        """As of every stage; a folder that holds a checkpoint is resumed."""
-        command = super().begin(pipeline, key, forced)
-        if last_checkpoint(pipeline.folder(self.name)) is not None:
+    def _prepare(self, pipeline: "Pipeline", continues: bool) -> list[str]:
+        command = self.command(pipeline)
+        if continues and last_checkpoint(pipeline.folder(self.name)) is not None:
             command.insert(2, "--resume")
         return command
 
@@ -82,9 +81,9 @@ class Mine(Stage):
     arguments = ("--work-dir", "{dir}", "--out", "{dir}.csv")
     leaves = dict(manifest="{dir}.csv", summary="{dir}.json")
 
-    def begin(self, pipeline: "Pipeline", key: dict, forced: bool) -> list[str]:
-        """As of every stage; what a person decided is kept."""
-        command = super().begin(pipeline, key, forced)
+    def _prepare(self, pipeline: "Pipeline", continues: bool) -> list[str]:
+        command = self.command(pipeline)
+        # What a person decided is kept.
         if self.path("manifest", pipeline).is_file():
             command.insert(3, "--update")
         return command
@@ -137,6 +136,8 @@ class Review(Stage):
                 return State("done")
         except FileNotFoundError:
             return State("new", "its candidates have not been mined")
+        except OSError as error:
+            return State("waiting", str(error))
         return State("waiting", f"{unseen} rows of {manifest} have not been looked at")
 
     def begin(self, pipeline: "Pipeline", key: dict, forced: bool) -> list[str]:
@@ -145,6 +146,10 @@ class Review(Stage):
         return [*self.command(pipeline), "--auto", *rules]
 
     def finish(self, pipeline: "Pipeline", key: dict, run: dict[str, Any]) -> None:
+        """As :meth:`accept`."""
+        self.accept(pipeline)
+
+    def accept(self, pipeline: "Pipeline") -> None:
         """Record which manifest counts as reviewed, and since when."""
         record = dict(
             stage=self.name,
@@ -181,15 +186,13 @@ class Report(Stage):
         content = text_sha256(json.dumps(self.source, default=str))
         return super().key(pipeline) | dict(report=content)
 
-    def begin(self, pipeline: "Pipeline", key: dict, forced: bool) -> list[str]:
-        """As of every stage; the content becomes a file."""
-        command = super().begin(pipeline, key, forced)
+    def _prepare(self, pipeline: "Pipeline", continues: bool) -> list[str]:
         content = pipeline.resolve(self, self.source)
         others = (name for name in pipeline.stages if name != self.name)
         records = map(pipeline.records.path, others)
         content["records"] = [str(path) for path in records if path.is_file()]
         write_json(pipeline.folder(self.name) / "spec.json", content)
-        return command
+        return self.command(pipeline)
 
 
 #: By the field that names what a stage starts from.
@@ -244,7 +247,10 @@ def parse_stage(name: str, content: Any, threads: int | None = None) -> Stage:
         kind, called = _FIELDS[key]
         if not isinstance(value, kind) or (kind is Sequence and isinstance(value, str)):
             raise PipelineError(f"{where}.{key}: expected {called}, got {value!r}")
-    stage = KINDS[kinds[0]]
+    stage, source = KINDS[kinds[0]], content[kinds[0]]
+    kind, called = (Mapping, "a dict") if stage is Report else (str, "a text")
+    if not isinstance(source, kind):
+        raise PipelineError(f"{where}.{kinds[0]}: expected {called}, got {source!r}")
     if stage.needs_checkpoint and not rest.get("checkpoint"):
         raise PipelineError(f"{where}.checkpoint: a {kinds[0]} stage needs one")
-    return stage(name, content[kinds[0]], **{"threads": threads, **rest})
+    return stage(name, source, **{"threads": threads, **rest})

@@ -67,10 +67,14 @@ class Progress:
 
 
 def _last_line(log: Path) -> str:
-    with log.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _TAIL))
-        text = _ESCAPES.sub("", file.read().decode("utf-8", errors="replace"))
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            text = _ESCAPES.sub("", file.read().decode("utf-8", errors="replace"))
+    except OSError:
+        # Somebody has removed it; the stage runs on.
+        return ""
     # A bar's states end in \r.
     lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
     return _LOGGER.sub("", lines[-1]).expandtabs() if lines else ""

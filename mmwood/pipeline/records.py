@@ -48,6 +48,11 @@ class Records:
         """The key of a stage that was started and has not finished, or None."""
         return self._read(stage, "started.json")
 
+    def knows(self, stage: str) -> bool:
+        """Whether a stage was ever started."""
+        suffixes = ("json", "files.json", "started.json")
+        return any(self.path(stage, suffix).exists() for suffix in suffixes)
+
     def start(self, stage: str, key: dict) -> None:
         """Note that a stage begins; what it was before is no longer true."""
         self.path(stage).unlink(missing_ok=True)

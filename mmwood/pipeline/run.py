@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -126,11 +126,16 @@ def run_plan(
         The stages that ran.
 
     Raises:
+        PipelineError: A stage would remove files that are not the pipeline's; nothing
+            has run.
         StageError: A stage failed, waits for a person, or another run is at work.
             Stages that were running beside it have ended. Or a package is missing;
             then nothing has run.
     """
     _check_packages(pipeline.stages[name] for name in plan.reasons)
+    for name in plan.reasons:
+        if not isinstance(pipeline.stages[name], Review):
+            pipeline.stages[name].check_folder(pipeline)
     with _only_one(pipeline.work_dir / "records/lock") as lock:
         return _Runner(pipeline, plan, gpus, jobs, auto, reviewed, lock).run()
 
@@ -228,7 +233,7 @@ class _Runner:
         if not isinstance(stage, Review) or (self.auto and stage.rules):
             self._start(stage)
         elif state.name == "done" or self.reviewed:
-            stage.finish(self.pipeline, {}, {})
+            stage.accept(self.pipeline)
         else:
             # What does not depend on it still runs.
             rules = "" if stage.rules else " (this stage names no rules for that)"
@@ -247,8 +252,11 @@ class _Runner:
         processes = self.gpus if stage.runs_config else 1
         if processes > 1:
             command = [
-                *("-m", "torch.distributed.run", "--standalone"),
-                *(f"--nproc_per_node={processes}", *_launched(command)),
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                f"--nproc_per_node={processes}",
+                *_launched(command),
             ]
         log = pipeline.work_dir / "logs" / f"{stage.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -290,7 +298,9 @@ class _Runner:
         self.progress.stop(name)
         seconds = time.monotonic() - job.clock
         if job.process.returncode:
-            tail = job.log.read_text(encoding="utf-8", errors="replace")
+            tail = ""
+            with suppress(OSError):
+                tail = job.log.read_text(encoding="utf-8", errors="replace")
             lines = [line for line in tail.splitlines() if line.strip()][-12:]
             code = job.process.returncode
             how = f"exit status {code}" if code > 0 else f"signal {-code}"

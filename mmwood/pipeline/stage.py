@@ -181,9 +181,9 @@ class Stage:
             return State("new", "it has not run")
         try:
             reason = _difference(record["key"], self.key(pipeline))
-        except FileNotFoundError as error:
+            reason = reason or self._damage(pipeline)
+        except OSError as error:
             reason = str(error)
-        reason = reason or self._damage(pipeline)
         return State("changed", reason) if reason else State("done")
 
     def begin(self, pipeline: "Pipeline", key: dict, forced: bool) -> list[str]:
@@ -193,6 +193,10 @@ class Stage:
             pipeline: The pipeline.
             key: The stage's present one.
             forced: Whether nothing that is there is taken over.
+
+        Raises:
+            OSError: What is there cannot be removed.
+            PipelineError: What is there was not made by the pipeline.
         """
         folder = pipeline.folder(self.name)
         continues = (
@@ -201,11 +205,35 @@ class Stage:
             and pipeline.records.started(self.name) == key
         )
         if not continues:
-            shutil.rmtree(folder, ignore_errors=True)
+            self.check_folder(pipeline)
+            if folder.is_symlink():
+                if any(folder.iterdir()):
+                    raise PipelineError(
+                        f"stages.{self.name}: {folder} is a link, and what it leads to "
+                        "is not removed: empty it and start again"
+                    )
+            elif folder.exists():
+                shutil.rmtree(folder)
         pipeline.records.start(self.name, key)
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
-        return self.command(pipeline)
+        return self._prepare(pipeline, continues)
+
+    def check_folder(self, pipeline: "Pipeline") -> None:
+        """Refuse a folder with files that the pipeline has not made.
+
+        Raises:
+            PipelineError: There is such a folder in the stage's place.
+        """
+        folder = pipeline.folder(self.name)
+        if pipeline.records.knows(self.name) or not folder.exists():
+            return
+        if not folder.is_dir() or any(folder.iterdir()):
+            raise PipelineError(
+                f"stages.{self.name}: {folder} exists, and {pipeline.records.folder} "
+                "does not say that this pipeline made it: move it away, or choose "
+                "another work_dir"
+            )
 
     def finish(self, pipeline: "Pipeline", key: dict, run: dict[str, Any]) -> None:
         """Record that it is whole.
@@ -243,6 +271,15 @@ class Stage:
             **run,
         )
         pipeline.records.finish(self.name, record, files)
+
+    def _prepare(self, pipeline: "Pipeline", continues: bool) -> list[str]:
+        """Its command, once its folder is there.
+
+        Args:
+            pipeline: The pipeline.
+            continues: Whether the folder has what an interrupted run of the same left.
+        """
+        return self.command(pipeline)
 
     def _damage(self, pipeline: "Pipeline") -> str:
         """What it made that is no longer as it was; '' if nothing."""

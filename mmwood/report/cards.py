@@ -12,7 +12,7 @@ from mmwood.fileio.files import files_by_id
 from mmwood.fileio.images import image_paths, read_picture
 from mmwood.fileio.label_folder import LabelFolder, load_score_maps
 from mmwood.fileio.labels import VOID, read_label_png
-from mmwood.report.numbers import image_miou
+from mmwood.functional.confusion import image_miou
 from mmwood.report.pictures import outlined, picture_source
 from mmwood.report.spec import Data, Labels, Network, Spec
 from mmwood.utils.progress import progress

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmwood.utils.distribution import check_distribution
 
-__all__ = ["add_common_arguments", "run"]
+__all__ = ["add_common_arguments", "named_path", "png_path", "run"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 #: What a user can mend where a statement of ours raises it.
@@ -64,6 +64,32 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     # torchrun sets the environment variable, torch.distributed.launch the option.
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+
+
+def png_path(text: str) -> Path:
+    """The type of a command line's argument that names a figure to write.
+
+    Raises:
+        argparse.ArgumentTypeError: It does not end in .png.
+    """
+    path = Path(text)
+    if path.suffix != ".png":
+        raise argparse.ArgumentTypeError(
+            f"figures are .png files (their numbers get another suffix), got {text!r}"
+        )
+    return path
+
+
+def named_path(text: str) -> tuple[str, str]:
+    """The type of a command line's argument NAME=PATH.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise argparse.ArgumentTypeError(f"expected NAME=PATH, got {text!r}")
+    return name, path
 
 
 def run(main: Callable[[], object], needs: Sequence[str] = ()) -> None:

@@ -1,6 +1,5 @@
 """Charts of what out-of-distribution images change, and the numbers behind them."""
 
-import argparse
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,8 +19,6 @@ __all__ = [
     "amount_curve",
     "class_changes",
     "mean_and_std",
-    "named_path",
-    "png_path",
     "save_amount_curve",
     "save_class_changes",
     "save_embeddings",
@@ -76,32 +73,6 @@ class Amount(NamedTuple):
     miou: list[float]
     mean: float
     std: float | None
-
-
-def png_path(text: str) -> Path:
-    """The type of a command line's argument that names a figure to write.
-
-    Raises:
-        argparse.ArgumentTypeError: It does not end in .png.
-    """
-    path = Path(text)
-    if path.suffix != ".png":
-        raise argparse.ArgumentTypeError(
-            f"figures are .png files (their numbers get another suffix), got {text!r}"
-        )
-    return path
-
-
-def named_path(text: str) -> tuple[str, str]:
-    """The type of a command line's argument NAME=PATH.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-    """
-    name, _, path = text.partition("=")
-    if not name or not path:
-        raise argparse.ArgumentTypeError(f"expected NAME=PATH, got {text!r}")
-    return name, path
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
@@ -192,7 +163,9 @@ def save_class_changes(
     for row, change in zip(rows, changes.values()):
         # In a column of their own, so that no bar and no error bar is below a number.
         axes.text(
-            *(1.02, row, _points(change)),
+            x=1.02,
+            y=row,
+            s=_points(change),
             transform=axes.get_yaxis_transform(),
             va="center",
             fontsize=8,
@@ -232,7 +205,9 @@ def save_amount_curve(curve: Sequence[Amount], path: Path, note: str = "") -> No
     spread = np.array(_deviations(curve))
     if not np.isnan(spread).all():
         axes.fill_between(
-            *(amounts, means - spread, means + spread),
+            x=amounts,
+            y1=means - spread,
+            y2=means + spread,
             color=_MEAN,
             alpha=0.18,
             linewidth=0,

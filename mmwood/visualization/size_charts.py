@@ -65,7 +65,9 @@ def save_size_distribution(
             # A narrower segment has no room for its number.
             if width >= 1.4 + 1.6 * len(str(values[column])):
                 axes.text(
-                    *(left + width / 2, place, str(values[column])),
+                    x=left + width / 2,
+                    y=place,
+                    s=str(values[column]),
                     ha="center",
                     va="center_baseline",
                     fontsize=8,

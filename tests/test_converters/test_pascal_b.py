@@ -520,6 +520,12 @@ def test_another_build_is_not_mixed_in(source, tmp_path):
     (tmp_path / "full/notes.txt").touch()
     with pytest.raises(ValueError, match=r"holds something else \(no pascal_b\.json"):
         make(tmp_path, "full", source, force=True)
+    record = json.loads((tmp_path / "b/pascal_b.json").read_text())
+    for key in ("parameters", "images"):
+        rest = {name: value for name, value in record.items() if name != key}
+        (tmp_path / "b/pascal_b.json").write_text(json.dumps(rest))
+        with pytest.raises(ValueError, match=rf"b\.json is damaged, it has no {key}:"):
+            make(tmp_path, "b", source, force=True)
     (tmp_path / "b/pascal_b.json").write_text("{}")
     with pytest.raises(ValueError, match=r"no pascal_b\.json of this data set"):
         make(tmp_path, "b", source, force=True)

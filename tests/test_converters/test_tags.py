@@ -365,6 +365,11 @@ def test_an_upload_that_may_be_two_images(images):
         ImageFinder(images).search("/data/upload/1/12345678-x_1.jpg", "t.csv:2")
 
 
+def test_a_malformed_address_is_named(images):
+    with pytest.raises(ValueError, match=r"t\.csv:2: image '//\[1\]/a\.jpg': "):
+        ImageFinder(images).search("//[1]/a.jpg", "t.csv:2")
+
+
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.parametrize("other", ["NFC", "NFD"])
 def test_umlauts_of_macos(form, other, images, save):

@@ -37,6 +37,14 @@ def test_a_list_of_any_names(tmp_path):
     for index, name in enumerate(names.split()):
         info = dict(img_path=str(tmp_path / name), sample_idx=index)
         assert dataset.get_data_info(index) == info
+    # As programs on Windows write it.
+    (tmp_path / "list.txt").write_bytes(b"a.png\r\nb.png\r\n")
+    dataset = CandidateDataset(str(tmp_path / "list.txt"), PIPELINE)
+    found = [dataset.get_data_info(index)["img_path"] for index in range(2)]
+    assert found == ["a.png", "b.png"]
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(ValueError, match=r"ann_file: .*empty\.txt lists no image"):
+        CandidateDataset(str(tmp_path / "empty.txt"), PIPELINE)
     with pytest.raises(FileNotFoundError, match=r"ann_file: .*none\.txt"):
         CandidateDataset(str(tmp_path / "none.txt"), PIPELINE)
 

@@ -1,5 +1,6 @@
 """Decisions on disk: against a plain replay, killed, locked, and on full disks."""
 
+import errno
 import inspect
 import json
 import os
@@ -208,6 +209,22 @@ print(sorted({"torch", "mmengine", "mmseg", "nicegui", "numpy"} & set(sys.module
 """
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_images_are_told_apart_as_paths(tmp_path, seed):
+    rng = random.Random(seed)
+    names = {"".join(rng.choices("/.ab\n", k=rng.randint(1, 6))) for _ in range(300)}
+    write_manifest(
+        tmp_path / "ood.csv",
+        [Candidate(name, "boat", 0.5, 1, "unseen", "0" * 64) for name in names],
+    )
+    review = Review(tmp_path / "ood.csv")
+    table = ReviewRows(review)
+    found = [table.images[number] for number in table.image_of]
+    assert found == [str(Path(name)) for name in review.images]
+    assert len(set(table.images)) == len(table.images)
+    review.close()
+
+
 def start_python(code: str, *arguments: object) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
@@ -394,21 +411,6 @@ def test_a_full_disk_changes_nothing_and_is_named(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ood.csv"]
 
 
-@contextmanager
-def mounted(folder: Path, options: str) -> Iterator[None]:
-    """A small file system; where that is not allowed, the test is skipped."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"cannot mount a tmpfs: {error}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def fill(path: Path) -> None:
     """Write until the disk is full."""
     with path.open("ab", buffering=0) as file, suppress(OSError):
@@ -416,47 +418,70 @@ def fill(path: Path) -> None:
             pass
 
 
-def test_a_full_file_system(tmp_path):
-    folder = tmp_path / "disk"
-    with mounted(folder, "size=256k"):
-        manifest = make_manifest(folder / "ood.csv", 300)
-        before = manifest.read_bytes()
-        fill(folder / "big")
-        review = Review(manifest)
-        assert "No space left on device" in review.fault
-        with pytest.raises(SaveError, match="No space left on device"):
-            review.decide(range(300), "kept")
-        assert manifest.read_bytes() == before
-        assert set(review.states) == {0}
-        (folder / "big").write_bytes(b"")
-        review.decide([5], "kept")
-        review.decide([6], "rejected")
-        fill(folder / "big")
-        with pytest.raises(SaveError, match=r"ood\.csv: No space left on device"):
-            review.close()
-        assert manifest.read_bytes() == before
-        (folder / "big").unlink()
-        Review(manifest).close()
-        assert states_of(manifest)[4:8] == ["unseen", "kept", "rejected", "unseen"]
-
-
-def test_a_read_only_disk_can_be_looked_at(tmp_path):
-    folder = tmp_path / "disk"
-    with mounted(folder, "size=256k"):
-        manifest = make_manifest(folder / "ood.csv")
-        review = Review(manifest)
-        review.decide([5], "kept")
-        # As if killed.
-        review.journal._release()
-        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-        review = Review(manifest)
-        assert review.states[5] == 1
-        with pytest.raises(SaveError, match="Read-only file system"):
-            review.decide([6], "kept")
-        with pytest.raises(SaveError, match="Read-only file system"):
-            review.close()
-        review = Review(manifest)
-        subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
-        review.decide([6], "kept")
+def test_a_full_file_system(small_disk):
+    manifest = make_manifest(small_disk / "ood.csv", 300)
+    before = manifest.read_bytes()
+    fill(small_disk / "big")
+    review = Review(manifest)
+    assert "No space left on device" in review.fault
+    with pytest.raises(SaveError, match="No space left on device"):
+        review.decide(range(300), "kept")
+    assert manifest.read_bytes() == before
+    assert set(review.states) == {0}
+    (small_disk / "big").write_bytes(b"")
+    review.decide([5], "kept")
+    review.decide([6], "rejected")
+    fill(small_disk / "big")
+    with pytest.raises(SaveError, match=r"ood\.csv: No space left on device"):
         review.close()
-        assert states_of(manifest)[4:8] == ["unseen", "kept", "kept", "unseen"]
+    assert manifest.read_bytes() == before
+    (small_disk / "big").unlink()
+    Review(manifest).close()
+    assert states_of(manifest)[4:8] == ["unseen", "kept", "rejected", "unseen"]
+
+
+def test_a_journal_that_cannot_be_read_once_loses_nothing(tmp_path, monkeypatch):
+    manifest = make_manifest(tmp_path / "ood.csv")
+    review = Review(manifest)
+    review.decide([5], "kept")
+    # As if killed.
+    review.journal._release()
+    failures = 1
+    read_bytes = Path.read_bytes
+
+    def fails(path: Path) -> bytes:
+        nonlocal failures
+        if path == journal_path(manifest) and failures:
+            failures -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    review = Review(manifest)
+    assert review.states[5] == 1
+    failures = 1
+    with pytest.raises(SaveError, match="Input/output error"):
+        review.decide([6], "kept")
+    review.decide([7], "rejected")
+    review.close()
+    assert states_of(manifest)[5:8] == ["kept", "unseen", "rejected"]
+
+
+def test_a_read_only_disk_can_be_looked_at(small_disk):
+    manifest = make_manifest(small_disk / "ood.csv")
+    review = Review(manifest)
+    review.decide([5], "kept")
+    # As if killed.
+    review.journal._release()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    review = Review(manifest)
+    assert review.states[5] == 1
+    with pytest.raises(SaveError, match="Read-only file system"):
+        review.decide([6], "kept")
+    with pytest.raises(SaveError, match="Read-only file system"):
+        review.close()
+    review = Review(manifest)
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    review.decide([6], "kept")
+    review.close()
+    assert states_of(manifest)[4:8] == ["unseen", "kept", "kept", "unseen"]

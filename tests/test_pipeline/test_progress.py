@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmwood.pipeline.graph import load_pipeline
-from mmwood.pipeline.run import make_plan, run_plan
+from mmwood.pipeline.run import StageError, make_plan, run_plan
 
 TOOL = """\
 import sys, time
@@ -47,6 +47,17 @@ def test_a_line_for_each_running_stage_on_a_terminal(pipeline, monkeypatch, caps
     # At the end all of them are gone.
     assert shown.endswith("\x1b[J")
     assert "one: done in" in capsys.readouterr().out
+
+
+def test_a_log_may_be_removed_while_its_stage_runs(pipeline, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    Path("tools/tool.py").write_text(f"{TOOL}import os; os.remove('w/logs/one.log')\n")
+    with Path("tools/tool.py").open("a") as file:
+        file.write("time.sleep(0.5)\nsys.exit('a reason')\n")
+    with pytest.raises(StageError, match=r"one failed \(exit status 1\)"):
+        run_plan(pipeline, make_plan(pipeline, only="one"))
+    assert re.search(r"one  \d+ s  \x1b\[K\n", terminal.getvalue())
 
 
 def test_without_a_terminal_nothing_moves(pipeline, capsys):

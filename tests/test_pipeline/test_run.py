@@ -204,6 +204,10 @@ def test_a_record_says_who_made_what_from_what(place):
         (dict(a=dict(train="nothing.py")), "stages.a.train: there is no file nothing"),
         (dict(a=dict(test="pipeline.py")), "stages.a.checkpoint: a test stage needs"),
         ({"a b": join()}, "a stage's name is letters"),
+        (dict(a=dict(train=None)), "stages.a.train: expected a text, got None"),
+        (dict(a=dict(run=5)), "stages.a.run: expected a text, got 5"),
+        (dict(a=dict(review=dict(b=1))), "stages.a.review: expected a text"),
+        (dict(a=dict(report="x")), "stages.a.report: expected a dict, got 'x'"),
     ],
 )
 def test_what_is_wrong_in_a_pipeline_is_named(place, stages, message):
@@ -239,6 +243,95 @@ def test_a_damaged_record_costs_a_stage_no_more(place):
     assert run() == ["b"]
 
 
+def test_files_that_the_pipeline_did_not_make_are_not_removed(place):
+    mine = Path("w/b/thesis.txt")
+    mine.parent.mkdir(parents=True)
+    mine.write_text("years of work")
+    with pytest.raises(PipelineError, match=r"stages\.b: w/b exists, and w/rec"):
+        run()
+    assert mine.read_text() == "years of work"
+    assert times("a") == 0
+    mine.unlink()
+    # An empty folder is in nobody's way.
+    assert run() == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("record", ["b.json", "b.files.json"])
+def test_what_the_pipeline_made_is_removed_before_the_stage_runs_again(place, record):
+    run()
+    Path("w/b/old.txt").write_text("of an earlier version")
+    Path("w/records", record).unlink()
+    assert run(only="b") == ["b"]
+    assert not Path("w/b/old.txt").exists()
+
+
+def test_a_link_in_place_of_a_folder_is_written_to_but_never_emptied(place):
+    Path("large_disk").mkdir()
+    Path("w").mkdir()
+    Path("w/a").symlink_to("../large_disk")
+    run()
+    assert Path("large_disk/out.txt").read_text() == "ia"
+    with pytest.raises(PipelineError, match=r"stages\.a: w/a is a link"):
+        run(only="a")
+
+
+TRAIN = """\
+import argparse, pathlib
+parser = argparse.ArgumentParser()
+parser.add_argument("config")
+parser.add_argument("--resume", action="store_true")
+parser.add_argument("--work-dir", type=pathlib.Path)
+parser.add_argument("--cfg-options", nargs="+")
+args = parser.parse_args()
+(args.work_dir / "how.txt").write_text("resumed" if args.resume else "anew")
+(args.work_dir / "epoch_1.pth").write_text("weights")
+(args.work_dir / "last_checkpoint").write_text("epoch_1.pth")
+"""
+
+
+def test_only_what_an_interrupted_training_left_is_resumed(place):
+    Path("tools/train.py").write_text(TRAIN)
+    Path("config.py").write_text("")
+    stage = dict(train="config.py", resume=True, options=dict(a=1))
+    write(a=stage)
+    run()
+    how = Path("w/a/how.txt")
+    assert how.read_text() == "anew"
+    finished = json.loads(Path("w/records/a.json").read_text())
+    for interrupted, options, expected in (
+        (True, dict(a=1), "resumed"),
+        (True, dict(a=2), "anew"),
+        (False, dict(a=3), "anew"),
+    ):
+        if interrupted:
+            Path("w/records/a.json").unlink()
+            started = Path("w/records/a.started.json")
+            started.write_text(json.dumps(finished["key"]))
+        write(a={**stage, "options": options})
+        assert run() == ["a"]
+        assert how.read_text() == expected
+
+
+def test_a_training_may_name_its_checkpoint(place):
+    Path("tools/train.py").write_text(TRAIN)
+    Path("config.py").write_text("")
+    outputs = dict(checkpoint="{dir}/epoch_1.pth")
+    write(a=dict(train="config.py", outputs=outputs), b=join("{a.checkpoint}"))
+    assert run() == ["a", "b"]
+    assert Path("w/b/out.txt").read_text() == "weights"
+
+
+def test_what_cannot_be_read_is_the_reason_of_one_stage(place):
+    write(a=join(), b=join("{start}"))
+    Path("loop").mkdir()
+    write(a=join(reads=["loop"]), b=join("{start}"))
+    run()
+    Path("loop/loop").symlink_to("loop")
+    reasons = make_plan(load()).reasons
+    assert list(reasons) == ["a"]
+    assert "loop/loop" in reasons["a"]
+
+
 COMMAND = [sys.executable, "-c"]
 MAIN = """\
 import signal
@@ -268,10 +361,13 @@ def test_a_killed_run_takes_its_stages_with_it_and_goes_on(place):
     with subprocess.Popen([*COMMAND, MAIN]) as process:
         wait_for("w/b.runs")
         process.send_signal(signal.SIGKILL)
+    half = Path("w/b/half.txt")
+    half.write_text("what it was writing")
     write(a=join("{start}"), b=join("{start}"))
     # The lock is free at once: the stage that would have waited is gone.
     assert make_plan(load()).reasons == {"b": "it was started and has not finished"}
     assert run() == ["b"]
+    assert not half.exists()
 
 
 def test_two_runs_in_one_folder_exclude_each_other(place, monkeypatch):

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import math
 import re
 import shutil
 from html.parser import HTMLParser
@@ -19,7 +18,7 @@ from mmwood.fileio.candidates import Candidate, write_manifest
 from mmwood.fileio.files import write_json
 from mmwood.fileio.label_folder import ScoreMaps, save_score_maps
 from mmwood.fileio.labels import save_label_png
-from mmwood.report.numbers import image_miou
+from mmwood.functional.confusion import image_miou
 from mmwood.report.page import write_report
 from mmwood.report.pictures import PICTURE, figure_source
 from mmwood.report.spec import read_spec
@@ -28,7 +27,6 @@ TOOL = "analysis_tools/report.py"
 CLASSES = ("disc", "square", "stripe")
 BRANCHES = ("without OoD images", "with OoD images")
 NETWORK = "cross-entropy (task A)"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 #: Labels, how noisy their maps are, and their threshold.
 KINDS = (("seeds", 0.9, 0.15), ("pseudo masks", 0.6, 0.3))
 #: Image -> its classes; the last two are shown to no classifier.
@@ -294,34 +292,8 @@ def report(spec: dict, folder: Path) -> Page:
     return Page(write_report(folder / "spec.json", folder / "out"))
 
 
-def slow_miou(label: np.ndarray, truth: np.ndarray) -> float:
-    """mIoU of one image by sets of pixels."""
-    places = [p for p in np.ndindex(truth.shape) if truth[p] != 255]
-    ious = []
-    for number in range(len(CLASSES) + 1):
-        true = {p for p in places if truth[p] == number}
-        given = {p for p in places if label[p] == number}
-        if true | given:
-            ious.append(len(true & given) / len(true | given))
-    return 100 * sum(ious) / len(ious)
-
-
 def read(folder: str, name: str) -> np.ndarray:
     return np.array(Image.open(Path(folder, f"{name}.png")))
-
-
-def test_image_miou_equals_sets_of_pixels():
-    rng = np.random.default_rng(3)
-    for _ in range(20):
-        label, truth = rng.choice([0, 1, 2, 3, 255], (2, 7, 9)).astype(np.uint8)
-        expected = slow_miou(label, truth)
-        assert image_miou(label, truth, 3) == pytest.approx(expected, abs=1e-9)
-    void = np.full((2, 2), 255, np.uint8)
-    assert math.isnan(image_miou(void, void, 3))
-    with pytest.raises(ValueError, match="label map holds 4"):
-        image_miou(np.full((2, 2), 4, np.uint8), np.zeros((2, 2), np.uint8), 3)
-    with pytest.raises(ValueError, match="but the mask's"):
-        image_miou(void, np.zeros((2, 3), np.uint8), 3)
 
 
 def test_the_numbers_are_those_of_the_files(spec, tmp_path):
@@ -404,7 +376,7 @@ def test_best_and_worst_images(spec, tmp_path):
         (["v1", "v2"], [b["networks"][0]["predictions"] for b in spec["branches"]]),
     ):
         scores = {
-            name: [slow_miou(read(f, name), read(masks, name)) for f in folders]
+            name: [image_miou(read(f, name), read(masks, name), 3) for f in folders]
             for name in names
         }
         order = sorted(names, key=lambda name: scores[name][1])
@@ -722,24 +694,6 @@ def test_tool(spec, run_tool, tmp_path):
     text = run_tool(TOOL, "spec.json", "--out", "new/folder")
     assert "report: new/folder/index.html" in text
     assert Path(tmp_path, "new/folder/index.html").is_file()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium, from the PATH or playwright's own."""
-    api = pytest.importorskip("playwright.sync_api")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    with api.sync_playwright() as playwright:
-        try:
-            chromium = playwright.chromium.launch(
-                executable_path=path,
-                # Chromium's sandbox does not work for root and in many containers.
-                args=["--no-sandbox"],
-            )
-        except api.Error as error:
-            pytest.skip(f"no Chromium ({', '.join(BROWSERS)}): {error}")
-        yield chromium
-        chromium.close()
 
 
 WIDE = """() => [...document.querySelectorAll('body *')]

@@ -323,6 +323,7 @@ def test_tsne_refusals(small_config, wood_config, classifier, run_tool, tmp_path
             *("analysis_tools/tsne.py", config, checkpoint, "--classes", *classes),
             *("--out", "tsne.png", "--work-dir", "work"),
             *("--cfg-options", "test_dataloader.num_workers=0"),
+            "default_hooks.checkpoint_guard=None",
             fails=True,
         )
         assert "Traceback" not in text
@@ -339,6 +340,13 @@ def test_tsne_refusals(small_config, wood_config, classifier, run_tool, tmp_path
     torch.save(dict(state_dict={"other": torch.zeros(1)}), tmp_path / "other.pth")
     text = refusal(wood_config, "other.pth", "disc")
     assert "the checkpoint other.pth holds no head.classifier.weight" in text
+    # One of many weights is missing.
+    state = torch.load(classifier, map_location="cpu", weights_only=False)["state_dict"]
+    name = next(name for name in state if name.endswith("conv2.weight"))
+    del state[name]
+    torch.save(dict(state_dict=state), tmp_path / "other.pth")
+    text = refusal(wood_config, "other.pth", "disc")
+    assert f"the checkpoint other.pth holds no {name}" in text
 
 
 def one_curve(folder):

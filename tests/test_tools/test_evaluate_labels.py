@@ -61,7 +61,13 @@ def test_scores(folders, call_main, tmp_path):
             lambda masks, run: save_label_png(
                 np.full((9, 9), 3, np.uint8), run / "labels/1.png"
             ),
-            "holds 3; with 2 classes",
+            "labels/1.png: the label map holds 3; with 2 classes",
+        ),
+        (
+            lambda masks, run: save_label_png(
+                np.full((9, 9), 3, np.uint8), masks / "1.png"
+            ),
+            "masks/1.png holds [3]; with 2 classes",
         ),
     ],
 )

@@ -6,14 +6,13 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,6 @@ pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]
 CLASSES = ("disc", "square")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 class Server:
@@ -376,24 +374,6 @@ def test_maps_are_those_of_the_classifier_that_mined(
     assert len(list((tmp_path / "ood.csv.cache").rglob("*.jpg"))) == 1
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    """Headless Chromium, from the PATH or playwright's own."""
-    api = pytest.importorskip("playwright.sync_api")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    with api.sync_playwright() as playwright:
-        try:
-            chromium = playwright.chromium.launch(
-                executable_path=path,
-                # Chromium's sandbox does not work for root and in many containers.
-                args=["--no-sandbox"],
-            )
-        except api.Error as error:
-            pytest.skip(f"no Chromium ({', '.join(BROWSERS)}): {error}")
-        yield chromium
-        chromium.close()
-
-
 def open_tab(browser, server: Server):
     """A tab that shows the first page, and fails the test at any script error."""
     page = browser.new_context(viewport=dict(width=1280, height=900)).new_page()
@@ -577,41 +557,24 @@ def test_a_review_by_keyboard_in_a_browser(tmp_path, serve, browser):
     }
 
 
-@contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
-    """A file system of 256 kB; where that is not allowed, the test is skipped."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"cannot mount a tmpfs: {error}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 @pytest.mark.slow
-def test_a_full_disk_is_said_on_the_page(tmp_path, serve, browser):
-    disk = tmp_path / "disk"
-    with small_disk(disk):
-        make_candidates(disk)
-        with (disk / "big").open("wb", buffering=0) as file, suppress(OSError):
-            while file.write(bytes(100)):
-                pass
-        server = serve("--cache", tmp_path / "cache", manifest="disk/ood.csv")
-        page = open_tab(browser, server)
-        page.keyboard.press("k")
-        page.get_by_text("Not saved: nothing has changed").wait_for()
-        fault = page.locator(".review-fault")
-        assert "Not saved: " in fault.inner_text()
-        assert "No space left on device" in fault.inner_text()
-        wait_for(page, *["unseen"] * 6)
-        (disk / "big").unlink()
-        page.keyboard.press("r")
-        wait_for(page, "unseen", "rejected", *["unseen"] * 4)
-        fault.wait_for(state="hidden")
-        text = server.end()
-        assert re.search("not saved: .*ood.csv.journal: No space left on device", text)
-        assert states(disk / "ood.csv")[:3] == ["unseen", "rejected", "unseen"]
+def test_a_full_disk_is_said_on_the_page(tmp_path, small_disk, serve, browser):
+    make_candidates(small_disk)
+    with (small_disk / "big").open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(100)):
+            pass
+    server = serve("--cache", tmp_path / "cache", manifest="disk/ood.csv")
+    page = open_tab(browser, server)
+    page.keyboard.press("k")
+    page.get_by_text("Not saved: nothing has changed").wait_for()
+    fault = page.locator(".review-fault")
+    assert "Not saved: " in fault.inner_text()
+    assert "No space left on device" in fault.inner_text()
+    wait_for(page, *["unseen"] * 6)
+    (small_disk / "big").unlink()
+    page.keyboard.press("r")
+    wait_for(page, "unseen", "rejected", *["unseen"] * 4)
+    fault.wait_for(state="hidden")
+    text = server.end()
+    assert re.search("not saved: .*ood.csv.journal: No space left on device", text)
+    assert states(small_disk / "ood.csv")[:3] == ["unseen", "rejected", "unseen"]

@@ -1,5 +1,6 @@
 """How scripts end that fail."""
 
+import argparse
 import json
 import sys
 from functools import partial
@@ -11,7 +12,7 @@ from mmengine.registry import MODELS
 from torch.utils.data import DataLoader
 
 from mmwood.utils.check import one_of
-from mmwood.utils.command import run
+from mmwood.utils.command import png_path, run
 from mmwood.utils.require import require
 
 
@@ -131,3 +132,9 @@ def test_a_class_that_does_not_exist_is_named():
 def test_a_fault_of_the_program_keeps_its_traceback(main, kind):
     with pytest.raises(kind):
         run(main)
+
+
+def test_only_png_figures():
+    assert png_path("a/b.png") == Path("a/b.png")
+    with pytest.raises(argparse.ArgumentTypeError, match=r"'b\.json'"):
+        png_path("b.json")

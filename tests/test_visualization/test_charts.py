@@ -1,4 +1,3 @@
-import argparse
 import json
 import math
 from pathlib import Path
@@ -14,7 +13,6 @@ from mmwood.visualization.charts import (
     ClassChange,
     amount_curve,
     class_changes,
-    png_path,
     save_amount_curve,
     save_class_changes,
     save_embeddings,
@@ -100,12 +98,6 @@ def test_errors_name_the_file(tmp_path, content, message):
             read_seed_result(path, "best")
     with pytest.raises(FileNotFoundError, match=r"there is no file .*none\.json"):
         read_seed_result(tmp_path / "none.json", "best")
-
-
-def test_only_png_figures():
-    assert png_path("a/b.png") == Path("a/b.png")
-    with pytest.raises(argparse.ArgumentTypeError, match=r"'b\.json'"):
-        png_path("b.json")
 
 
 @pytest.mark.parametrize("runs", [1, 2])

@@ -108,5 +108,7 @@ def test_tool(folders, run_tool):
     np.testing.assert_array_equal(maps[:, -width:], sheet[:, -width:])
     text = run_tool(*tool, *files[:2], "--ids", "a", fails=True)
     assert "a.jpg" in text
+    text = run_tool(*tool, *files, "--out", "new/sheet.xyz", fails=True)
+    assert "argument --out: figures are .png files" in text
     assert "Traceback" not in text
     assert "expected NAME=PATH" in run_tool(tool[0], "one", *files, fails=True)

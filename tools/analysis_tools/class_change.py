@@ -11,11 +11,10 @@ import argparse
 
 from mmwood.fileio.files import write_json
 from mmwood.fileio.scores import read_seed_result
-from mmwood.utils.command import run
+from mmwood.utils.command import png_path, run
 from mmwood.visualization.charts import (
     THRESHOLDS,
     class_changes,
-    png_path,
     save_class_changes,
 )
 from mmwood.visualization.figures import numbers_path

@@ -4,8 +4,7 @@
 import argparse
 
 from mmwood.fileio.images import save_picture
-from mmwood.utils.command import run
-from mmwood.visualization.charts import named_path
+from mmwood.utils.command import named_path, png_path, run
 from mmwood.visualization.comparison import one_image_per_class, seed_comparison
 
 
@@ -29,7 +28,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--maps-only", action="store_true", help="leave out the seeds' labels"
     )
-    parser.add_argument("--out", default="comparison.png", help="PNG to write")
+    parser.add_argument(
+        "--out", type=png_path, default="comparison.png", help="PNG to write"
+    )
     return parser.parse_args()
 
 

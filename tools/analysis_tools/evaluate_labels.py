@@ -15,12 +15,11 @@ from tqdm import tqdm
 
 from mmwood.evaluation.seed_metric import SeedScores
 from mmwood.fileio.files import files_by_id, write_json
-from mmwood.fileio.labels import read_label_png
+from mmwood.fileio.labels import check_labels, read_label_png
 from mmwood.fileio.lists import read_id_list
 from mmwood.fileio.scores import refuse_other_content
-from mmwood.report.numbers import confusion
-from mmwood.utils.command import run
-from mmwood.visualization.charts import named_path
+from mmwood.functional.confusion import confusion
+from mmwood.utils.command import named_path, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,7 +51,9 @@ def count(folder: Path, masks: Path, ids: Sequence[str], classes: int) -> np.nda
     for image_id in tqdm(ids, desc=folder.name, disable=None):
         path = folder / f"{image_id}.png"
         label = read_label_png(path)
-        truth = read_label_png(masks / f"{image_id}.png")
+        mask = masks / f"{image_id}.png"
+        truth = read_label_png(mask)
+        check_labels(truth, mask, classes)
         try:
             counts += confusion(label, truth, classes)
         except ValueError as error:

@@ -10,11 +10,10 @@ import argparse
 
 from mmwood.fileio.files import write_json
 from mmwood.fileio.scores import read_seed_result
-from mmwood.utils.command import run
+from mmwood.utils.command import png_path, run
 from mmwood.visualization.charts import (
     THRESHOLDS,
     amount_curve,
-    png_path,
     save_amount_curve,
 )
 from mmwood.visualization.figures import numbers_path

@@ -153,8 +153,13 @@ def text_image(lines: Sequence[str], width: int, height: int) -> np.ndarray:
     image = np.full((height, width, 3), 255, np.uint8)
     for number, line in enumerate(lines):
         cv2.putText(
-            *(image, line, (6, 20 + 24 * number), cv2.FONT_HERSHEY_SIMPLEX, 0.5),
-            *((24, 24, 24), 1, cv2.LINE_AA),
+            image,
+            line,
+            org=(6, 20 + 24 * number),
+            fontFace=cv2.FONT_HERSHEY_SIMPLEX,
+            fontScale=0.5,
+            color=(24, 24, 24),
+            lineType=cv2.LINE_AA,
         )
     return image
 

@@ -27,8 +27,7 @@ from mmwood.fileio.labels import read_label_png
 from mmwood.fileio.lists import read_class_names, read_id_list
 from mmwood.fileio.scores import read_instance_scores
 from mmwood.functional.instance_iou import split_instances
-from mmwood.utils.command import run
-from mmwood.visualization.charts import named_path, png_path
+from mmwood.utils.command import named_path, png_path, run
 from mmwood.visualization.figures import numbers_path
 from mmwood.visualization.size_charts import (
     RUN_COLOURS,

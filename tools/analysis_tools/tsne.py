@@ -22,8 +22,8 @@ from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 from mmwood.fileio.files import atomic_write
-from mmwood.utils.command import run
-from mmwood.visualization.charts import CLASS_COLOURS, png_path, save_embeddings
+from mmwood.utils.command import png_path, run
+from mmwood.visualization.charts import CLASS_COLOURS, save_embeddings
 from mmwood.visualization.figures import numbers_path
 
 if TYPE_CHECKING:
@@ -101,9 +101,8 @@ def load_weights(runner: "Runner", path: str, classes: Sequence[str]) -> None:
     from mmwood.engine import CheckpointGuardHook
 
     checkpoint = load_checkpoint(runner.model, path, map_location="cpu")
-    for hook in runner.hooks:
-        if isinstance(hook, CheckpointGuardHook):
-            hook.check(f"the checkpoint {path}", checkpoint, runner.model, whole=True)
+    guard = CheckpointGuardHook(min_share=1)
+    guard.check(f"the checkpoint {path}", checkpoint, runner.model, whole=True)
     known = (checkpoint.get("meta", {}).get("dataset_meta") or {}).get("classes")
     if known is not None and tuple(known) != tuple(classes):
         raise ValueError(

@@ -16,8 +16,8 @@ Examples:
 import argparse
 from pathlib import Path
 
-from mmwood.converters.check import end_with_check, list_entries, tag_entries
-from mmwood.converters.command import class_names, converter_parser
+from mmwood.converters.check import check_dataset, list_entries, tag_entries
+from mmwood.converters.command import bar, class_names, converter_parser, end_with_check
 from mmwood.utils.command import run
 
 
@@ -79,7 +79,9 @@ def main() -> None:
     }
     lists |= {name: tag_entries(root / name, root, masks) for name in args.tags}
     classes = class_names(args.classes, "--classes", root)
-    end_with_check(lists, classes, args.ignore_index)
+    end_with_check(
+        check_dataset(lists, classes, args.ignore_index, progress=bar("check"))
+    )
 
 
 if __name__ == "__main__":

@@ -16,13 +16,14 @@ Examples:
 import argparse
 from pathlib import Path
 
-from mmwood.converters.check import coco_entries, end_with_check
+from mmwood.converters.check import check_dataset, coco_entries
 from mmwood.converters.coco import convert_coco
 from mmwood.converters.command import (
     add_check_options,
     bar,
     class_names,
     converter_parser,
+    end_with_check,
     number_table,
     print_files,
 )
@@ -97,7 +98,8 @@ def main() -> None:
     if args.split:
         convert(args)
     if args.check:
-        end_with_check(*coco_entries(args.root))
+        entries = coco_entries(args.root)
+        end_with_check(check_dataset(*entries, progress=bar("check")))
 
 
 if __name__ == "__main__":

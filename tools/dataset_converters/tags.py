@@ -13,8 +13,14 @@ Examples:
 import argparse
 from pathlib import Path
 
-from mmwood.converters.check import end_with_check, tag_entries
-from mmwood.converters.command import add_check_options, converter_parser, number_table
+from mmwood.converters.check import check_dataset, tag_entries
+from mmwood.converters.command import (
+    add_check_options,
+    bar,
+    converter_parser,
+    end_with_check,
+    number_table,
+)
 from mmwood.converters.cvat import read_cvat
 from mmwood.converters.label_studio import read_label_studio
 from mmwood.converters.source import TagSource
@@ -116,10 +122,9 @@ def main() -> None:
         print(number_table(["class", "images"], done["classes"].items()))
         print(f"{done['images']} images, {done['untagged']} of them without a tag")
     if args.check:
-        end_with_check(
-            {"tags.csv": tag_entries(args.root / "tags.csv", args.root)},
-            read_class_names("classes.txt", str(args.root), "data set"),
-        )
+        lists = {"tags.csv": tag_entries(args.root / "tags.csv", args.root)}
+        classes = read_class_names("classes.txt", str(args.root), "data set")
+        end_with_check(check_dataset(lists, classes, progress=bar("check")))
 
 
 if __name__ == "__main__":

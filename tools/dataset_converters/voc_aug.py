@@ -11,11 +11,12 @@ Example:
 import argparse
 from pathlib import Path
 
-from mmwood.converters.check import end_with_check, voc_aug_entries
+from mmwood.converters.check import check_dataset, voc_aug_entries
 from mmwood.converters.command import (
     add_check_options,
     bar,
     converter_parser,
+    end_with_check,
     print_files,
 )
 from mmwood.converters.voc_aug import convert_voc_aug
@@ -54,7 +55,8 @@ def main() -> None:
         )
         print_files(done)
     if args.check:
-        end_with_check(*voc_aug_entries(args.voc))
+        entries = voc_aug_entries(args.voc)
+        end_with_check(check_dataset(*entries, progress=bar("check")))
 
 
 if __name__ == "__main__":

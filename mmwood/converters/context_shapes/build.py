@@ -109,7 +109,9 @@ def generate(
     root = Path(out_dir)
     parameters = dict(**counts, size=size, correlation=correlation, seed=seed)
     record = dict(dataset=_DATASET, version=VERSION, parameters=parameters)
-    found = find_record(root, _UNFINISHED, _JSON, dataset=_DATASET)
+    found = find_record(
+        root, _UNFINISHED, _JSON, needs=("parameters",), dataset=_DATASET
+    )
     tasks = _tasks(counts)
     if found is not None:
         if not force:

@@ -153,7 +153,7 @@ def build(
         seed=seed,
         size_limits=list(size_limits),
     )
-    old = find_record(root, _MANIFEST, format=_FORMAT)
+    old = find_record(root, _MANIFEST, needs=("parameters", "images"), format=_FORMAT)
     if old is not None and not force:
         remedy = "name another folder, or replace it with force"
         compare_description(old["parameters"], parameters, root, remedy, "out_dir")

@@ -79,7 +79,7 @@ class OoDMiningHook(Hook):
         barrier()
         broadcast_object_list(run)
         name = f"part_{run[0]:04d}_{get_rank():04d}.sqlite"
-        self._part = Shard(folder / name, description)
+        self._shard = Shard(folder / name, description)
         if finished.any():
             runner.logger.info(
                 f"{finished.sum()} of {len(dataset)} candidates are finished"
@@ -107,11 +107,11 @@ class OoDMiningHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence = ()
     ) -> None:
         """Write what a batch gave."""
-        self._part.add([self._finding(sample) for sample in outputs])
+        self._shard.add([self._finding(sample) for sample in outputs])
 
     def after_test(self, runner: Runner) -> None:
         """Close the file, wait for the other processes and restore the test."""
-        self._part.close()
+        self._shard.close()
         all_batches(runner)
         barrier()
 

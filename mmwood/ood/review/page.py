@@ -54,7 +54,7 @@ class View:
         self.session = session
         self.who = secrets.token_hex(8)
         self.page = 0
-        self.rows = session.rows.choose()
+        self.chosen = session.rows.choose()
         self.wanted = session.wanted
         self._build()
         self._choose()
@@ -93,7 +93,7 @@ class View:
         if not rows:
             ui.notify("There is nothing to undo in this tab.", type="info")
             return
-        place = {int(row): number for number, row in enumerate(self.rows)}
+        place = {int(row): number for number, row in enumerate(self.chosen)}
         if rows[0] in place:
             self.turn(to=place[rows[0]] // self.session.page_size)
             self.grid.run_method("go", rows[0])
@@ -248,7 +248,7 @@ class View:
         number = self.class_choice.value
         score = self.score.value
         edge = self.score.props["max"], self.score.props["min"]
-        self.rows = self.session.rows.choose(
+        self.chosen = self.session.rows.choose(
             None if number == -1 else number,
             self.state_choice.value or None,
             # The slider's ends mean everything.
@@ -347,7 +347,7 @@ class View:
         )
         if not len(session.review.images):
             empty = "The manifest has no rows: nothing reached the threshold of mining."
-        elif not len(self.rows):
+        elif not len(self.chosen):
             empty = "No candidate matches: choose another class, state or score."
         else:
             empty = ""
@@ -409,11 +409,11 @@ class View:
             app.shutdown()
 
     def _pages(self) -> int:
-        return max(1, -(-len(self.rows) // self.session.page_size))
+        return max(1, -(-len(self.chosen) // self.session.page_size))
 
     def _shown(self) -> list[int]:
         start = self.page * self.session.page_size
-        return self.rows[start : start + self.session.page_size].tolist()
+        return self.chosen[start : start + self.session.page_size].tolist()
 
 
 def _keys(keys: Sequence[str]) -> str:
