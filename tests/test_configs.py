@@ -21,6 +21,7 @@ CONFIGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS, ids=str)
 def test_config_builds(name):
     if "efficientnet" in str(name):

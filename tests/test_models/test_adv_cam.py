@@ -138,6 +138,7 @@ def published_loop(model, data: dict, steps: int, double_all: bool) -> torch.Ten
     return merge_scales(outcome, size), merge_scales(outcome, strided_size(size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "steps", "double_all"),
     [("resnet", 9, False), ("resnet", 8, True), ("swin", 9, False)],
@@ -160,6 +161,7 @@ def test_equals_the_published_loop(name, steps, double_all):
     assert build(name).steps == 27
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_images_and_classes_that_climb_together_do_not_see_each_other():
     model = build(steps=4)

@@ -259,6 +259,7 @@ def test_states_equal_plain_loops(mined, tmp_path, monkeypatch, options):
     assert (again["rejected"], again["kept"]) == (0, 0)
 
 
+@pytest.mark.slow
 def test_command_logs_and_says_that_nobody_looked(mined, tmp_path, run_tool):
     rows, hash_of, known = mined
     summary = dict(checkpoint_sha256="1", rows=len(rows), auto=[dict(rules=[])])

@@ -60,6 +60,7 @@ def test_a_log_may_be_removed_while_its_stage_runs(pipeline, monkeypatch):
     assert re.search(r"one  \d+ s  \x1b\[K\n", terminal.getvalue())
 
 
+@pytest.mark.slow
 def test_without_a_terminal_nothing_moves(pipeline, capsys):
     run_plan(pipeline, make_plan(pipeline))
     shown = capsys.readouterr()
