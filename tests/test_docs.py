@@ -333,6 +333,7 @@ FIELDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "options"), FIELDS)
 def test_field_exists(config, options):
     """What an override reaches can be built with it, and had the field before."""
@@ -495,6 +496,7 @@ def test_main_path_as_the_pages_say(tmp_path, run_tool):
 # The index of models
 
 
+@pytest.mark.slow
 def test_model_index_lists_every_config():
     modelindex = pytest.importorskip("modelindex")
     index = yaml.safe_load((REPOSITORY / "model-index.yml").read_text())

@@ -90,6 +90,7 @@ def write(tmp_path):
     return write
 
 
+@pytest.mark.slow
 def test_known_masks_lists_and_tags(content, write, tmp_path):
     done = convert_coco(tmp_path, dict(a=write(content)))
     assert done["splits"]["a"] == dict(
@@ -316,6 +317,7 @@ def test_tags_need_no_outlines(tmp_path):
     assert (tmp_path / "tags.csv").read_text() == "image,labels\na.jpg,cat\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not TINY_COCO.is_dir(),
     reason=f"tiny_coco is not at {TINY_COCO} (set TINY_COCO to its folder)",

@@ -103,6 +103,7 @@ def test_record(root):
     assert sum(counts["instances_of_class"].values()) == instances
 
 
+@pytest.mark.slow
 def test_same_bytes_again_and_a_prefix_when_larger(root, tmp_path):
     generate(tmp_path / "same", **COUNTS)
     assert content(tmp_path / "same") == content(root)
@@ -206,6 +207,7 @@ def test_images_have_several_shapes(samples):
     assert all(max(shape[:2]) == 128 and shape[2] == 3 for shape in shapes)
 
 
+@pytest.mark.slow
 def test_label_maps_agree(samples):
     for s in samples:
         assert s.classes.dtype == s.instances.dtype == np.uint8

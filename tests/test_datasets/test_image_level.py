@@ -244,6 +244,7 @@ def test_classes_from_a_file(voc_folder):
     assert labels_of(by_mask(voc_folder, classes="names.txt")) == TAGS
 
 
+@pytest.mark.slow
 def test_mini_voc(mini_voc):
     """The classes in the masks of mini_voc, counted as its description does."""
     counts = np.zeros(20, dtype=int)

@@ -109,6 +109,7 @@ def test_released_form_is_the_normalised_batch_form():
     torch.testing.assert_close(0.007 * ours, 0.007 / 50 * plain)
 
 
+@pytest.mark.slow
 def test_compiled_in_one_graph():
     compiled = torch.compile(ood_distance_loss, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(*data()), ood_distance_loss(*data()))

@@ -370,6 +370,7 @@ def slow_affinity_label(image, cam, classes, foreground, background, refine):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "refine",
     [
@@ -450,6 +451,7 @@ def slow_power_label(image, cam, classes, low, high, method, **options):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "refine",
     [

@@ -405,6 +405,7 @@ def read_all(config, **changes) -> None:
         dataset[index]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "message"), FAULTS)
 def test_faults_of_the_score_maps(irn_config, score_folder, fault, message):
     read_all(irn_config)

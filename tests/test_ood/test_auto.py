@@ -305,6 +305,7 @@ def test_command_logs_and_says_that_nobody_looked(mined, tmp_path, run_tool):
         assert f" {rule['rows']} | " in text
 
 
+@pytest.mark.slow
 def test_what_is_wrong_changes_nothing(mined, tmp_path, run_tool):
     before = (tmp_path / "ood.csv").read_bytes()
     tool = ("review_ood.py", "ood.csv")

@@ -34,6 +34,7 @@ def make_inputs(path: Path) -> None:
             Path(value).mkdir(parents=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
 def test_a_pipeline_loads_and_its_options_are_of_its_configs(place, path):
     make_inputs(path)

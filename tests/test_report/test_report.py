@@ -296,6 +296,7 @@ def read(folder: str, name: str) -> np.ndarray:
     return np.array(Image.open(Path(folder, f"{name}.png")))
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_files(spec, tmp_path):
     page = report(spec, tmp_path)
     assert page.ids == [
@@ -652,6 +653,7 @@ def test_labels_of_another_size_are_refused(spec, tmp_path):
         report(spec, tmp_path)
 
 
+@pytest.mark.slow
 def test_pictures_are_small(spec, tmp_path):
     # The same image and labels, twenty times as large.
     for folder in (

@@ -378,6 +378,7 @@ def tsne(folder):
     return ["tsne.py", "config.py", "a.pth", "--classes", "cat", "--out", "tags.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "figure", "beside"),
     [

@@ -13,6 +13,7 @@ from mmwood.fileio.labels import save_label_png
 SCRIPT = Path(__file__).parents[2] / "docs/figures/ia_iou_cases.py"
 
 
+@pytest.mark.slow
 def test_figure(tmp_path, monkeypatch, capsys):
     figure = runpy.run_path(str(SCRIPT))
     # Sheep of 4, 12 and 6 pixels, two of which touch, and void; another class.

@@ -147,6 +147,7 @@ def test_a_killed_build_is_resumed_to_the_same_bytes(
     assert hashes(tmp_path / "killed") == whole
 
 
+@pytest.mark.slow
 def test_a_piece_of_the_real_coco(tiny_coco, call, tmp_path):
     path = tiny_coco / "annotations/instances_val2017.json"
     text = call("built", "--coco", path, "--images", tiny_coco, "--place", "link")

@@ -84,6 +84,7 @@ NO_FILE = "[Errno 2] No such file or directory: '/no/such/file'"
 NO_VALUE = "void must be 'a' or 'b', but is 'c'"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("main", "message"),
     [
@@ -115,6 +116,7 @@ def test_a_class_that_does_not_exist_is_named():
         run(partial(build, type="Brokn"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("main", "kind"),
     [

@@ -100,6 +100,7 @@ def test_errors_name_the_file(tmp_path, content, message):
         read_seed_result(tmp_path / "none.json", "best")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runs", [1, 2])
 def test_bars_have_the_colour_of_their_sign(tmp_path, runs):
     miou = ClassChange(50, 51, 1, None)
@@ -113,6 +114,7 @@ def test_bars_have_the_colour_of_their_sign(tmp_path, runs):
     assert losses not in colours(tmp_path / "gain.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "runs",
     [
@@ -127,6 +129,7 @@ def test_amounts_are_drawn(tmp_path, runs):
     assert rgb(charts._RUN) in colours(tmp_path / "amount.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("panels", [1, 2, 4])
 def test_embeddings_have_the_colours_of_their_classes(tmp_path, panels):
     points = np.random.default_rng(0).normal(size=(40, 2))
