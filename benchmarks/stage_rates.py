@@ -45,7 +45,7 @@ from mmwood.fileio.mining_results import Finding, Shard
 from mmwood.functional.cam import seed_from_cam
 from mmwood.ood.candidates import write_candidate_list
 from mmwood.ood.results import write_results
-from mmwood.utils.config import replace_fields
+from mmwood.utils.config import without_names
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SIZE = (500, 375)
@@ -155,8 +155,7 @@ def training(config: str):
 
 def train_pipeline(cfg: Config) -> list:
     """The training's, with labels made on the way instead of read."""
-    dataset = cfg.train_dataloader.dataset
-    steps = replace_fields(dataset.pipeline, dataset.get("transforms"))
+    steps = without_names(cfg.train_dataloader.dataset.pipeline, "pipeline")
     for number, step in enumerate(steps):
         if step.type == "mmwood.AffinityLabel":
             steps[number] = dict(step, folder=None, refine=None, maps="full")
@@ -201,9 +200,9 @@ def prediction(config: str, tta: bool = False, **test_cfg: object):
 def affinity_labels(method: str):
     def stage(data: Data, batch: int) -> Callable[[], object]:
         cfg = load_config("irn/resnet50_irn_voc12aug.py")
-        steps = cfg.train_dataloader.dataset.pipeline[:2]
+        steps = cfg.train_dataloader.dataset.pipeline
         refine = dict(method=method)
-        steps = Compose([steps[0], dict(steps[1], folder=None, refine=refine)])
+        steps = Compose([steps.load, dict(steps.label, folder=None, refine=refine)])
         return lambda: [steps(dict(info)) for info in data.infos()[:batch]]
 
     return stage

@@ -176,9 +176,7 @@ def irn() -> Config:
                 backbone=dict(init_cfg=dict(checkpoint=CLASSIFIER)),
                 test_cfg=dict(pad_to=2 * SIDE),
             ),
-            train_dataloader=dict(
-                dataset=dict(scores, pipeline=pipeline, transforms=None)
-            ),
+            train_dataloader=dict(dataset=dict(scores, pipeline=pipeline)),
             test_dataloader=dict(dataset=scores),
             default_hooks=dict(displacement_mean=dict(batch_size=1, num_workers=0)),
         ),
