@@ -379,7 +379,7 @@ def measure_lists(root: Path) -> dict:
     start = time.process_time()
     write_candidate_list(folder, root / "candidates.txt")
     results["candidates_us"] = (time.process_time() - start) / LISTED * 1e6
-    size = sum((root / f"candidates.{kind}").stat().st_size for kind in ("txt", "npy"))
+    size = (root / "candidates.txt").stat().st_size
     results["candidates_bytes"] = size / LISTED
     # One in ten candidates fools the classifier.
     part = Shard(root / "mining/part_0000_0000.sqlite", dict(classes=list(CLASSES)))

@@ -79,6 +79,19 @@ def test_hosts_are_compared_with_plain_maps(python, tmp_path):
     assert results[3]["ratio"] > 10
 
 
+def test_rates_of_stages(python, tmp_path):
+    """Those that read configs' pipelines by the names of their steps, and the lists."""
+    pytest.importorskip("mmpretrain")
+    found = tmp_path / "found.json"
+    stages = ("labels_pamr", "irn", "lists")
+    code, text = python(
+        *(FOLDER / "stage_rates.py", "--images", 1, "--repeats", 1),
+        *("--stages", *stages, "--json", found),
+    )
+    assert code == 0, text
+    assert json.loads(found.read_text()).keys() >= {"labels_pamr", "irn", "lists"}
+
+
 def test_run_collects_skips_and_goes_on_after_a_failure(python, tmp_path):
     # A copy beside the configs' folder, with one benchmark that fails.
     folder = tmp_path / "benchmarks"
