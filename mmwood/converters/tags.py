@@ -24,7 +24,7 @@ from mmwood.fileio.lists import (
     without_suffix,
 )
 
-__all__ = ["ImageFinder", "convert_tags"]
+__all__ = ["ImageFinder", "convert_tags", "find_image"]
 
 #: What Label Studio puts before the name of an uploaded file.
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")
@@ -102,6 +102,11 @@ def convert_tags(
         classes={name: counts[name] for name in classes},
         **writer.counts,
     )
+
+
+def find_image(root: Path, images: str, name: str) -> str | None:
+    """One file that an annotation tool means: see :meth:`ImageFinder.search`."""
+    return ImageFinder(root, images).search(name, "find_image")
 
 
 class ImageFinder:
