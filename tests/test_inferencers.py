@@ -60,7 +60,6 @@ def test_segmentors(name, tmp_path):
         device="cpu",
         classes=["c"] * number,
         palette=[[0, 0, 0]] * number,
-        show_progress=False,
     )
     assert inferencer(IMAGE)["predictions"].shape == (60, 50)
 
