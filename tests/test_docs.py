@@ -399,11 +399,11 @@ SMALLER = {
         "frozen_stages=2": "frozen_stages=-1",
         "in_channels=2048": "in_channels=64",
     },
+    "_base_/models/deeplabv2.py": {"(321, 321)": "(33, 33)"},
     "_base_/models/deeplabv2_r101.py": {
         "depth=101": "depth=18, stem_channels=8, base_channels=8",
         'init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet101"),': "",
         "in_channels=2048": "in_channels=64",
-        "(321, 321)": "(33, 33)",
     },
     "_base_/schedule_deeplabv2.py": {"max_iters=30000": "max_iters=2"},
     "_base_/models/resnet50_irn.py": {

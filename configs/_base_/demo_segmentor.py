@@ -1,19 +1,15 @@
 # The demo's segmentation networks: DeepLab-v2's head on the classifier's backbone.
 _base_ = [
+    "./models/deeplabv2.py",
     "./datasets/context_shapes_segmentation.py",
     "./schedule_deeplabv2.py",
 ]
 
 model = dict(
-    type="EncoderDecoder",
     data_preprocessor=dict(
-        type="SegDataPreProcessor",
         mean=[127.5, 127.5, 127.5],
         std=[63.75, 63.75, 63.75],
-        bgr_to_rgb=True,
         size=(112, 112),
-        pad_val=0,
-        seg_pad_val=255,
     ),
     backbone=dict(
         type="mmpretrain.ResNet",
@@ -28,15 +24,11 @@ model = dict(
         ),
     ),
     decode_head=dict(
-        type="mmwood.DeepLabV2Head",
         in_channels=128,
         in_index=0,
         num_classes=7,
         dilations=(2, 4, 6, 8),
-        loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True),
     ),
-    train_cfg=dict(),
-    test_cfg=dict(mode="whole"),
 )
 optim_wrapper = dict(
     _delete_=True,

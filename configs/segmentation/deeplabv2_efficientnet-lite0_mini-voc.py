@@ -1,20 +1,16 @@
 # A small DeepLab-v2 on mini_voc's pseudo masks (W-OoD and IRN), plain cross-entropy.
 # Weights: tools/model_converters/efficientnet_lite.py weights/efficientnet-lite0.pth
 _base_ = [
+    "../_base_/models/deeplabv2.py",
     "../_base_/datasets/mini_voc_segmentation.py",
     "../_base_/schedule_deeplabv2.py",
 ]
 
 model = dict(
-    type="EncoderDecoder",
     data_preprocessor=dict(
-        type="SegDataPreProcessor",
         mean=[127.5, 127.5, 127.5],
         std=[127.5, 127.5, 127.5],
-        bgr_to_rgb=True,
         size=(256, 256),
-        pad_val=0,
-        seg_pad_val=255,
     ),
     backbone=dict(
         type="mmpretrain.TIMMBackbone",
@@ -23,16 +19,11 @@ model = dict(
         init_cfg=dict(type="Pretrained", checkpoint="weights/efficientnet-lite0.pth"),
     ),
     decode_head=dict(
-        type="mmwood.DeepLabV2Head",
         in_channels=1280,
         in_index=0,
-        num_classes=21,
         # Half the published rates at half the resolution.
         dilations=(3, 6, 9, 12),
-        loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True),
     ),
-    train_cfg=dict(),
-    test_cfg=dict(mode="whole"),
 )
 train_cfg = dict(max_iters=500, val_interval=500)
 optim_wrapper = dict(optimizer=dict(lr=0.002))

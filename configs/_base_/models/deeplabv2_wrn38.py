@@ -1,10 +1,9 @@
-# DeepLab-v2's head on Wide ResNet-38 (Wu et al., 2019) at output stride 8 with fixed
-# batch normalisation. ImageNet's weights: tools/model_converters/wide_resnet38.py
-_base_ = "./deeplabv2_r101.py"
+# DeepLab-v2 on Wide ResNet-38 (Wu et al., 2019) at output stride 8 with fixed batch
+# normalisation. ImageNet's weights: tools/model_converters/wide_resnet38.py
+_base_ = "./deeplabv2.py"
 
 model = dict(
     backbone=dict(
-        _delete_=True,
         type="mmwood.WideResNet38",
         norm_cfg=dict(type="BN", requires_grad=False),
         frozen_stages=0,
