@@ -21,8 +21,8 @@ from pathlib import Path
 
 from common import add_json_argument, compare, write_results
 
-from mmwood.converters.command import number_table
 from mmwood.converters.openimages import TABLES, Foreground, write_candidates
+from mmwood.utils.tables import number_table
 
 LABELS = 20_000
 ROWS_PER_IMAGE = 12

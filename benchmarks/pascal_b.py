@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from common import add_json_argument, compare, write_results
 
-from mmwood.converters.command import number_table
 from mmwood.converters.pascal_b import build, read_annotations, read_class_table
+from mmwood.utils.tables import number_table
 
 #: A unit of ru_maxrss in megabytes: bytes on macOS, kibibytes elsewhere.
 UNIT = 2**20 if sys.platform == "darwin" else 2**10

@@ -28,11 +28,18 @@ __all__ = [
     "METRICS",
     "MODELS",
     "TRANSFORMS",
+    "import_locations",
 ]
 
 #: The packages whose import registers everything mmwood has, but models, which are
 #: imported by name.
 LOCATIONS = ("mmwood.models", "mmwood.datasets", "mmwood.engine", "mmwood.evaluation")
+
+
+def import_locations() -> None:
+    """Import what registers everything; a registry would swallow what breaks there."""
+    for location in LOCATIONS:
+        import_module(location)
 
 
 class _NamedModels(Registry):

@@ -13,7 +13,7 @@ Example:
 import argparse
 from typing import TYPE_CHECKING
 
-from mmwood.utils.command import run
+from mmwood.utils.command import run, script_parser
 from mmwood.utils.config import leaf_datasets, type_name
 
 if TYPE_CHECKING:
@@ -57,9 +57,7 @@ class LabelFiles:
 def parse_args() -> argparse.Namespace:
     from mmengine.config import DictAction
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("config", help="config file of an IRN")
     parser.add_argument(
         "--out",

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmwood.utils.command import run
+from mmwood.utils.command import run, script_parser
 
 if TYPE_CHECKING:
     from mmwood.pipeline.graph import Pipeline
@@ -24,9 +24,7 @@ TOOLS = Path(__file__).resolve().parent
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("config", help="a pipeline, as in configs/pipelines/")
     parser.add_argument(
         "--work-dir", type=Path, help="in place of the config's work_dir"

@@ -1,6 +1,7 @@
 # The demo's IRN: pseudo masks from the maps of the demo's W-OoD classifier.
 # After `make demo`: tools/test.py THIS work_dirs/demo/irn_wood/epoch_3.pth
 _base_ = [
+    "../_base_/models/resnet50_irn.py",
     "../_base_/datasets/context_shapes_irn.py",
 ]
 
@@ -9,19 +10,14 @@ scores = dict(
     score_dir="work_dirs/demo/seeds_wood/pseudo_labels", score_checkpoint=classifier
 )
 model = dict(
-    type="mmwood.IRN",
-    data_preprocessor=dict(
-        mean=[127.5, 127.5, 127.5], std=[63.75, 63.75, 63.75], to_rgb=True
-    ),
+    data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[63.75, 63.75, 63.75]),
     backbone=dict(
-        type="ResNet",
         depth=18,
         stem_channels=16,
         base_channels=16,
         strides=(1, 2, 1, 1),
-        init_cfg=dict(type="Pretrained", checkpoint=classifier, prefix="backbone."),
+        init_cfg=dict(checkpoint=classifier),
     ),
-    levels=["maxpool", "layer1", "layer2", "layer3", "layer4"],
     in_channels=[16, 16, 32, 64, 128],
     radius=5,
     test_cfg=dict(pad_to=224, cam_power=2.0, steps=64),
@@ -63,7 +59,6 @@ optim_wrapper = dict(
 default_hooks = dict(
     channels_last=dict(type="mmwood.ChannelsLastHook"),
     displacement_mean=dict(
-        type="mmwood.DisplacementMeanHook",
         pipeline=[
             dict(type="mmwood.LoadImage"),
             dict(type="Resize", scale_factor=2.0, keep_ratio=True),

@@ -11,7 +11,6 @@ Example:
     python docs/figures/ia_iou_cases.py data/context_shapes
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +25,7 @@ from prettytable import PrettyTable
 from mmwood.fileio.files import files_by_id
 from mmwood.fileio.labels import read_label_png
 from mmwood.functional.instance_iou import Instances, score_instances, split_instances
-from mmwood.utils.command import run
+from mmwood.utils.command import run, script_parser
 from mmwood.visualization.figures import add_title, new_figure, save_figure
 
 FIGURE = Path(__file__).parents[1] / "images/ia_iou_cases.png"
@@ -233,9 +232,7 @@ def read_images(data: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("data", type=Path, help="folder of the built-in data")
     parser.add_argument("--out", type=Path, default=FIGURE, help="PNG to write")
     args = parser.parse_args()

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmwood.converters.command import number_table
 from mmwood.converters.voc_aug import LISTS, VOC_CLASSES
 from mmwood.fileio.images import UNREADABLE, image_size, why_unreadable
 from mmwood.fileio.labels import VOID, check_labels, read_label_png
@@ -19,6 +18,7 @@ from mmwood.fileio.lists import (
 )
 from mmwood.fileio.tables import read_csv
 from mmwood.fileio.voc import tags_from_xml
+from mmwood.utils.tables import number_table
 
 __all__ = [
     "Entry",
@@ -309,7 +309,7 @@ def coco_entries(root: Path) -> tuple[dict[str, list[Entry]], Sequence[str]]:
         FileNotFoundError: There is no ``tags_SPLIT.csv`` or no list of its split.
         ValueError: A list and the tags of its split name different images.
     """
-    classes = read_class_names("classes.txt", str(root), "data set")
+    classes = read_class_names("classes.txt", root, "data set")
     masks = root / "SegmentationClass"
     tables = sorted(root.glob("tags_*.csv"))
     if not tables:

@@ -214,7 +214,6 @@ def _images(
 ) -> list[_Image]:
     """The images with the annotations of the chosen categories."""
     values = {number: value for value, number in enumerate(ids.values(), start=1)}
-    names = tuple(ids)
     chosen: dict[int, list[dict]] = defaultdict(list)
     for annotation in content.annotations:
         if annotation["category_id"] in values:
@@ -227,7 +226,7 @@ def _images(
         own, name = image_name(entry, source)
         own = split if entry.get("file_name") is not None else own
         path = str(PurePosixPath(own if folder is None else folder, name))
-        tags = {names[annotation["value"] - 1] for annotation in chosen[number]}
+        tags = {content.categories[a["category_id"]] for a in chosen[number]}
         item = TaggedImage(path, tags, source)
         images.append(_Image(item, entry_size(entry, source), chosen[number]))
     return images

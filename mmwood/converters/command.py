@@ -1,36 +1,27 @@
 """What the commands in ``tools/dataset_converters/`` share."""
 
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from prettytable import PrettyTable
 from tqdm import tqdm
 
+from mmwood.fileio.labels import VOID
 from mmwood.fileio.lists import read_class_names
 
 if TYPE_CHECKING:
-    from mmwood.converters.check import Report
+    from mmwood.converters.check import Entry
 
 __all__ = [
     "add_check_options",
     "bar",
     "class_names",
-    "converter_parser",
     "end_with_check",
-    "number_table",
     "print_files",
 ]
-
-
-def converter_parser(description: str | None) -> ArgumentParser:
-    """A parser that shows a description with its line breaks."""
-    return ArgumentParser(
-        description=description, formatter_class=RawDescriptionHelpFormatter
-    )
 
 
 def add_check_options(parser: ArgumentParser, source: str) -> None:
@@ -61,22 +52,12 @@ def class_names(
         ValueError: A name occurs twice, or the file is not UTF-8.
     """
     in_file = len(values) == 1 and Path(root, values[0]).is_file()
-    return read_class_names(values[0] if in_file else values, str(root), field)
+    return read_class_names(values[0] if in_file else values, root, field)
 
 
 def bar(label: str) -> Callable[[Iterable], Iterable]:
     """What wraps a list that is gone through: a bar, on terminals only."""
     return partial(tqdm, desc=label, disable=None)
-
-
-def number_table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]]
-) -> PrettyTable:
-    """A table of numbers with what they are about on the left."""
-    table = PrettyTable(columns, align="r")
-    table.align[columns[0]] = "l"
-    table.add_rows([list(row) for row in rows])
-    return table
 
 
 def print_files(done: Mapping[str, Any]) -> None:
@@ -87,7 +68,22 @@ def print_files(done: Mapping[str, Any]) -> None:
     )
 
 
-def end_with_check(report: "Report") -> NoReturn:
-    """Print what a check has found, and exit with 1 if there are errors."""
+def end_with_check(
+    lists: Mapping[str, Sequence["Entry"]],
+    classes: Sequence[str],
+    ignore_index: int = VOID,
+) -> NoReturn:
+    """Read every file of a data set, print what is wrong; exit with 1 at errors.
+
+    Arguments are those of :func:`mmwood.converters.check.check_dataset`.
+
+    Raises:
+        SystemExit: Always.
+        ValueError: A class is the background.
+    """
+    # Here: it needs SciPy, which other commands do without.
+    from mmwood.converters.check import check_dataset
+
+    report = check_dataset(lists, classes, ignore_index, progress=bar("check"))
     print(report)
     sys.exit(1 if report.errors else 0)

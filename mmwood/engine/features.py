@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mmwood.functional.batching import group_by_shape
+from mmwood.models.utils.batches import step_by_shape
 from mmwood.utils.progress import progress
 
 __all__ = [
@@ -88,19 +88,13 @@ def extract_features(
 
 def _batch_features(model: BaseModel, batch: dict) -> Tensor:
     """(B, D + C) float32 features and scores of a batch of images of any sizes."""
-    inputs, samples = batch["inputs"], batch["data_samples"]
-    results = [torch.empty(0)] * len(inputs)
-    for indices in group_by_shape(inputs):
-        data = dict(
-            inputs=[inputs[i] for i in indices],
-            data_samples=[samples[i] for i in indices],
-        )
-        data = model.data_preprocessor(data, False)
-        feats = model.extract_feat(data["inputs"])
+
+    def step(data: dict) -> list[Tensor]:
+        feats = model.extract_feat(model.data_preprocessor(data, False)["inputs"])
         both = torch.cat([model.head.pre_logits(feats), model.head(feats)], dim=1)
-        for index, row in zip(indices, both.float()):
-            results[index] = row
-    return torch.stack(results)
+        return list(both.float())
+
+    return torch.stack(step_by_shape(step, batch))
 
 
 def shard_loader(

@@ -4,7 +4,6 @@ import argparse
 import os
 import zipfile
 from datetime import timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from mmengine.dist import is_distributed
 from mmengine.registry import EVALUATOR, RUNNERS
 from mmengine.runner import Runner
 
-from mmwood.registry import LOCATIONS
+from mmwood.registry import import_locations
 from mmwood.utils.config import (
     leaf_datasets,
     metric_configs,
@@ -111,9 +110,7 @@ def build_runner(cfg: Config) -> Runner:
         ValueError: A launcher other than 'none' and 'pytorch' without CUDA; a file of
             weights is cut off; an evaluator is none.
     """
-    # A broken import below a registry's location would be swallowed by the registry.
-    for location in LOCATIONS:
-        import_module(location)
+    import_locations()
     _refuse_damaged_weights(cfg)
     _refuse_merged_evaluators(cfg)
     _add_checks(cfg)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from mmengine.dist import get_world_size
@@ -16,7 +16,10 @@ from mmwood.evaluation.coco_instances import CocoInstances
 from mmwood.fileio.files import write_json
 from mmwood.fileio.labels import read_label_png
 from mmwood.fileio.scores import SIZES
+from mmwood.functional.components import Connectivity
 from mmwood.functional.instance_iou import (
+    Background,
+    Void,
     check_instance_fields,
     score_instances,
     split_instances,
@@ -117,9 +120,9 @@ class IAIoUMetric(BaseMetric):
     def __init__(
         self,
         ignore_index: int = 255,
-        background: Literal["image", "ignore"] | None = "image",
-        connectivity: Literal[4, 8] = 8,
-        void: Literal["separates", "connects"] = "separates",
+        background: Background = "image",
+        connectivity: Connectivity = 8,
+        void: Void = "separates",
         size_limits: Sequence[int] = (32**2, 96**2),
         instance_dir: str | None = None,
         instance_file: str | None = None,

@@ -26,7 +26,6 @@ __all__ = [
     "merge_instances",
     "read_coco",
     "run_lengths",
-    "segment",
     "tags_from_coco",
 ]
 
@@ -182,15 +181,15 @@ def tags_from_coco(
     return items, tuple(coco.categories.values())
 
 
-def segment(segmentation: Any, height: int, width: int) -> dict | None:
-    """COCO's compressed run lengths of a segmentation in any of its forms.
+def instance_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """The pixels of a segmentation in any of COCO's forms.
 
     It is a list of polygons [x, y, x, y, ...], or run lengths: ``size`` [H, W] and
-    ``counts``, a list or COCO's string.
+    ``counts``, a list or COCO's string. Without a polygon of three points nothing is
+    covered.
 
-    Returns:
-        What pycocotools decodes; None without a polygon of three points, since nothing
-        is covered.
+    Shape:
+        - output: (H, W) bool
 
     Raises:
         ImportError: pycocotools is not installed.
@@ -201,9 +200,10 @@ def segment(segmentation: Any, height: int, width: int) -> dict | None:
         # Fewer than three corners have no area, and pycocotools takes two for a box.
         polygons = [item for item in polygons if len(item) >= 6]
         if not polygons:
-            return None
+            return np.zeros((height, width), dtype=bool)
         masks = run_lengths()
-        return masks.merge(masks.frPyObjects(polygons, height, width))
+        rle = masks.merge(masks.frPyObjects(polygons, height, width))
+        return masks.decode(rle).astype(bool)
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= {*segmentation}:
         raise ValueError(
             "the segmentation must be a list of polygons, or run lengths with size and "
@@ -224,22 +224,9 @@ def segment(segmentation: Any, height: int, width: int) -> dict | None:
             f"its run lengths must be integers with the sum {height * width}, the "
             "number of pixels"
         )
-    return run_lengths().frPyObjects(dict(size=[height, width], counts=runs), 0, 0)
-
-
-def instance_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """The pixels of a segmentation; see :func:`segment`.
-
-    Shape:
-        - output: (H, W) bool
-
-    Raises:
-        ImportError, ValueError: As :func:`segment`.
-    """
-    rle = segment(segmentation, height, width)
-    if rle is None:
-        return np.zeros((height, width), dtype=bool)
-    return run_lengths().decode(rle).astype(bool)
+    masks = run_lengths()
+    rle = masks.frPyObjects(dict(size=[height, width], counts=runs), 0, 0)
+    return masks.decode(rle).astype(bool)
 
 
 class Layer(NamedTuple):

@@ -227,7 +227,9 @@ def read_id_list(path: str | os.PathLike) -> list[TaggedImage]:
 
 
 def read_class_names(
-    classes: str | Sequence[str], data_root: str = "", field: str = "classes"
+    classes: str | Sequence[str],
+    data_root: str | os.PathLike = "",
+    field: str = "classes",
 ) -> tuple[str, ...]:
     """Class names from a list, or from a file below ``data_root`` with one a line.
 

@@ -7,7 +7,6 @@ can cross at a corner, so that one pass over all classes would not separate them
 """
 
 from collections.abc import Collection
-from numbers import Real
 from typing import Literal, NamedTuple, get_args
 
 import cv2
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmwood.utils.check import one_of
+from mmwood.utils.check import at_least, one_of
 
 __all__ = [
     "Components",
@@ -197,11 +196,7 @@ def check_size_weight_fields(
     Raises:
         ValueError: One has another value; names it.
     """
-    # Written so that NaN, which compares False with everything, is refused too.
-    if not isinstance(limit, Real) or isinstance(limit, bool) or not limit >= 1:
-        raise ValueError(
-            f"{owner}limit must be a number of at least 1, but is {limit!r}"
-        )
+    at_least(f"{owner}limit", limit, 1)
     one_of(f"{owner}reference", reference, get_args(Reference))
     one_of(f"{owner}connectivity", connectivity, get_args(Connectivity))
 

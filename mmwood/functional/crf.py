@@ -63,7 +63,8 @@ def dense_crf(
         ValueError: An argument has another shape, type or range.
     """
     image, given = np.asarray(image), np.asarray(probs_or_labels)
-    check_image(image)
+    axes = "H W" if given.ndim == 2 else "n H W"
+    check_image(image, probs_or_labels=(given, axes))
     at_least("iterations", iterations, 0, integer=True)
     for name, value in (
         ("gaussian_sxy", gaussian_sxy),
@@ -74,8 +75,6 @@ def dense_crf(
             raise ValueError(f"{name} must be positive, got {value!r}")
     if not 0 < gt_prob < 1:
         raise ValueError(f"gt_prob must be between 0 and 1, got {gt_prob!r}")
-    axes = "H W" if given.ndim == 2 else "n H W"
-    check_shapes(image=(image, "H W 3"), probs_or_labels=(given, axes))
     if given.ndim == 2:
         n_labels = check_labels(given, n_labels)
     else:
@@ -111,12 +110,13 @@ def dense_crf(
     return marginals.reshape(n_labels, height, width)
 
 
-def check_image(image: np.ndarray) -> None:
-    """Refuse what is no RGB image (H, W, 3) uint8."""
+def check_image(image: np.ndarray, **others: tuple[np.ndarray, str]) -> None:
+    """Refuse what is no RGB image (H, W, 3) uint8, and others of other axes."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
             f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}"
         )
+    check_shapes(image=(image, "H W 3"), **others)
 
 
 def check_labels(label: np.ndarray, n_labels: int | None) -> int:

@@ -13,14 +13,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mmwood.utils.check import check_shapes, one_of
+from mmwood.utils.check import one_of
 
 from .cam import label_values
 from .crf import check_image, check_labels, check_probabilities, dense_crf
 from .pamr import pamr
 
 __all__ = [
-    "Method",
     "affinity_label",
     "dense_crf",
     "pamr",
@@ -64,8 +63,7 @@ def refine_label(
     """
     settings = refine_settings(dict(options, method=method))
     image, label = np.asarray(image), np.asarray(label)
-    check_image(image)
-    check_shapes(image=(image, "H W 3"), label=(label, "H W"))
+    check_image(image, label=(label, "H W"))
     check_labels(label, n_labels)
     if settings["method"] is None:
         return label.astype(np.uint8)
@@ -98,8 +96,7 @@ def refine_scores(
     """
     settings = refine_settings(dict(options, method=method))
     image, scores = np.asarray(image), np.asarray(scores, dtype=np.float32)
-    check_image(image)
-    check_shapes(image=(image, "H W 3"), scores=(scores, "n H W"))
+    check_image(image, scores=(scores, "n H W"))
     check_probabilities(scores)
     if settings["method"] is None:
         return scores.argmax(axis=0).astype(np.uint8)
@@ -271,6 +268,5 @@ def _checked(
     image = np.asarray(image)
     cam = np.asarray(cam, dtype=np.float32)
     classes = np.asarray(classes, dtype=np.int64)
-    check_image(image)
-    check_shapes(image=(image, "H W 3"), cam=(cam, "n H W"), classes=(classes, "n"))
+    check_image(image, cam=(cam, "n H W"), classes=(classes, "n"))
     return image, cam, label_values(classes)

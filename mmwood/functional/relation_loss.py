@@ -122,7 +122,8 @@ def relation_terms(
         (fg_moved - fg_offset).abs().sum(),
         bg_moved.abs().sum(),
     ]
-    counts = [fg.sum(), bg.sum(), negative.sum(), 2 * fg.sum(), 2 * bg.sum()]
+    fg_pairs, bg_pairs = fg.sum(), bg.sum()
+    counts = [fg_pairs, bg_pairs, negative.sum(), 2 * fg_pairs, 2 * bg_pairs]
     return RelationTerms(torch.stack(sums), torch.stack(counts).to(edge.dtype))
 
 

@@ -11,7 +11,7 @@ from mmengine.runner import CheckpointLoader
 
 from mmwood.engine.runner import CHECKS
 from mmwood.fileio.lists import read_class_names
-from mmwood.utils.config import leaf_dataset, type_name
+from mmwood.utils.config import leaf_dataset, type_name, without_names
 
 __all__ = ["class_names", "use_candidates"]
 
@@ -49,7 +49,8 @@ def use_candidates(
             put into; nobody names the classes.
     """
     loader = cfg.get("test_dataloader") or ConfigDict()
-    pipeline = list(leaf_dataset(loader.get("dataset")).get("pipeline", []))
+    dataset = leaf_dataset(loader.get("dataset"))
+    pipeline = without_names(dataset.get("pipeline") or (), "pipeline")
     if not pipeline:
         raise ValueError(
             "the config has no test_dataloader.dataset.pipeline to load candidates with"

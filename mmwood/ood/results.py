@@ -14,6 +14,7 @@ from mmwood.fileio.candidates import STATES, Candidate, read_manifest, write_man
 from mmwood.fileio.files import atomic_write, read_json, write_json
 from mmwood.fileio.journal import Journal, LockedError, journal_path
 from mmwood.fileio.mining_results import merged
+from mmwood.utils.tables import number_table
 
 __all__ = [
     "check_manifest",
@@ -191,11 +192,11 @@ def summary_tables(summary: dict) -> str:
             *([f"rows {state}", states[state]] for state in states),
         ]
     )
-    per_class = PrettyTable(["class", "p >= threshold", "rows", "highest p"], align="r")
-    per_class.align["class"] = "l"
+    rows = []
     for item in summary["per_class"]:
         highest = "" if item["highest"] is None else f"{item['highest']:.4f}"
-        per_class.add_row([item["name"], item["above"], item["rows"], highest])
+        rows.append([item["name"], item["above"], item["rows"], highest])
+    per_class = number_table(["class", "p >= threshold", "rows", "highest p"], rows)
     histogram = PrettyTable(["largest p of an image", "images"], align="r")
     for number, count in enumerate(summary["histogram"]):
         histogram.add_row([f"{number / 10:.1f} to {(number + 1) / 10:.1f}", count])

@@ -4,12 +4,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmwood.fileio.candidates import read_manifest
 from mmwood.fileio.files import text_sha256, write_json
+from mmwood.pipeline.records import now
 from mmwood.pipeline.references import OWN
 from mmwood.pipeline.stage import PipelineError, Stage, State
 from mmwood.utils.last_checkpoint import last_checkpoint
@@ -113,6 +113,9 @@ class Review(Stage):
                 f"stages.{self.name}.review: {self.source!r} is no mine stage"
             )
 
+    def check_folder(self, pipeline: "Pipeline") -> None:
+        """Nothing: it has no folder."""
+
     def path(self, attribute: str | None, pipeline: "Pipeline") -> Path:
         """The manifest, which is what the mining left."""
         return pipeline.path(self.source, "manifest")
@@ -157,7 +160,7 @@ class Review(Stage):
             title=self.title,
             manifest=pipeline.hashes[self.path(None, pipeline)],
             unseen=self._unseen(pipeline),
-            finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            finished=now(),
         )
         write_json(pipeline.records.path(self.name), record)
 
@@ -238,19 +241,18 @@ def parse_stage(name: str, content: Any, threads: int | None = None) -> Stage:
             f"{where}: expected exactly one of {', '.join(KINDS)}, got "
             f"{', '.join(kinds) or 'none'}"
         )
-    rest = {key: value for key, value in content.items() if key != kinds[0]}
-    for key, value in rest.items():
-        if key not in _FIELDS:
+    stage = KINDS[kinds[0]]
+    source = (Mapping, "a dict") if stage is Report else (str, "a text")
+    fields = {**_FIELDS, kinds[0]: source}
+    for key, value in content.items():
+        if key not in fields:
             raise PipelineError(
                 f"{where}.{key}: there is no such field; known are {', '.join(_FIELDS)}"
             )
-        kind, called = _FIELDS[key]
+        kind, called = fields[key]
         if not isinstance(value, kind) or (kind is Sequence and isinstance(value, str)):
             raise PipelineError(f"{where}.{key}: expected {called}, got {value!r}")
-    stage, source = KINDS[kinds[0]], content[kinds[0]]
-    kind, called = (Mapping, "a dict") if stage is Report else (str, "a text")
-    if not isinstance(source, kind):
-        raise PipelineError(f"{where}.{kinds[0]}: expected {called}, got {source!r}")
-    if stage.needs_checkpoint and not rest.get("checkpoint"):
+    if stage.needs_checkpoint and not content.get("checkpoint"):
         raise PipelineError(f"{where}.checkpoint: a {kinds[0]} stage needs one")
-    return stage(name, source, **{"threads": threads, **rest})
+    rest = {key: value for key, value in content.items() if key != kinds[0]}
+    return stage(name, content[kinds[0]], **{"threads": threads, **rest})

@@ -5,7 +5,12 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmwood.pipeline.run import Job
 
 __all__ = ["Progress"]
 
@@ -21,20 +26,15 @@ class Progress:
     """Lines about stages, and below them the time and last line of each running one.
 
     The latter on a terminal alone. All that a stage writes is in its log.
+
+    Args:
+        running: The jobs that run now, by any key.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, running: "Mapping[int, Job]") -> None:
         self._live = sys.stderr.isatty()
-        self._running: dict[str, tuple[Path, float]] = {}
+        self._running = running
         self._drawn: list[str] = []
-
-    def start(self, stage: str, log: Path) -> None:
-        """A stage has begun."""
-        self._running[stage] = log, time.monotonic()
-
-    def stop(self, stage: str) -> None:
-        """A stage has ended."""
-        del self._running[stage]
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
@@ -51,8 +51,9 @@ class Progress:
             return
         width = shutil.get_terminal_size().columns - 1
         lines = [
-            f"{stage}  {time.monotonic() - begun:.0f} s  {_last_line(log)}"[:width]
-            for stage, (log, begun) in self._running.items()
+            f"{job.stage.name}  {time.monotonic() - job.clock:.0f} s  "
+            f"{_last_line(job.log)}"[:width]
+            for job in self._running.values()
         ]
         if lines != self._drawn:
             text = "".join(f"{line}{_CLEAR_LINE}\n" for line in lines)

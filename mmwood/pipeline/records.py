@@ -4,18 +4,24 @@ import os
 import platform
 import shutil
 import subprocess
+from datetime import datetime, timezone
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 from mmwood.fileio.files import read_json, write_json
 
-__all__ = ["Records", "machine", "versions"]
+__all__ = ["Records", "machine", "now", "versions"]
 
 _PACKAGES = (
     *("mmwood", "torch", "torchvision", "numpy", "opencv-python", "scikit-learn"),
     *("mmengine", "mmcv", "mmsegmentation", "mmpretrain"),
 )
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 class Records:

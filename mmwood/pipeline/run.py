@@ -1,6 +1,5 @@
 """Run the stages of a pipeline, each as a process of its own."""
 
-import datetime
 import fcntl
 import json
 import os
@@ -19,7 +18,7 @@ from pathlib import Path
 from mmwood.pipeline.graph import Pipeline
 from mmwood.pipeline.kinds import Review
 from mmwood.pipeline.progress import Progress
-from mmwood.pipeline.records import machine, versions
+from mmwood.pipeline.records import machine, now, versions
 from mmwood.pipeline.stage import PipelineError, Stage
 from mmwood.utils.processes import end_with_parent
 
@@ -134,8 +133,7 @@ def run_plan(
     """
     _check_packages(pipeline.stages[name] for name in plan.reasons)
     for name in plan.reasons:
-        if not isinstance(pipeline.stages[name], Review):
-            pipeline.stages[name].check_folder(pipeline)
+        pipeline.stages[name].check_folder(pipeline)
     with _only_one(pipeline.work_dir / "records/lock") as lock:
         return _Runner(pipeline, plan, gpus, jobs, auto, reviewed, lock).run()
 
@@ -152,14 +150,14 @@ def _check_packages(stages: Iterable[Stage]) -> None:
 
 
 @dataclass
-class _Job:
+class Job:
     """A running stage."""
 
     stage: Stage
     key: dict
     command: list[str]
     process: subprocess.Popen
-    started: datetime.datetime
+    started: str
     clock: float
     log: Path
     processes: int
@@ -179,8 +177,8 @@ class _Runner:
         self.pipeline, self.plan = pipeline, plan
         self.gpus, self.jobs = gpus, jobs
         self.auto, self.reviewed, self.lock = auto, reviewed, lock
-        self.progress = Progress()
-        self.running: dict[int, _Job] = {}
+        self.running: dict[int, Job] = {}
+        self.progress = Progress(self.running)
         self.ran: list[str] = []
         self.number = 0
         self.failure: str | None = None
@@ -275,9 +273,8 @@ class _Runner:
                 pass_fds=(self.lock,),
                 preexec_fn=partial(end_with_parent, end),
             )
-        self.progress.start(stage.name, log)
-        self.running[process.pid] = _Job(
-            stage, key, command, process, _now(), time.monotonic(), log, processes
+        self.running[process.pid] = Job(
+            stage, key, command, process, now(), time.monotonic(), log, processes
         )
 
     def _wait(self) -> None:
@@ -293,9 +290,8 @@ class _Runner:
             time.sleep(_TICK)
             self.progress.draw()
 
-    def _end(self, job: _Job, peak: int) -> None:
+    def _end(self, job: Job, peak: int) -> None:
         name = job.stage.name
-        self.progress.stop(name)
         seconds = time.monotonic() - job.clock
         if job.process.returncode:
             tail = ""
@@ -316,7 +312,7 @@ class _Runner:
             command=job.command,
             versions=versions(),
             machine=machine(),
-            started=job.started.isoformat(timespec="seconds"),
+            started=job.started,
             seconds=round(seconds, 1),
             # Linux counts in KiB, macOS in bytes; of the largest process.
             peak_memory_mb=round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
@@ -332,10 +328,6 @@ class _Runner:
 def _upstream(pipeline: Pipeline, name: str) -> set[str]:
     """A stage and all that it needs."""
     return {name}.union(*(_upstream(pipeline, need) for need in pipeline.needs[name]))
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc)
 
 
 def _shown(command: Iterable[str]) -> str:

@@ -90,8 +90,8 @@ class Stage:
 
     def texts(self) -> Iterator[str]:
         """Every text of the stage that may hold references."""
-        yield from texts([self.source, self.options, self.args, self.reads])
-        yield from (*self.rules, *self.outputs.values(), self.checkpoint)
+        own = [self.source, self.options, self.args, self.reads, self.rules]
+        return texts([*own, self.outputs, self.checkpoint])
 
     def names(self) -> list[tuple[str, str | None]]:
         """What it refers to: inputs and stages, with their attributes."""

@@ -1,7 +1,7 @@
 """What a report shows of single images: the image, its truth, and what it was given."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from mmwood.fileio.label_folder import LabelFolder, load_score_maps
 from mmwood.fileio.labels import VOID, read_label_png
 from mmwood.functional.confusion import image_miou
 from mmwood.report.pictures import outlined, picture_source
-from mmwood.report.spec import Data, Labels, Network, Spec
+from mmwood.report.spec import Data, Labels, Network, Spec, named
 from mmwood.utils.progress import progress
 from mmwood.visualization.comparison import one_image_per_class
 from mmwood.visualization.panels import overlay_heat, overlay_label
@@ -86,6 +86,8 @@ class Album:
 
     def __init__(self, data: Data, where: str) -> None:
         self.data, self.where = data, where
+        # A card shows one image in every cell.
+        self._picture = lru_cache(maxsize=1)(lambda name: read_picture(self.path(name)))
 
     @cached_property
     def _index(self) -> dict[str, Path]:
@@ -125,7 +127,7 @@ class Album:
         self, name: str, caption: str, layer: np.ndarray | None = None, of: str = ""
     ) -> Cell:
         """The image with a label map over it (uint8), with a score map, or alone."""
-        picture = read_picture(self.path(name))
+        picture = self._picture(name)
         if layer is not None and layer.dtype == np.uint8:
             if layer.shape != picture.shape[:2]:
                 raise ValueError(
@@ -144,10 +146,8 @@ class Album:
         """MIoU of one label map; NaN where the truth shows no object."""
         if truth is None or not np.setdiff1d(truth, (0, VOID)).size:
             return np.nan
-        try:
+        with named(str(path)):
             return image_miou(read_label_png(path), truth, len(self.data.classes))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
 
 
 class _Kind(NamedTuple):

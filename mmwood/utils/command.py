@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmwood.utils.distribution import check_distribution
 
-__all__ = ["add_common_arguments", "named_path", "png_path", "run"]
+__all__ = ["add_common_arguments", "named_path", "png_path", "run", "script_parser"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 #: What a user can mend where a statement of ours raises it.
@@ -34,6 +34,13 @@ _IN_WORKER = re.compile(
     r"(?:    [^\n]*\n)*[\w.]+: (.*)",
     re.DOTALL,
 )
+
+
+def script_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser that shows a script's text with its line breaks."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:

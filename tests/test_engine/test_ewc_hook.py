@@ -179,7 +179,6 @@ def slow_penalty(task: ConsolidatedTask, state: dict, weight: float) -> float:
 
 
 # -- task A -----------------------------------------------------------------
-@pytest.mark.slow
 def test_consolidated_task_is_that_of_loops(config, train, voc_folder, tmp_path):
     """The Fisher information is that of the plain loss, also if A is size-balanced."""
     plain = dict(pipeline=[LOAD, MASK, PACK])
@@ -421,7 +420,6 @@ def test_a_weight_that_makes_sgd_diverge(fixed, task_a, train, momentum):
 
 
 # -- several processes ------------------------------------------------------
-@pytest.mark.slow
 def test_two_processes_and_accumulation_do_what_a_large_batch_does(
     fixed, task_a, train, run_tool, tmp_path
 ):
@@ -451,7 +449,6 @@ def test_two_processes_and_accumulation_do_what_a_large_batch_does(
             assert penalties[n * steps] == pytest.approx(value, rel=1e-3, abs=1e-9)
 
 
-@pytest.mark.slow
 def test_two_processes_measure_the_network_of_the_checkpoint(
     config, voc_folder, run_tool, tmp_path
 ):
@@ -519,7 +516,6 @@ def test_a_switch_with_ema_starts_from_its_anchor(fixed, train, tmp_path, buffer
     same(weights(work / "iter_4.pth"), expected, **CLOSE)
 
 
-@pytest.mark.slow
 def test_switch_is_resumed_anywhere(fixed, train, tmp_path):
     # The random crops are drawn anew after a resume, so nothing is random here; what
     # the hook draws for itself is.
@@ -660,7 +656,6 @@ Runner.from_cfg(config).train()
 """
 
 
-@pytest.mark.slow
 def test_without_mmpretrain_and_torchvision(config, tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", WITHOUT_CLASSIFICATION]
     subprocess.run(command, cwd=tmp_path, check=True)

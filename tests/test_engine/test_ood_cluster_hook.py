@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from sklearn.cluster import KMeans
 
 from mmwood.engine import OoDClusterHook
+from mmwood.utils.last_checkpoint import last_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -69,15 +70,10 @@ def train(wood_config, build_runner):
     return train
 
 
-def newest(folder: Path) -> Path:
-    return Path((folder / "last_checkpoint").read_text())
-
-
 def log_of(folder: Path) -> str:
     return "".join(path.read_text() for path in folder.glob("*/*.log"))
 
 
-@pytest.mark.slow
 def test_centers_by_one_process_by_two_and_after_resume(
     wood_config, train, start, voc_folder, run_tool, tmp_path
 ):
@@ -169,7 +165,6 @@ def test_predicted_classes_and_a_given_checkpoint(wood_config, train, start, tmp
         assert name in text.split("no OoD cluster: ")[1].splitlines()[0]
 
 
-@pytest.mark.slow
 def test_centers_with_ema(wood_config, build_runner, train, start, tmp_path, averaging):
     """The checkpoint's are those that were made, and tests have them too."""
 
@@ -177,13 +172,15 @@ def test_centers_with_ema(wood_config, build_runner, train, start, tmp_path, ave
         head = train(name, **changes).model.head
         made = [head.in_centers.numpy(), head.ood_centers.numpy()]
         for centers in (made, expected or made):
-            for found, other in zip(centers_of(newest(tmp_path / name)), centers):
+            for found, other in zip(
+                centers_of(last_checkpoint(tmp_path / name)), centers
+            ):
                 np.testing.assert_array_equal(found, other)
         return made
 
     own = dict(custom_hooks=averaging)
     expected = check("once", load_from=start, **own)
-    first = str(newest(tmp_path / "once"))
+    first = str(last_checkpoint(tmp_path / "once"))
     assert len(expected[1]) == 3
     assert np.abs(expected[1]).max(axis=1).min() > 0
     # Made from the classifier, before any step: averaging has no part in it.
@@ -233,7 +230,7 @@ def test_intervals(train, start, tmp_path, averaging, changes, times):
     head = train("work", load_from=start, custom_hooks=averaging, **changes).model.head
     assert log_of(tmp_path / "work").count("3 OoD clusters of 7 images") == times
     made = (head.in_centers, head.ood_centers)
-    for found, expected in zip(centers_of(newest(tmp_path / "work")), made):
+    for found, expected in zip(centers_of(last_checkpoint(tmp_path / "work")), made):
         np.testing.assert_array_equal(found, expected.numpy())
 
 

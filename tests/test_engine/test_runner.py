@@ -85,20 +85,13 @@ def test_test_time_augmentation_of_wrapped_data_sets(kind, wrapper):
     ],
     ids=str,
 )
-def test_loops_of_epochs_have_a_step(small_config, tmp_path, loop):
-    runner = build_runner(loop_config(small_config, tmp_path, **loop))
+def test_loops_of_epochs_have_a_step(small_config, load, loop):
+    runner = build_runner(load(small_config, train_cfg=dict(loop, max_epochs=1)))
     assert type(runner.build_train_loop(runner.train_loop)) is EpochTrainLoop
 
 
-def test_loops_of_two_kinds_are_left_to_mmengine(small_config, tmp_path):
-    cfg = loop_config(small_config, tmp_path, type="IterBasedTrainLoop", by_epoch=True)
+def test_loops_of_two_kinds_are_left_to_mmengine(small_config, load):
+    loop = dict(type="IterBasedTrainLoop", by_epoch=True, max_epochs=1)
+    cfg = load(small_config, train_cfg=loop)
     with pytest.raises(RuntimeError, match="Only one of `type` or `by_epoch`"):
         build_runner(cfg).train()
-
-
-def loop_config(base, tmp_path, **loop) -> Config:
-    cfg = Config.fromfile(base)
-    cfg.merge_from_dict(dict(work_dir=str(tmp_path / "work"), launcher="none"))
-    cfg.experiment_name = tmp_path.name
-    cfg.train_cfg = dict(loop, max_epochs=1)
-    return cfg

@@ -321,7 +321,6 @@ def classifier(small_config: Path, tmp_path: Path) -> tuple[Path, Path]:
     return small_config, tmp_path / "model.pth"
 
 
-@pytest.mark.slow
 def test_maps_are_those_of_the_classifier_that_mined(
     classifier, tmp_path, serve, run_tool
 ):
@@ -402,7 +401,6 @@ FOREIGN = """address => {
 }"""
 
 
-@pytest.mark.slow
 def test_a_page_of_another_site_sees_nothing(tmp_path, serve, browser):
     make_candidates(tmp_path)
     server = serve()
@@ -444,7 +442,6 @@ def choose(page, label: str, text: str) -> None:
     page.wait_for_selector(".q-menu", state="detached")
 
 
-@pytest.mark.slow
 def test_a_review_by_keyboard_in_a_browser(tmp_path, serve, browser):
     rows = make_candidates(tmp_path)
     rows[5].image = "gone.png"
@@ -557,7 +554,6 @@ def test_a_review_by_keyboard_in_a_browser(tmp_path, serve, browser):
     }
 
 
-@pytest.mark.slow
 def test_a_full_disk_is_said_on_the_page(tmp_path, small_disk, serve, browser):
     make_candidates(small_disk)
     with (small_disk / "big").open("wb", buffering=0) as file, suppress(OSError):

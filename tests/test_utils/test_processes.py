@@ -39,7 +39,7 @@ def test_workers_end_with_a_killed_process():
         [sys.executable, "-c", LOADER],
         stdout=subprocess.PIPE,
         text=True,
-        env=dict(os.environ, PYTHONPATH=str(Path(__file__).parents[1])),
+        env=dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2])),
     ) as process:
         workers = [int(pid) for pid in process.stdout.readline().split()]
         assert len(workers) == 2

@@ -11,7 +11,7 @@ import argparse
 
 from mmwood.fileio.files import write_json
 from mmwood.fileio.scores import read_seed_result
-from mmwood.utils.command import png_path, run
+from mmwood.utils.command import png_path, run, script_parser
 from mmwood.visualization.charts import (
     THRESHOLDS,
     class_changes,
@@ -21,9 +21,7 @@ from mmwood.visualization.figures import numbers_path
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     for name, text in (("base", "before the change"), ("other", "after it")):
         parser.add_argument(
             f"--{name}",

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from prettytable import PrettyTable
 from tqdm import tqdm
 
 from mmwood.evaluation.seed_metric import SeedScores
@@ -20,6 +19,7 @@ from mmwood.fileio.lists import read_id_list
 from mmwood.fileio.scores import refuse_other_content
 from mmwood.functional.confusion import confusion
 from mmwood.utils.command import named_path, run
+from mmwood.utils.tables import number_table
 
 
 def parse_args() -> argparse.Namespace:
@@ -100,13 +100,11 @@ def main() -> None:
         results[name] = score(count(folder, args.masks, ids, args.classes))
         results[name]["images"] = len(ids)
     columns = ("mIoU", "precision", "recall", "F1", "open", "images")
-    table = PrettyTable(["labels", *columns])
-    table.align = "r"
-    table.align["labels"] = "l"
+    rows = []
     for name, result in results.items():
         values = [f"{result[column]:.1f}" for column in columns[:-1]]
-        table.add_row([name, *values, result["images"]])
-    print(table)
+        rows.append([name, *values, result["images"]])
+    print(number_table(["labels", *columns], rows))
     if args.out is not None:
         write_json(args.out, results)
 

@@ -10,7 +10,7 @@ import argparse
 
 from mmwood.fileio.files import write_json
 from mmwood.fileio.scores import read_seed_result
-from mmwood.utils.command import png_path, run
+from mmwood.utils.command import png_path, run, script_parser
 from mmwood.visualization.charts import (
     THRESHOLDS,
     amount_curve,
@@ -31,9 +31,7 @@ def numbered_run(text: str) -> tuple[int, str]:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument(
         "--run",
         nargs="+",

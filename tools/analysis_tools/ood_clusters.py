@@ -32,7 +32,7 @@ from mmwood.fileio.images import (
 )
 from mmwood.fileio.scores import parse_json
 from mmwood.fileio.tables import csv_reader
-from mmwood.utils.command import run
+from mmwood.utils.command import run, script_parser
 from mmwood.visualization.contact_sheet import contact_sheet
 from mmwood.visualization.figures import numbers_path
 
@@ -226,9 +226,7 @@ def save_index(clusters: Sequence[Cluster], drawn: int, path: Path) -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="clusters to show")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder to write to"

@@ -13,13 +13,11 @@ import argparse
 from pathlib import Path
 
 from mmwood.report.page import write_report
-from mmwood.utils.command import run
+from mmwood.utils.command import run, script_parser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("spec", type=Path, help="JSON file: what goes in")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     return parser.parse_args()

@@ -18,16 +18,17 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from prettytable import PrettyTable
 from tqdm import tqdm
 
+from mmwood.converters.command import class_names
 from mmwood.fileio.files import files_by_id, write_json
 from mmwood.fileio.images import check_there
 from mmwood.fileio.labels import read_label_png
-from mmwood.fileio.lists import read_class_names, read_id_list
+from mmwood.fileio.lists import read_id_list
 from mmwood.fileio.scores import read_instance_scores
 from mmwood.functional.instance_iou import split_instances
-from mmwood.utils.command import named_path, png_path, run
+from mmwood.utils.command import named_path, png_path, run, script_parser
+from mmwood.utils.tables import number_table
 from mmwood.visualization.figures import numbers_path
 from mmwood.visualization.size_charts import (
     RUN_COLOURS,
@@ -40,9 +41,7 @@ SIZES = tuple(SIZE_COLOURS)
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     data = verbs.add_parser("data", help="sizes of the instances of each class")
     data.add_argument("masks", type=Path, help="folder of label maps (PNG)")
@@ -112,10 +111,7 @@ def find_masks(folder: Path, list_path: Path | None) -> list[Path]:
 
 def report_data(args: argparse.Namespace) -> None:
     """Count the instances, print them, draw them."""
-    classes = args.classes
-    if len(classes) == 1 and Path(classes[0]).is_file():
-        classes = classes[0]
-    names = read_class_names(classes, field="--classes")
+    names = class_names(args.classes, "--classes")
     names = names[1:] if names[:1] == ("background",) else names
     if not names:
         raise ValueError(f"--classes: {args.classes} names no class")
@@ -147,20 +143,18 @@ def report_data(args: argparse.Namespace) -> None:
     source = "connected components"
     if args.instances is not None:
         source = f"instance maps {args.instances.name}"
-    table = PrettyTable(["class", "instances", *SIZES])
-    table.align = "r"
-    table.align["class"] = "l"
+    rows = []
     by_class = {name: row.tolist() for name, row in zip(names, counts[1:])}
     for name, row in (*by_class.items(), ("all classes", counts.sum(axis=0).tolist())):
         cells = (f"{n} ({100 * n / max(1, sum(row)):.0f} %)" for n in row)
-        table.add_row([name, sum(row), *cells])
+        rows.append([name, sum(row), *cells])
     print(
         f"{args.masks}: {len(paths)} images; instances: {source}; small: below "
         f"{limits[0]} pixels, medium: below {limits[1]}"
     )
     if conflicting:
         print(f"{conflicting} pixels are left out: label and instance maps disagree")
-    print(table)
+    print(number_table(["class", "instances", *SIZES], rows))
     save_size_distribution(
         by_class,
         args.out,
@@ -194,13 +188,11 @@ def report_runs(args: argparse.Namespace) -> None:
                     f"{path} has {key} {value}, {args.runs[0][1]} has {first[key]}: "
                     "expected runs on one data set with one setting"
                 )
-    table = PrettyTable(["run", "IA-mIoU", "IA_S", "IA_M", "IA_L"])
-    table.align = "r"
-    table.align["run"] = "l"
+    rows = []
     for name, scores in runs.items():
         ious = ("-" if iou is None else f"{iou:.2f}" for iou in scores.iou.values())
-        table.add_row([name, *ious])
-    print(table)
+        rows.append([name, *ious])
+    print(number_table(["run", "IA-mIoU", "IA_S", "IA_M", "IA_L"], rows))
     low, high = first["size_limits"]
     note = f"small below {low:,} pixels, medium below {high:,}"
     if first["background"] == "ignore":

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 from mmwood.fileio.files import atomic_write
-from mmwood.utils.command import png_path, run
+from mmwood.utils.command import png_path, run, script_parser
 from mmwood.visualization.charts import CLASS_COLOURS, save_embeddings
 from mmwood.visualization.figures import numbers_path
 
@@ -41,9 +41,7 @@ class ImageSubset(Subset):
 def parse_args() -> argparse.Namespace:
     from mmengine.config import DictAction
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("config", help="config file")
     parser.add_argument(
         "checkpoints", nargs="+", metavar="checkpoint", help="checkpoint files"

@@ -16,13 +16,13 @@ Examples:
 import argparse
 from pathlib import Path
 
-from mmwood.converters.check import check_dataset, list_entries, tag_entries
-from mmwood.converters.command import bar, class_names, converter_parser, end_with_check
-from mmwood.utils.command import run
+from mmwood.converters.check import list_entries, tag_entries
+from mmwood.converters.command import class_names, end_with_check
+from mmwood.utils.command import run, script_parser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = converter_parser(__doc__)
+    parser = script_parser(__doc__)
     parser.add_argument("root", type=Path, help="folder of the data set")
     parser.add_argument(
         "--list",
@@ -79,9 +79,7 @@ def main() -> None:
     }
     lists |= {name: tag_entries(root / name, root, masks) for name in args.tags}
     classes = class_names(args.classes, "--classes", root)
-    end_with_check(
-        check_dataset(lists, classes, args.ignore_index, progress=bar("check"))
-    )
+    end_with_check(lists, classes, args.ignore_index)
 
 
 if __name__ == "__main__":

@@ -16,28 +16,28 @@ Examples:
 import argparse
 from pathlib import Path
 
-from mmwood.converters.check import check_dataset, coco_entries
+from mmwood.converters.check import coco_entries
 from mmwood.converters.coco import convert_coco
 from mmwood.converters.command import (
     add_check_options,
     bar,
     class_names,
-    converter_parser,
     end_with_check,
-    number_table,
     print_files,
 )
 from mmwood.fileio.lists import bullets
-from mmwood.utils.command import run
+from mmwood.utils.command import named_path, run, script_parser
+from mmwood.utils.tables import number_table
 
 
 def parse_args() -> argparse.Namespace:
-    parser = converter_parser(__doc__)
+    parser = script_parser(__doc__)
     parser.add_argument("root", type=Path, help="folder of the data set")
     parser.add_argument(
         "--split",
         action="append",
         default=[],
+        type=named_path,
         metavar="NAME=FILE",
         help="a split and its annotation file; repeat for more",
     )
@@ -64,16 +64,14 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if not args.split and not args.check:
         parser.error("name a split and its annotations with --split, or add --check")
-    if any("=" not in split for split in args.split):
-        parser.error("--split: expected NAME=FILE")
     return args
 
 
 def convert(args: argparse.Namespace) -> None:
-    splits = dict(split.split("=", 1) for split in args.split)
+    splits = {name: Path(path) for name, path in args.split}
     done = convert_coco(
         args.root,
-        {name: Path(path) for name, path in splits.items()},
+        splits,
         images=args.images,
         categories=args.categories and class_names(args.categories, "--categories"),
         masks=not args.tags_only,
@@ -99,7 +97,7 @@ def main() -> None:
         convert(args)
     if args.check:
         entries = coco_entries(args.root)
-        end_with_check(check_dataset(*entries, progress=bar("check")))
+        end_with_check(*entries)
 
 
 if __name__ == "__main__":

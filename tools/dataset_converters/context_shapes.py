@@ -13,20 +13,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmwood.converters.command import bar, converter_parser
+from mmwood.converters.command import bar
 from mmwood.converters.context_shapes import generate
 from mmwood.fileio.files import atomic_write
 from mmwood.fileio.images import read_picture
 from mmwood.fileio.labels import read_label_png
 from mmwood.fileio.tables import read_rows
-from mmwood.utils.command import run
+from mmwood.utils.command import run, script_parser
 from mmwood.utils.processes import end_children_with_this
 from mmwood.visualization.contact_sheet import contact_sheet
 from mmwood.visualization.panels import overlay_label
 
 
 def parse_args() -> argparse.Namespace:
-    parser = converter_parser(__doc__)
+    parser = script_parser(__doc__)
     parser.add_argument("out_dir", type=Path, help="folder to write, laid out as VOC")
     parser.add_argument("--train", type=int, default=600, help="training images")
     parser.add_argument("--val", type=int, default=150, help="validation images")

@@ -18,14 +18,14 @@ Example:
 import argparse
 from pathlib import Path
 
-from mmwood.converters.command import bar, converter_parser
+from mmwood.converters.command import bar
 from mmwood.converters.openimages.candidates import summary_tables, write_candidates
 from mmwood.converters.openimages.foreground import read_foreground
-from mmwood.utils.command import run
+from mmwood.utils.command import run, script_parser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = converter_parser(__doc__)
+    parser = script_parser(__doc__)
     parser.add_argument(
         "--classes",
         required=True,

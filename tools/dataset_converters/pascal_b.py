@@ -20,18 +20,19 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from mmwood.converters.command import bar, converter_parser, number_table
+from mmwood.converters.command import bar
 from mmwood.converters.pascal_b.annotations import CLASS_TABLE
 from mmwood.converters.pascal_b.build import LIST, PLACES, build
 from mmwood.converters.pascal_b.choice import SIZES
 from mmwood.converters.pascal_b.review import REVIEW
 from mmwood.fileio.candidates import STATES, read_manifest
-from mmwood.utils.command import run
+from mmwood.utils.command import run, script_parser
+from mmwood.utils.tables import number_table
 from mmwood.visualization.size_charts import save_size_distribution
 
 
 def parse_args() -> argparse.Namespace:
-    parser = converter_parser(__doc__)
+    parser = script_parser(__doc__)
     parser.add_argument("out_dir", type=Path, help="folder to write, laid out as VOC")
     parser.add_argument(
         "--lvis",

@@ -13,13 +13,10 @@ Examples:
 import argparse
 from pathlib import Path
 
-from mmwood.converters.check import check_dataset, tag_entries
+from mmwood.converters.check import tag_entries
 from mmwood.converters.command import (
     add_check_options,
-    bar,
-    converter_parser,
     end_with_check,
-    number_table,
 )
 from mmwood.converters.cvat import read_cvat
 from mmwood.converters.label_studio import read_label_studio
@@ -27,11 +24,12 @@ from mmwood.converters.source import TagSource
 from mmwood.converters.table import read_table
 from mmwood.converters.tags import convert_tags
 from mmwood.fileio.lists import read_class_names
-from mmwood.utils.command import run
+from mmwood.utils.command import run, script_parser
+from mmwood.utils.tables import number_table
 
 
 def parse_args() -> argparse.Namespace:
-    parser = converter_parser(__doc__)
+    parser = script_parser(__doc__)
     parser.add_argument("root", type=Path, help="folder of the data set")
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
@@ -123,8 +121,8 @@ def main() -> None:
         print(f"{done['images']} images, {done['untagged']} of them without a tag")
     if args.check:
         lists = {"tags.csv": tag_entries(args.root / "tags.csv", args.root)}
-        classes = read_class_names("classes.txt", str(args.root), "data set")
-        end_with_check(check_dataset(lists, classes, progress=bar("check")))
+        classes = read_class_names("classes.txt", args.root, "data set")
+        end_with_check(lists, classes)
 
 
 if __name__ == "__main__":

@@ -11,20 +11,19 @@ Example:
 import argparse
 from pathlib import Path
 
-from mmwood.converters.check import check_dataset, voc_aug_entries
+from mmwood.converters.check import voc_aug_entries
 from mmwood.converters.command import (
     add_check_options,
     bar,
-    converter_parser,
     end_with_check,
     print_files,
 )
 from mmwood.converters.voc_aug import convert_voc_aug
-from mmwood.utils.command import run
+from mmwood.utils.command import run, script_parser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = converter_parser(__doc__)
+    parser = script_parser(__doc__)
     parser.add_argument("voc", type=Path, help="VOC2012, the folder of JPEGImages")
     parser.add_argument(
         "--sbd", type=Path, help="benchmark_RELEASE, or the dataset/ in it"
@@ -56,7 +55,7 @@ def main() -> None:
         print_files(done)
     if args.check:
         entries = voc_aug_entries(args.voc)
-        end_with_check(check_dataset(*entries, progress=bar("check")))
+        end_with_check(*entries)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Example:
         ilsvrc-cls_rna-a1_cls1000_ep-0001.params weights/wide_resnet38.pth
 """
 
-import argparse
 import math
 import os
 import re
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from mmwood.fileio.files import atomic_write
 from mmwood.models.backbones import WideResNet38
-from mmwood.utils.command import run
+from mmwood.utils.command import run, script_parser
 
 # MXNet, src/ndarray/ndarray.cc: NDArray::Save and NDArray::Load. A file is little
 # endian and holds the two words LIST_MAGIC and 0, a list of arrays and a list of names,
@@ -238,9 +237,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("src", metavar="SRC", help="MXNet .params or PyTorch file")
     parser.add_argument("dst", metavar="DST", help="checkpoint to write (.pth)")
     parser.add_argument(

@@ -19,12 +19,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, TextIO
 
-from tqdm import tqdm
-
-from mmwood.converters.command import number_table
+from mmwood.converters.command import bar
 from mmwood.converters.openimages.foreground import Foreground
 from mmwood.fileio.files import atomic_write, write_json
 from mmwood.fileio.tables import csv_reader
+from mmwood.utils.tables import number_table
 
 __all__ = ["summary_tables", "write_candidates"]
 
@@ -264,7 +263,7 @@ def _choose(
 
     def candidates() -> Iterator[tuple[str]]:
         groups = groupby(rows, key=itemgetter(0))
-        for image, group in tqdm(groups, desc="choose", unit="image", disable=None):
+        for image, group in bar("choose")(groups):
             counts["images"] += 1
             said: dict[int, int] = {}
             for _, code, bits in group:

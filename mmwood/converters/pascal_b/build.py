@@ -49,6 +49,7 @@ from mmwood.converters.source import check_sizes
 from mmwood.converters.writer import find_record, write_lines
 from mmwood.fileio.coco import run_lengths
 from mmwood.fileio.files import (
+    TEMPORARY,
     atomic_write,
     compare_description,
     file_sha256,
@@ -280,7 +281,7 @@ def _place_image(source: Path, target: Path, place: Place) -> None:
             with atomic_write(target) as temporary:
                 shutil.copyfile(source, temporary)
     elif not target.is_symlink() or target.resolve() != source:
-        temporary = target.with_name(f".tmp-{target.name}")
+        temporary = target.with_name(f"{TEMPORARY}{target.name}")
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(source)
         os.replace(temporary, target)

@@ -23,7 +23,7 @@ from mmwood.models.utils import refuse_left_behind
 from mmwood.registry import MODELS
 from mmwood.utils.check import check_shapes, one_of
 
-__all__ = ["Reduction", "SizeBalancedCELoss"]
+__all__ = ["SizeBalancedCELoss"]
 
 Reduction = Literal["none", "mean", "sum"]
 

@@ -12,7 +12,6 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmwood.functional.affinity import random_walk
-from mmwood.functional.batching import group_by_shape
 from mmwood.functional.cam import EPSILON, MapDtype, strided_size
 from mmwood.functional.instances import (
     detect_instances,
@@ -237,18 +236,20 @@ class IRN(BaseModel):
             cam = _resize(cam[:, None], displacement.shape[1:])
             cam = cam ** self.test_cfg["cam_power"]
             cams.append(cam * self._groups(displacement))
-        walked = list(cams)
-        for indices in group_by_shape(cams):
+
+        def walk(data: dict) -> list[Tensor]:
             # Images with equally many maps walk together.
+            maps = torch.stack(data["inputs"])
             together = random_walk(
-                torch.stack([cams[i] for i in indices]).flatten(1, 2),
-                edges[indices],
+                maps.flatten(1, 2),
+                torch.stack(data["edges"]),
                 radius=self.test_cfg["radius"],
                 beta=self.test_cfg["beta"],
                 steps=self.test_cfg["steps"],
             )
-            for index, maps in zip(indices, together):
-                walked[index] = maps.view(cams[index].shape)
+            return list(together.view_as(maps))
+
+        walked = step_by_shape(walk, dict(inputs=cams, edges=edges))
         dtype = getattr(torch, self.test_cfg["cam_dtype"])
         for index, sample in enumerate(data_samples):
             original = sample.ori_shape[:2]

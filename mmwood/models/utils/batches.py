@@ -15,7 +15,7 @@ def step_by_shape(
 
     Args:
         step: Takes ``data`` of images of one size.
-        data: ``inputs``, a list of (3, h, w) tensors, and ``data_samples``.
+        data: ``inputs``, a list of tensors (N, h, w), and what else belongs to each.
         pixels: How many pixels go together at most; one image always does. None: all.
     """
     results: dict[int, Any] = {}

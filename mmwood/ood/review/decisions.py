@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Lock, RLock
 
 from mmwood.fileio.candidates import STATES, Candidate, read_manifest, write_manifest
-from mmwood.fileio.files import atomic_write
+from mmwood.fileio.files import TEMPORARY, atomic_write
 from mmwood.fileio.journal import Journal, SaveError, journal_path, sync_folder
 from mmwood.utils.check import one_of
 
@@ -252,7 +252,7 @@ class Review:
 
     def _remove_leftovers(self) -> None:
         """Delete what a process that was killed in :meth:`save` was writing."""
-        name = f".tmp-{glob.escape(self.path.stem)}-????????"
-        for pattern in (name, f".tmp-{name}-????????"):
+        name = f"{TEMPORARY}{glob.escape(self.path.stem)}-????????"
+        for pattern in (name, f"{TEMPORARY}{name}-????????"):
             for path in self.path.parent.glob(pattern + glob.escape(self.path.suffix)):
                 path.unlink(missing_ok=True)

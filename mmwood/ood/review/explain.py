@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from mmwood.fileio.images import UNREADABLE, read_rgb
 from mmwood.ood.config import class_names, use_candidates
 from mmwood.ood.results import read_summary
 from mmwood.ood.review.pictures import PictureError, Pictures, to_jpeg
-from mmwood.registry import LOCATIONS
+from mmwood.registry import import_locations
 from mmwood.utils.config import type_name
 from mmwood.visualization.panels import overlay_heat
 
@@ -64,14 +63,13 @@ class Explainer:
                 raise FileNotFoundError(f"{option}: there is no file {path}")
         self.pictures = pictures
         digest = file_sha256(checkpoint)
-        summary = Path(manifest).with_suffix(".json")
-        if summary.is_file():
-            expected = read_summary(manifest).get("checkpoint_sha256")
-            if expected not in (None, digest):
-                raise ValueError(
-                    f"--checkpoint: {checkpoint} is not the one that {manifest} was "
-                    f"mined with: {summary} names {expected}, this is {digest}"
-                )
+        expected = read_summary(manifest).get("checkpoint_sha256")
+        if expected not in (None, digest):
+            raise ValueError(
+                f"--checkpoint: {checkpoint} is not the one that {manifest} was mined "
+                f"with: {Path(manifest).with_suffix('.json')} names {expected}, this "
+                f"is {digest}"
+            )
         cfg = Config.fromfile(config)
         cfg.load_from = str(checkpoint)
         use_candidates(cfg, candidates="none", size=size)
@@ -126,9 +124,7 @@ class Explainer:
 
 
 def _build(cfg: Config) -> BaseModel:
-    # A broken import below a registry's location would be swallowed by the registry.
-    for location in LOCATIONS:
-        import_module(location)
+    import_locations()
     init_default_scope(cfg.get("default_scope", "mmpretrain"))
     model = MODELS.build(cfg.model)
     checkpoint = load_checkpoint(model, cfg.load_from, map_location="cpu")

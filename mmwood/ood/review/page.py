@@ -80,7 +80,17 @@ class View:
 
     def decide(self, event: GenericEventArguments) -> None:
         """Give the rows of an event a state, in all tabs."""
-        self._decide(event.args["rows"], event.args["state"])
+        rows, state = event.args["rows"], event.args["state"]
+        faults = self.session.rows.faults
+        seen = [row for row in rows if state != "kept" or row not in faults]
+        if len(seen) < len(rows):
+            ui.notify("An image that cannot be seen is not kept.", type="warning")
+        if not seen:
+            return
+        try:
+            self.session.review.decide(seen, state, self.who)
+        except SaveError as error:
+            self._not_saved(error)
 
     def undo(self) -> None:
         """Take back this tab's last decision and go where it was."""
@@ -352,18 +362,6 @@ class View:
         else:
             empty = ""
         self.grid.props["empty"] = empty
-
-    def _decide(self, rows: list[int], state: str) -> None:
-        faults = self.session.rows.faults
-        seen = [row for row in rows if state != "kept" or row not in faults]
-        if len(seen) < len(rows):
-            ui.notify("An image that cannot be seen is not kept.", type="warning")
-        if not seen:
-            return
-        try:
-            self.session.review.decide(seen, state, self.who)
-        except SaveError as error:
-            self._not_saved(error)
 
     def _not_saved(self, error: SaveError) -> None:
         print(f"not saved: {error}", file=sys.stderr, flush=True)

@@ -1,0 +1,17 @@
+"""Tables of numbers for terminals."""
+
+from collections.abc import Iterable, Sequence
+
+from prettytable import PrettyTable
+
+__all__ = ["number_table"]
+
+
+def number_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]]
+) -> PrettyTable:
+    """A table of numbers with what they are about on the left."""
+    table = PrettyTable(columns, align="r")
+    table.align[columns[0]] = "l"
+    table.add_rows([list(row) for row in rows])
+    return table
