@@ -36,8 +36,8 @@ class Tally:
     """Scores by class and size.
 
     Attributes:
-        sums: (C, 3) float64, sums of the instances' IoU.
-        counts: (C, 3) int64, how many instances.
+        sums: (C, 4) float64, sums of the instances' IoU, as :data:`SIZES`.
+        counts: (C, 4) int64, how many instances.
         images: How many images.
         conflicting: Pixels at which class map and instance map disagree;
             ``disputed_pixels`` in the JSON file.
@@ -50,20 +50,16 @@ class Tally:
 
     @classmethod
     def zero(cls, classes: int) -> "Tally":
-        return cls(np.zeros((classes, 3)), np.zeros((classes, 3), dtype=np.int64))
+        return cls(np.zeros((classes, 4)), np.zeros((classes, 4), dtype=np.int64))
 
     def __add__(self, other: "Tally") -> "Tally":
         pairs = zip(vars(self).values(), vars(other).values())
         return Tally(*(one + another for one, another in pairs))
 
-    def with_all(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean IoU in percent, NaN for none, and counts: (C, 4), as :data:`SIZES`."""
-        sums, counts = (
-            np.concatenate([part.sum(axis=1, keepdims=True), part], axis=1)
-            for part in (self.sums, self.counts)
-        )
+    def means(self) -> np.ndarray:
+        """Mean IoU in percent, (C, 4), NaN for none."""
         with np.errstate(invalid="ignore"):
-            return 100 * sums / counts, counts
+            return 100 * self.sums / self.counts
 
 
 @METRICS.register_module()
@@ -74,7 +70,8 @@ class IAIoUMetric(BaseMetric):
     components (:func:`mmwood.functional.instance_iou.instance_ious`). A class's score
     is the mean over its instances in the split, IA-mIoU the mean over the classes;
     ``IA_S``, ``IA_M`` and ``IA_L`` are the same over the instances of one size, over
-    the classes that have any. Source: Mun et al., WACV 2024.
+    the classes that have any. Background counts in IA-mIoU and has no size. Source: Mun
+    et al., WACV 2024; docs/paper_or_program.md says what comes from the program.
 
     It stands beside mmseg's ``IoUMetric`` and reads the same: ``pred_sem_seg`` and
     ``gt_sem_seg``. Instances are, unless one of two fields names a source, the
@@ -85,13 +82,14 @@ class IAIoUMetric(BaseMetric):
     Args:
         ignore_index: Label of void pixels; void in instance maps, too.
         background: What label 0 is: ``'image'``, the background of each image is one
-            instance, so that false positives are paid for there; ``'ignore'``, it is
-            not scored; None, a class like any other (ADE20K, and whatever has
-            ``reduce_zero_label=True``).
+            instance with the plain IoU, so that false positives are paid for there;
+            ``'ignore'``, it is not scored; None, a class like any other (ADE20K, and
+            whatever has ``reduce_zero_label=True``).
         connectivity: Components by 8 neighbours or by 4.
         void: Whether void pixels separate what is predicted on their sides,
-            ``'separates'``, or not, ``'connects'``. Take the latter where objects have
-            a rim of void, as in PASCAL VOC (docs/paper_or_program.md says why).
+            ``'separates'``, or not, ``'connects'``, as published.
+        whole_pixels: Whether what several instances share of a component is cut to
+            whole pixels, as in the authors' program.
         size_limits: Pixels of the original image from which on an instance is medium
             and large.
         instance_dir: Folder of instance maps, PNGs named as the class maps are, with
@@ -122,7 +120,8 @@ class IAIoUMetric(BaseMetric):
         ignore_index: int = 255,
         background: Background = "image",
         connectivity: Connectivity = 8,
-        void: Void = "separates",
+        void: Void = "connects",
+        whole_pixels: bool = False,
         size_limits: Sequence[int] = (32**2, 96**2),
         instance_dir: str | None = None,
         instance_file: str | None = None,
@@ -146,6 +145,7 @@ class IAIoUMetric(BaseMetric):
         self.background = background
         self.connectivity = connectivity
         self.void = void
+        self.whole_pixels = whole_pixels
         self.size_limits = tuple(size_limits)
         self.instance_dir = instance_dir
         self.instance_file = instance_file
@@ -213,16 +213,20 @@ class IAIoUMetric(BaseMetric):
             truth = split_instances(
                 gt, self._instance_map(sample, gt), background=self.background, **fields
             )
-            ious = score_instances(pred, truth, void=self.void, **fields)
+            ious = score_instances(
+                pred, truth, void=self.void, whole_pixels=self.whole_pixels, **fields
+            )
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-        size = np.digitize(truth.areas, self.size_limits)
-        cell = truth.class_ids * 3 + size
-        sums, counts = (
-            np.bincount(cell, weights, minlength=classes * 3).reshape(classes, 3)
-            for weights in (ious, None)
-        )
-        return Tally(sums, counts, 1, truth.conflicting)
+        tally = Tally.zero(classes)
+        tally.images, tally.conflicting = 1, truth.conflicting
+        size = 1 + np.digitize(truth.areas, self.size_limits)
+        sized = np.arange(1, len(size) + 1) != truth.background
+        for chosen, column in ((slice(None), 0), (sized, size[sized])):
+            cell = truth.class_ids[chosen], column
+            np.add.at(tally.sums, cell, ious[chosen])
+            np.add.at(tally.counts, cell, 1)
+        return tally
 
     def _instance_map(self, sample: dict, gt: np.ndarray) -> np.ndarray | None:
         if self._coco is not None:
@@ -280,7 +284,7 @@ class IAIoUMetric(BaseMetric):
         total = Tally.zero(len(self.dataset_meta["classes"]))
         for rank, (tally, last) in enumerate(results):
             total += tally + last if rank < kept else tally
-        ious, counts = total.with_all()
+        ious, counts = total.means(), total.counts
         occurs = counts > 0
         means = np.where(occurs, ious, 0).sum(axis=0) / occurs.sum(axis=0).clip(1)
         means[~occurs.any(axis=0)] = np.nan
@@ -348,6 +352,7 @@ class IAIoUMetric(BaseMetric):
             background=self.background,
             connectivity=self.connectivity,
             void=self.void,
+            whole_pixels=self.whole_pixels,
             size_limits=list(self.size_limits),
             images=total.images,
             disputed_pixels=total.conflicting,

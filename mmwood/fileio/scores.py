@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 LABEL_SCORES = ("mIoU", "precision", "recall")
-#: Names of the size groups of instances, with "all" for the three together.
+#: Names of the size groups of instances; "all" has the background too.
 SIZES = ("all", "small", "medium", "large")
 _Content = TypeVar("_Content")
 
@@ -182,6 +182,8 @@ def read_instance_scores(path: str | os.PathLike) -> InstanceScores:
             size_limits=[int(limit) for limit in content["size_limits"]],
             background=content["background"],
             connectivity=content["connectivity"],
+            void=content["void"],
+            whole_pixels=content["whole_pixels"],
             instances=instances,
         )
         class_iou = {

@@ -4,7 +4,7 @@ Instance-aware IoU of Mun et al., "Small Objects Matter in Weakly-supervised Sem
 Segmentation", WACV 2024. A label map knows no instances: its connected components are
 shared among the ground truth's instances by the pixels that they have in common. Only
 counts are needed, so everything comes from one count of the pairs of component and
-instance, and shares stay fractional.
+instance.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -63,6 +63,7 @@ class Instances(NamedTuple):
         class_ids: (N,) int64.
         areas: (N,) int64, their pixels.
         void: (H, W) bool, the pixels that are removed from the prediction too.
+        background: The number of the instance that is the image's background, or None.
         conflicting: How many of them were removed because class map and instance map
             disagree.
     """
@@ -71,6 +72,7 @@ class Instances(NamedTuple):
     class_ids: np.ndarray
     areas: np.ndarray
     void: np.ndarray
+    background: int | None
     conflicting: int
 
 
@@ -83,7 +85,8 @@ def instance_ious(
     background: Background = "image",
     *,
     connectivity: Connectivity = 8,
-    void: Void = "separates",
+    void: Void = "connects",
+    whole_pixels: bool = False,
 ) -> list[InstanceIoU]:
     r"""IoU of every ground-truth instance with its share of the prediction.
 
@@ -98,7 +101,9 @@ def instance_ious(
     so that a component that touches one instance belongs to it whole, and one that
     touches none is in no score. With :math:`I_t = \sum_O |O \cap G_t|`,
     :math:`IoU_t = I_t / (|G_t| + \sum_O P_{t,O} - I_t)`; an instance that nothing
-    touches scores 0. Source: Mun et al., WACV 2024.
+    touches scores 0. The background of the image has the plain IoU: all predicted
+    background counts, also what touches none. Source: Mun et al., WACV 2024; where its
+    text is silent, the authors' program.
 
     Ignored pixels are removed from ground truth and prediction: they are in no count.
     The instances are those of :func:`split_instances`, which says what ``instances``
@@ -115,10 +120,12 @@ def instance_ious(
         background: ``'image'``, ``'ignore'`` or None.
         connectivity: 8 (sides and corners) or 4 (sides only).
         void: What ignored pixels do to a component of the prediction that crosses
-            them. ``'separates'``: they are removed before it is split, so it becomes
-            several. ``'connects'``: it stays one. PASCAL VOC's objects have a rim of
-            void all around: with ``'separates'`` whatever is predicted beyond it
-            touches no instance, and a small object in a large blob scores 1.
+            them. ``'connects'``: they are removed after it is split, so it stays one.
+            ``'separates'``: before, so it becomes several. PASCAL VOC's objects have
+            a rim of void all around: with ``'separates'`` whatever is predicted beyond
+            it touches no instance, and a small object in a large blob scores 1.
+        whole_pixels: Cut the second term of :math:`P_{t,O}` to whole pixels, as the
+            authors' program does.
 
     Returns:
         One entry per instance, the classes ascending.
@@ -146,7 +153,13 @@ def instance_ious(
         connectivity=connectivity,
     )
     ious = score_instances(
-        pred, truth, num_classes, ignore_index, connectivity=connectivity, void=void
+        pred,
+        truth,
+        num_classes,
+        ignore_index,
+        connectivity=connectivity,
+        void=void,
+        whole_pixels=whole_pixels,
     )
     columns = (truth.class_ids.tolist(), truth.areas.tolist(), ious.tolist())
     return sorted(map(InstanceIoU, *columns), key=lambda item: item.class_id)
@@ -178,7 +191,7 @@ def split_instances(
         instances: Instance map, or None.
         num_classes: As for :func:`instance_ious`.
         ignore_index: As there.
-        background: What label 0 is: ``'image'``, the background of one image is one
+        background: What label 0 is: ``'image'``, the background of the image is one
             instance, so that false positives are paid for there; ``'ignore'``, the
             background is not scored; None, a class like any other (labels made with
             ``reduce_zero_label=True``).
@@ -192,11 +205,11 @@ def split_instances(
     if instances is None:
         left_out = [ignore_index] if background is None else [0, ignore_index]
         index, class_ids, _ = connected_components(label, connectivity, left_out)
-        void, conflicting = label == ignore_index, 0
-        ground = (label == 0) & ~void
-        if background == "image" and ground.any():
-            # The whole background is one more instance.
-            np.putmask(index, ground, len(class_ids) + 1)
+        void, conflicting, ground = label == ignore_index, 0, None
+        pixels = (label == 0) & ~void
+        if background == "image" and pixels.any():
+            ground = len(class_ids) + 1
+            np.putmask(index, pixels, ground)
             class_ids = np.append(class_ids, 0)
     else:
         ids = as_integer_array(instances, "instances")
@@ -206,7 +219,9 @@ def split_instances(
             )
         if ids.size and ids.min() < 0:
             raise ValueError(f"instances holds {ids.min()}: expected 0 and above")
-        index, class_ids, conflicting = _number(label, ids, ignore_index, background)
+        index, class_ids, ground, conflicting = _number(
+            label, ids, ignore_index, background
+        )
         rest = index == _REST
         if rest.any():
             label = np.where(rest, label, label.dtype.type(ignore_index))
@@ -216,7 +231,7 @@ def split_instances(
         void = index == _VOID
         index[void] = 0
     areas = np.bincount(index.ravel(), minlength=len(class_ids) + 1)[1:]
-    return Instances(index, class_ids, areas, void, conflicting)
+    return Instances(index, class_ids, areas, void, ground, conflicting)
 
 
 def score_instances(
@@ -226,7 +241,8 @@ def score_instances(
     ignore_index: int = 255,
     *,
     connectivity: Connectivity = 8,
-    void: Void = "separates",
+    void: Void = "connects",
+    whole_pixels: bool = False,
 ) -> np.ndarray:
     """IoU of each of the instances that :func:`split_instances` gave.
 
@@ -236,7 +252,7 @@ def score_instances(
         num_classes: As for :func:`split_instances`.
         ignore_index: As there.
         connectivity: As there.
-        void: As for :func:`instance_ious`.
+        void, whole_pixels: As for :func:`instance_ious`.
 
     Returns:
         float64, in the order of ``truth``.
@@ -252,6 +268,8 @@ def score_instances(
         label = np.where(truth.void, label.dtype.type(ignore_index), label)
     # What no instance's class is touches no instance.
     left_out = set(label_counts(label)[0]) - set(truth.class_ids) | {ignore_index}
+    if truth.background is not None:
+        left_out.add(0)
     parts = connected_components(label, connectivity, left_out)
     if void == "connects":
         index = np.where(truth.void, 0, parts.index)
@@ -263,18 +281,23 @@ def score_instances(
     same = parts.class_ids[part] == truth.class_ids[instance]
     part, instance, overlap = part[same], instance[same], overlap[same]
     shared = np.bincount(part, overlap, minlength=len(parts.areas))
-    received = parts.areas[part] * overlap / shared[part]
+    shares = (parts.areas[part] - shared[part]) * overlap / shared[part]
+    received = overlap + (np.floor(shares) if whole_pixels else shares)
     hit, received = (
         np.bincount(instance, values, minlength=len(truth.areas))
         for values in (overlap, received)
     )
+    if truth.background is not None:
+        shown = (label == 0) & ~truth.void
+        received[truth.background - 1] = shown.sum()
+        hit[truth.background - 1] = (shown & (truth.index == truth.background)).sum()
     return hit / (truth.areas + received - hit)
 
 
 def check_instance_fields(
     background: Background,
     connectivity: Connectivity,
-    void: Void = "separates",
+    void: Void = "connects",
     owner: str = "",
 ) -> None:
     """Refuse values that :func:`instance_ious` cannot use, when a metric is built.
@@ -313,13 +336,14 @@ def _as_labels(
 
 def _number(
     label: np.ndarray, ids: np.ndarray, ignore_index: int, background: Background
-) -> tuple[np.ndarray, np.ndarray, int]:
+) -> tuple[np.ndarray, np.ndarray, int | None, int]:
     """Instance numbers from an instance map, ``_VOID`` and ``_REST`` among them.
 
     All is decided on the table of how many pixels have which id and which label.
 
     Returns:
-        index (H, W) int32, class_ids (N,), and the number of conflicting pixels.
+        index (H, W) int32, class_ids (N,), the background's number or None, and how
+        many pixels conflict.
     """
     # The labels become 0..L - 1 and the ids 0..K - 1: both may be large.
     labels, label = _compact(label)
@@ -340,14 +364,17 @@ def _number(
     # has instances.
     fate = np.full(counts.shape, _REST, dtype=np.int32)
     fate[:, np.isin(labels, class_ids)] = _VOID
-    fate[:, is_background] = _NONE if background == "ignore" else len(class_ids) + 1
+    ground = len(class_ids) + 1
+    fate[:, is_background] = _NONE if background == "ignore" else ground
     fate[objects] = _VOID
     fate[objects, winner[objects]] = np.arange(1, len(objects) + 1)
     conflicting = int(votes[fate == _VOID].sum())
-    if votes[fate == len(class_ids) + 1].any():
+    has_ground = bool(votes[fate == ground].any())
+    if has_ground:
         class_ids = np.append(class_ids, 0)
     fate[void] = _VOID
-    return fate.ravel()[cell], class_ids, conflicting
+    number = ground if has_ground else None
+    return fate.ravel()[cell], class_ids, number, conflicting
 
 
 def _compact(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -50,8 +50,5 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(
-    # A rim of void is around each object.
-    metrics=dict(ia_iou=dict(instance_dir="SegmentationObject", void="connects"))
-)
+val_evaluator = dict(metrics=dict(ia_iou=dict(instance_dir="SegmentationObject")))
 test_evaluator = val_evaluator

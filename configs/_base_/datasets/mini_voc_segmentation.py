@@ -37,6 +37,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-# A rim of void is around each object.
-val_evaluator = dict(metrics=dict(ia_iou=dict(void="connects")))
-test_evaluator = val_evaluator
