@@ -123,17 +123,18 @@ def size_weights(
     background: int | None = 0,
     *,
     connectivity: Connectivity = 8,
-    reference: Reference = "class",
+    reference: Reference = "foreground",
 ) -> Tensor | np.ndarray:
     r"""Pixel weights that grow as a pixel's connected component shrinks.
 
     With :math:`S_{c,n}` the pixels of component n of class c in one label map,
     every pixel of that component weighs
 
-    .. math:: \min\Bigl(\tau, \frac{\sum_k S_{c,k}}{S_{c,n}}\Bigr)
+    .. math:: \min\Bigl(\tau, \frac{S}{S_{c,n}}\Bigr)
 
-    A class with a single component weighs 1, as does background; ignored pixels
-    weigh 0 and count in no size. Source: Mun et al., WACV 2024.
+    with S all pixels of foreground, or :math:`\sum_k S_{c,k}`, those of its class.
+    Background weighs 1; ignored pixels weigh 0 and count in no size. Source: Mun et
+    al., WACV 2024.
 
     Args:
         label: Label maps of an integer dtype, any device. The maps of a batch are
@@ -147,9 +148,9 @@ def size_weights(
         background: Value of the background, or None if every value is an object
             class (labels made with ``reduce_zero_label=True``).
         connectivity: 8 (sides and corners) or 4 (sides only).
-        reference: The total that a component is compared with: ``'class'``, all
-            pixels of its class, as published, or ``'foreground'``, all pixels that
-            are neither background nor ignored.
+        reference: The total S that a component is compared with: ``'foreground'``,
+            all pixels that are neither background nor ignored, as in the authors'
+            program; or ``'class'``, all pixels of its class, as in their text.
 
     Returns:
         float32 weights: a tensor on the device of ``label`` if that is a tensor,
@@ -163,7 +164,7 @@ def size_weights(
         - label: (H, W) or (B, H, W); output: the same
 
     Example:
-        >>> size_weights(np.array([[7, 7, 7, 0, 7, 255]]))
+        >>> size_weights(np.array([[7, 7, 7, 0, 5, 255]]))
         array([[1.3333334, 1.3333334, 1.3333334, 1.       , 4.       , 0.       ]],
               dtype=float32)
     """

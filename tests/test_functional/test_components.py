@@ -165,9 +165,9 @@ class TestSizeWeights:
             [1, 1, 0, 1, 1],
             [5, 1, 1, 1, 1],
         ]
-        assert size_weights(label).tolist() == expected
-        assert size_weights(label, limit=10)[0, 3] == 6
-        foreground = size_weights(label, reference="foreground")
+        assert size_weights(label, reference="class").tolist() == expected
+        assert size_weights(label, 10, reference="class")[0, 3] == 6
+        foreground = size_weights(label)
         assert foreground[0, 0] == 2.25
         assert foreground[1, 4] == 3
         assert foreground[3, 0] == 5
@@ -184,8 +184,8 @@ class TestSizeWeights:
 
     def test_without_background_or_ignore(self):
         label = np.array([[0, 1, 0, 255]])
-        assert size_weights(label, background=None).tolist() == [[2, 1, 2, 0]]
-        assert size_weights(label, ignore_index=None).tolist() == [[1, 1, 1, 1]]
+        assert size_weights(label, background=None).tolist() == [[3, 3, 3, 0]]
+        assert size_weights(label, ignore_index=None).tolist() == [[1, 2, 1, 2]]
 
     @pytest.mark.parametrize("shape", [(0, 5), (0, 4, 4), (2, 0, 3)])
     def test_empty(self, shape):

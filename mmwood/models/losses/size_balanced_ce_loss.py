@@ -25,6 +25,8 @@ from mmwood.utils.check import check_shapes, one_of
 
 __all__ = ["SizeBalancedCELoss"]
 
+Form = Literal["program", "text"]
+Average = Literal["weights", "pixels"]
 Reduction = Literal["none", "mean", "sum"]
 
 
@@ -33,14 +35,20 @@ class SizeBalancedCELoss(nn.Module):
     r"""Cross-entropy in which the pixels of small components weigh more.
 
     .. math::
-        L_{sw} = \frac{1}{|V|} \sum_{i \in V} w_i \cdot
+        L_{sw} = \frac{1}{D} \sum_{i \in V} w_i \cdot
             -\log \mathrm{softmax}(s_i)_{t_i}, \qquad
-        w_i = \min\Bigl(\tau, \frac{\sum_k S_{c,k}}{S_{c,n}}\Bigr)
+        w_i = \min\Bigl(\tau, \frac{S}{S_{c,n}}\Bigr)
 
     with V the pixels that are not ignored and n the connected component of class c
     that pixel i lies in, of :math:`S_{c,n}` pixels; background weighs 1. The
     components are those of the label that reaches the loss, crop and scaling
     included. See :func:`mmwood.functional.components.size_weights`.
+
+    The paper's text and its authors' program differ, and ``form`` chooses:
+
+    - ``'program'``: S is all foreground, :math:`D = \sum_{i \in V} w_i`. What the
+      published table belongs to.
+    - ``'text'``: :math:`S = \sum_k S_{c,k}`, the class, and :math:`D = |V|`.
 
     It stands where mmseg's ``CrossEntropyLoss`` stands, in decode heads and
     auxiliary heads, with or without a pixel sampler, and equals it for
@@ -49,21 +57,23 @@ class SizeBalancedCELoss(nn.Module):
     than mmengine is needed.
 
     Args:
-        limit: The upper limit tau of a weight, at least 1. The published value could
-            not be verified.
+        form: ``'program'`` or ``'text'``.
+        limit: The upper limit tau of a weight, at least 1. The program's is 5; that of
+            the text cannot be read.
         connectivity: 8 (sides and corners) or 4 (sides only).
-        reference: ``'class'`` compares a component with all pixels of its class,
-            as published; ``'foreground'`` with all foreground pixels.
+        reference: S, ``'foreground'`` or ``'class'``; None: the form's.
+        average: What a mean divides by, ``'weights'``, their sum, or ``'pixels'``;
+            None: the form's.
         background: Label of the background, or None where every label is an object
             class: set None with ``reduce_zero_label=True``, where 0 is the first
             object class.
-        class_weight: A factor for each class, or None. As in mmseg, the mean is then
-            over the sum of the factors of the valid pixels. A file name is not
-            accepted.
+        class_weight: A factor for each class, or None. As in mmseg, what a mean
+            divides by has these factors too. A file name is not accepted.
         ignore_index: Label of the pixels to ignore where the caller does not name
             one; mmseg's heads always do.
-        avg_non_ignore: Whether the mean is over the valid pixels, as published, or
-            over all pixels, which is the default of mmseg's cross-entropy.
+        avg_non_ignore: Whether a mean leaves ignored pixels out, as published, or
+            each counts 1 in what it divides by, which is the default of mmseg's
+            cross-entropy.
         reduction: 'none', 'mean' or 'sum'.
         loss_weight: Factor of the loss.
         loss_name: Name of the loss in the log; must contain 'loss', since mmengine
@@ -75,9 +85,9 @@ class SizeBalancedCELoss(nn.Module):
             at first, and no part of a checkpoint.
 
     Raises:
-        ValueError: There is no such field, or ``limit``, ``connectivity``,
-            ``reference``, ``class_weight``, ``reduction`` or ``loss_name`` has another
-            value.
+        ValueError: There is no such field, or ``form``, ``limit``, ``connectivity``,
+            ``reference``, ``average``, ``class_weight``, ``reduction`` or ``loss_name``
+            has another value.
 
     Example:
         >>> # in a config of mmseg, over a _base_ whose own loss leaves no field behind
@@ -87,9 +97,11 @@ class SizeBalancedCELoss(nn.Module):
 
     def __init__(
         self,
+        form: Form = "program",
         limit: float = 5.0,
         connectivity: Connectivity = 8,
-        reference: Reference = "class",
+        reference: Reference | None = None,
+        average: Average | None = None,
         background: int | None = 0,
         class_weight: Sequence[float] | None = None,
         ignore_index: int = 255,
@@ -107,7 +119,14 @@ class SizeBalancedCELoss(nn.Module):
             "Its softmax is over all classes: there is no use_sigmoid and no use_mask",
         )
         owner = "mmwood.SizeBalancedCELoss: "
+        one_of(f"{owner}form", form, get_args(Form))
+        forms: dict[Form, tuple[Reference, Average]] = dict(
+            program=("foreground", "weights"), text=("class", "pixels")
+        )
+        reference = forms[form][0] if reference is None else reference
+        average = forms[form][1] if average is None else average
         check_size_weight_fields(limit, connectivity, reference, owner)
+        one_of(f"{owner}average", average, get_args(Average))
         one_of(f"{owner}reduction", reduction, get_args(Reduction))
         if "loss" not in loss_name:
             raise ValueError(
@@ -117,6 +136,7 @@ class SizeBalancedCELoss(nn.Module):
         self.limit = limit
         self.connectivity = connectivity
         self.reference = reference
+        self.average = average
         self.background = background
         self.class_weight = _checked_class_weight(class_weight)
         self.ignore_index = ignore_index
@@ -151,7 +171,7 @@ class SizeBalancedCELoss(nn.Module):
             label: Labels of an integer dtype, in [0, C) or ``ignore_index``.
             weight: Further factor of each pixel, as pixel samplers give it. It
                 does not change what a mean divides by.
-            avg_factor: What a mean divides by, instead of the number of pixels.
+            avg_factor: What a mean divides by, in place of ``average``.
             reduction_override: Goes before the field ``reduction``.
             ignore_index: Goes before the field ``ignore_index``.
             **kwargs: Not used; accepted since mmseg's losses accept it.
@@ -191,7 +211,8 @@ class SizeBalancedCELoss(nn.Module):
         # The one copy to the CPU, where OpenCV needs the label: whatever else must
         # be known of it is taken from there, without a further wait for a GPU.
         host_label = label.detach().cpu()
-        counts = self._class_counts(host_label, cls_score.shape[1], ignore_index)
+        totals = self._class_counts(host_label, cls_score.shape[1], ignore_index)
+        ignored = label.numel() - totals.sum()
         loss = self._pixel_cross_entropy(cls_score, label, ignore_index)
         if self.size_balanced:
             sizes = size_weights(
@@ -203,13 +224,18 @@ class SizeBalancedCELoss(nn.Module):
                 reference=self.reference,
             )
             loss = loss * torch.as_tensor(sizes, device=loss.device)
+            if self.average == "weights":
+                valid = host_label != ignore_index
+                totals = np.bincount(
+                    host_label[valid].numpy(), sizes[valid].numpy(), len(totals)
+                )
         if weight is not None:
             loss = loss * weight.to(loss.dtype)
         if reduction == "sum":
             loss = loss.sum()
         elif reduction == "mean":
             if avg_factor is None:
-                avg_factor = self._average_factor(counts, label.numel())
+                avg_factor = self._average_factor(totals, ignored)
             # As mmseg: no division by zero where every pixel is ignored.
             loss = loss.sum() / (avg_factor + torch.finfo(torch.float32).eps)
         return self.loss_weight * loss
@@ -260,17 +286,18 @@ class SizeBalancedCELoss(nn.Module):
             reduction="none",
         )
 
-    def _average_factor(self, counts: np.ndarray, num_pixels: int) -> float:
-        """What a mean divides by: the same as mmseg's cross-entropy."""
+    def _average_factor(self, totals: np.ndarray, ignored: int) -> float:
+        """What a mean divides by, from each class's total: mmseg's rules."""
         if self.class_weight is not None:
-            return float(counts @ np.asarray(self.class_weight))
-        return float(counts.sum() if self.avg_non_ignore else num_pixels)
+            return float(totals @ np.asarray(self.class_weight))
+        return float(totals.sum() + (0 if self.avg_non_ignore else ignored))
 
     def extra_repr(self) -> str:
         """The fields that tell two of these losses apart in a printed model."""
         return (
             f"limit={self.limit}, connectivity={self.connectivity}, "
-            f"reference={self.reference!r}, background={self.background}, "
+            f"reference={self.reference!r}, average={self.average!r}, "
+            f"background={self.background}, "
             f"avg_non_ignore={self.avg_non_ignore}, loss_weight={self.loss_weight}"
         )
 

@@ -24,16 +24,20 @@ def batch(seed=0, ignored=True, size=(2, 9, 11), dtype=torch.float32):
     return logits.requires_grad_(), label
 
 
-def slow_pixel_losses(logits, label, limit=5.0, class_weight=None):
-    """Weighted cross-entropy of each pixel, by loops, in double precision."""
+def slow_pixel_losses(
+    logits, label, limit=5.0, class_weight=None, reference="foreground"
+):
+    """Weighted cross-entropy and weight of each pixel, by loops, in double precision."""
     logits, label = logits.detach().double().numpy(), label.numpy()
-    losses = np.zeros(label.shape)
+    losses, factors = np.zeros(label.shape), np.zeros(label.shape)
     for b in range(len(label)):
         weights = np.ones(label.shape[1:])
+        foreground = ((label[b] != 0) & (label[b] != 255)).sum()
         for c in range(1, C):
             parts, number = ndimage.label(label[b] == c, np.ones((3, 3)))
+            total = (label[b] == c).sum() if reference == "class" else foreground
             for n in range(1, number + 1):
-                ratio = (label[b] == c).sum() / (parts == n).sum()
+                ratio = total / (parts == n).sum()
                 weights[parts == n] = min(limit, ratio)
         for y, x in np.ndindex(*label.shape[1:]):
             c = label[b, y, x]
@@ -41,34 +45,47 @@ def slow_pixel_losses(logits, label, limit=5.0, class_weight=None):
                 scores = logits[b, :, y, x]
                 entropy = np.log(np.exp(scores).sum()) - scores[c]
                 factor = 1 if class_weight is None else class_weight[c]
-                losses[b, y, x] = weights[y, x] * factor * entropy
-    return losses
+                factors[b, y, x] = weights[y, x] * factor
+                losses[b, y, x] = factors[b, y, x] * entropy
+    return losses, factors
 
 
 class TestValue:
     @pytest.mark.parametrize("limit", [1.0, 2.0, 5.0])
-    @pytest.mark.parametrize("seed", range(3))
-    def test_equals_loops(self, limit, seed):
-        logits, label = batch(seed)
-        expected = slow_pixel_losses(logits, label, limit)
-        loss = SizeBalancedCELoss(limit=limit)
-        torch.testing.assert_close(
-            loss(logits, label, reduction_override="none").detach().double(),
-            torch.from_numpy(expected),
-            rtol=1e-5,
-            atol=1e-6,
+    @pytest.mark.parametrize("reference", ["foreground", "class"])
+    @pytest.mark.parametrize("average", ["weights", "pixels"])
+    @pytest.mark.parametrize("seed", range(2))
+    def test_equals_loops(self, limit, reference, average, seed):
+        logits, label = batch(seed, dtype=torch.float64)
+        expected, weights = slow_pixel_losses(
+            logits, label, limit, reference=reference
         )
-        valid = (label != 255).sum().item()
+        loss = SizeBalancedCELoss(limit=limit, reference=reference, average=average)
+        torch.testing.assert_close(
+            loss(logits, label, reduction_override="none").detach(),
+            torch.from_numpy(expected),
+        )
+        divisor = weights.sum() if average == "weights" else (label != 255).sum().item()
+        # Weights are float32.
         assert loss(logits, label).item() == pytest.approx(
-            expected.sum() / valid, rel=1e-5
+            expected.sum() / divisor, rel=1e-6
         )
 
-    def test_known_answer(self):
-        # Equal scores: log(2) everywhere; the parts have 2 and 1 pixels.
-        label = torch.tensor([[[1, 1, 0, 1, 255]]])
-        logits = torch.zeros(1, 2, 1, 5)
-        expected = (1.5 + 1.5 + 1 + 3) / 4 * np.log(2)
-        assert SizeBalancedCELoss()(logits, label).item() == pytest.approx(expected)
+    def test_forms(self):
+        # Equal scores: log(3) everywhere, so that the program's mean is log(3).
+        label = torch.tensor([[[1, 1, 0, 1, 255, 2]]])
+        logits = torch.zeros(1, 3, 1, 6)
+        program = SizeBalancedCELoss()(logits, label).item()
+        assert program == pytest.approx(np.log(3))
+        text = SizeBalancedCELoss(form="text")(logits, label).item()
+        assert text == pytest.approx((1.5 + 1.5 + 1 + 3 + 1) / 5 * np.log(3))
+        # Below the limit of 5: four pixels of foreground by the component's.
+        weights = SizeBalancedCELoss(reduction="none")(logits, label) / np.log(3)
+        torch.testing.assert_close(
+            weights, torch.tensor([[[2.0, 2.0, 1.0, 4.0, 0.0, 4.0]]])
+        )
+        mixed = SizeBalancedCELoss(form="text", average="weights")
+        assert (mixed.reference, mixed.average) == ("class", "weights")
 
     @pytest.mark.parametrize("avg_non_ignore", [True, False])
     @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
@@ -95,12 +112,22 @@ class TestValue:
     def test_class_weight_with_ignored_pixels(self, avg_non_ignore):
         logits, label = batch()
         factors = [0.5, 1, 2, 3]
-        expected = slow_pixel_losses(logits, label, class_weight=factors)
-        divisor = np.array(factors)[label[label != 255].numpy()].sum()
-        loss = SizeBalancedCELoss(class_weight=factors, avg_non_ignore=avg_non_ignore)
-        assert loss(logits, label).item() == pytest.approx(
-            expected.sum() / divisor, rel=1e-5
-        )
+        expected, weights = slow_pixel_losses(logits, label, class_weight=factors)
+        plain = np.array(factors)[label[label != 255].numpy()].sum()
+        for average, divisor in (("weights", weights.sum()), ("pixels", plain)):
+            loss = SizeBalancedCELoss(
+                class_weight=factors, avg_non_ignore=avg_non_ignore, average=average
+            )
+            assert loss(logits, label).item() == pytest.approx(
+                expected.sum() / divisor, rel=1e-5
+            )
+
+    def test_ignored_pixels_count_one_each(self):
+        logits, label = batch()
+        expected, weights = slow_pixel_losses(logits, label)
+        loss = SizeBalancedCELoss(avg_non_ignore=False)(logits, label)
+        divisor = weights.sum() + (label == 255).sum().item()
+        assert loss.item() == pytest.approx(expected.sum() / divisor, rel=1e-5)
 
     @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
     def test_plain_and_size_balanced_again(self, reduction):
@@ -124,16 +151,15 @@ class TestValue:
     def test_weight_and_avg_factor(self):
         logits, label = batch()
         weight = torch.rand(label.shape)
-        expected = (slow_pixel_losses(logits, label) * weight.numpy()).sum()
+        losses, sizes = slow_pixel_losses(logits, label)
+        expected = (losses * weight.numpy()).sum()
         loss = SizeBalancedCELoss(loss_weight=3.0)
         for factor in (7, torch.tensor(7.0)):
             result = loss(logits, label, weight, avg_factor=factor)
             assert result.item() == pytest.approx(3 * expected / 7, rel=1e-5)
-        # As in the stock losses, which divide by all valid pixels.
+        # As in the stock losses, a sampler's weight is not in what a mean divides by.
         result = loss(logits, label, weight)
-        assert result.item() == pytest.approx(
-            3 * expected / (label != 255).sum().item(), rel=1e-5
-        )
+        assert result.item() == pytest.approx(3 * expected / sizes.sum(), rel=1e-5)
 
     def test_ignore_index_of_the_call_goes_first(self):
         logits, label = batch()
@@ -146,17 +172,11 @@ class TestValue:
             SizeBalancedCELoss(ignore_index=-100)(logits, other), loss(logits, label)
         )
 
-    def test_reference(self):
-        label = torch.tensor([[[1, 0, 2, 2]]])
-        loss = SizeBalancedCELoss(reference="foreground", reduction="none")
-        result = loss(torch.zeros(1, 3, 1, 4), label) / np.log(3)
-        torch.testing.assert_close(result, torch.tensor([[[3.0, 1.0, 1.5, 1.5]]]))
-
     def test_without_background(self):
         label = torch.tensor([[[0, 1, 0, 0]]])
         loss = SizeBalancedCELoss(background=None, reduction="none")
         result = loss(torch.zeros(1, 2, 1, 4), label) / np.log(2)
-        torch.testing.assert_close(result, torch.tensor([[[3.0, 1.0, 1.5, 1.5]]]))
+        torch.testing.assert_close(result, torch.tensor([[[4.0, 4.0, 2.0, 2.0]]]))
 
     @pytest.mark.parametrize("fields", [{}, {"class_weight": [1, 2, 3, 4]}])
     def test_everything_ignored(self, fields):
