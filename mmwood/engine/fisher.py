@@ -19,7 +19,12 @@ from mmwood.functional.ewc import squared_gradient_sums
 from mmwood.utils.activations import without_checkpointing
 from mmwood.utils.progress import progress
 
-__all__ = ["measure_fisher", "set_size_balanced", "size_balanced_losses"]
+__all__ = [
+    "RunningFisher",
+    "measure_fisher",
+    "set_size_balanced",
+    "size_balanced_losses",
+]
 
 
 def measure_fisher(
@@ -73,6 +78,48 @@ def measure_fisher(
                 "has diverged"
             )
     return fisher, count
+
+
+class RunningFisher:
+    """Running mean of a training's squared gradients, F <- 0.9 g^2 + 0.1 F, from 1 on.
+
+    g is what the optimizer's step sees: the gradient of the batch's loss, over all
+    processes and accumulated batches, unscaled under AMP, after clipping. Source: the
+    authors' program of Mun et al., WACV 2024, which updates at each of two half-batches.
+
+    Args:
+        params: The parameters by name.
+        optimizer: The one that trains them.
+        values: F so far, from a checkpoint; None to start.
+
+    Attributes:
+        values: F by name, float32.
+    """
+
+    def __init__(
+        self,
+        params: Mapping[str, Tensor],
+        optimizer: torch.optim.Optimizer,
+        values: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self._params = params
+        self.values = {
+            name: torch.ones_like(param, dtype=torch.float32, requires_grad=False)
+            if values is None
+            else values[name].to(param.device)
+            for name, param in params.items()
+        }
+        self._handle = optimizer.register_step_pre_hook(self._update)
+
+    def _update(self, *_: Any) -> None:
+        for name, param in self._params.items():
+            self.values[name].mul_(0.1)
+            if param.grad is not None:
+                self.values[name].add_(param.grad.float().square(), alpha=0.9)
+
+    def stop(self) -> None:
+        """Update no more."""
+        self._handle.remove()
 
 
 def size_balanced_losses(model: nn.Module) -> Iterator[Any]:

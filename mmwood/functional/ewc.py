@@ -8,7 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["ewc_penalty", "fisher_diagonal", "squared_gradient_sums"]
+__all__ = [
+    "ewc_penalty",
+    "fisher_diagonal",
+    "normalise_fisher",
+    "squared_gradient_sums",
+]
 
 #: Tensors by name, as a mapping or as ``Module.named_parameters()`` gives them.
 Named = Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
@@ -93,6 +98,21 @@ def squared_gradient_sums(
                 total += gradient.to(total.dtype).square_()
         count += 1
     return sums, count
+
+
+def normalise_fisher(fisher: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring each tensor of F to 0..1 by its least and largest value.
+
+    A tensor of equal values becomes 0. Source: the authors' program of Mun et al., WACV
+    2024, its 1e-8 in the divisor included.
+
+    Shape:
+        - fisher, output: any, the same under one name
+    """
+    return {
+        name: (values - values.min()) / (values.max() - values.min() + 1e-8)
+        for name, values in fisher.items()
+    }
 
 
 def ewc_penalty(params: Named, anchor: Named, fisher: Named, weight: float) -> Tensor:

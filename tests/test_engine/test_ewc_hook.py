@@ -187,7 +187,9 @@ def test_consolidated_task_is_that_of_loops(config, train, voc_folder, tmp_path)
     runner = train(config, "a", custom_hooks=hooks)
     task = load_task(tmp_path / "a/ewc.safetensors")
     classes = ["background", "disc", "square", "stripe"]
-    assert task.about == dict(iteration=2, images=6, classes=classes, **patterns)
+    assert task.about == dict(
+        iteration=2, fisher="images", images=6, classes=classes, **patterns
+    )
     model = build(config, tmp_path / "a/iter_2.pth")
     expected = slow_fisher(model, voc_folder, range(6))
     del expected["auxiliary_head.0.conv_seg.bias"]
@@ -207,6 +209,29 @@ def test_consolidated_task_is_that_of_loops(config, train, voc_folder, tmp_path)
     # Statistics of batch norm have changed.
     model = build(config, tmp_path / "b/iter_2.pth")
     same_fisher(task.fisher, slow_fisher(model, voc_folder, range(0, 6, 2)))
+
+
+def test_running_fisher_is_that_of_loops(fixed, train, tmp_path):
+    # Without a step the gradient of each iteration is the same.
+    fixed.optim_wrapper.optimizer.update(lr=0.0, weight_decay=0.0)
+    fixed.custom_hooks = [hook("consolidate", fisher="running", include=["head"])]
+    runner = train(fixed, "a", train_cfg__max_iters=3)
+    task = load_task(tmp_path / "a/ewc.safetensors")
+    assert (task.about["fisher"], task.about["images"]) == ("running", None)
+    model = build(fixed, tmp_path / "a/iter_3.pth").train()
+    data = model.data_preprocessor(next(iter(runner.train_dataloader)), True)
+    losses = model(**data, mode="loss")
+    sum(loss for name, loss in losses.items() if "loss" in name).backward()
+    for name, param in model.named_parameters():
+        assert (name in task.fisher) == ("head" in name)
+        if "head" not in name:
+            continue
+        values = torch.ones_like(param)
+        for _ in range(3):
+            values = 0.9 * param.grad**2 + 0.1 * values
+        low, high = values.min(), values.max()
+        expected = (values - low) / (high - low + 1e-8)
+        torch.testing.assert_close(task.fisher[name], expected, rtol=2e-3, atol=1e-4)
 
 
 EMA = {
@@ -516,6 +541,28 @@ def test_a_switch_with_ema_starts_from_its_anchor(fixed, train, tmp_path, buffer
     same(weights(work / "iter_4.pth"), expected, **CLOSE)
 
 
+def test_a_running_fisher_is_resumed(fixed, train, tmp_path):
+    fixed.custom_hooks = [hook("switch", weight=1e-3, switch_at=3, fisher="running")]
+    train(fixed, "whole", train_cfg__max_iters=4)
+    whole = tmp_path / "whole"
+    state = torch.load(whole / "iter_4.pth", map_location="cpu", weights_only=False)
+    assert "mmwood_running_fisher" not in state
+    path = str(whole / "iter_2.pth")
+    train(fixed, "parts", resume=True, load_from=path, train_cfg__max_iters=4)
+    same(weights(tmp_path / "parts/iter_4.pth"), weights(whole / "iter_4.pth"))
+    found, expected = (
+        load_task(tmp_path / f"{name}/ewc.safetensors") for name in ("parts", "whole")
+    )
+    same(found.fisher, expected.fisher)
+    # One that was not measured from the start on.
+    fixed.custom_hooks = [hook("consolidate")]
+    train(fixed, "other", train_cfg__max_iters=2)
+    fixed.custom_hooks = [hook("consolidate", fisher="running")]
+    path = str(tmp_path / "other/iter_1.pth")
+    with pytest.raises(ValueError, match="not measured in the run that is resumed"):
+        train(fixed, "refused", resume=True, load_from=path)
+
+
 def test_switch_is_resumed_anywhere(fixed, train, tmp_path):
     # The random crops are drawn anew after a resume, so nothing is random here; what
     # the hook draws for itself is.
@@ -633,6 +680,12 @@ def test_faults_are_named_before_training(
         (dict(mode="switch", weight=1.0, switch_at=0), "switch_at must be an integer"),
         (dict(mode="consolidate", switch_at=3), "goes with mode 'switch'"),
         (dict(mode="consolidate", images=0), "images must be an integer of at least 1"),
+        (dict(mode="consolidate", fisher="mean"), "fisher must be 'images' or"),
+        (dict(mode="consolidate", fisher="running", images=3), "not go with images"),
+        (
+            dict(mode="penalise", weight=1.0, file="a", fisher="running"),
+            "not go with mode 'penalise'",
+        ),
         (dict(mode="consolidate", include="head"), "include must be a list"),
         (dict(mode="consolidate", exclude=["("]), "exclude must be a list of regular"),
     ],

@@ -61,7 +61,9 @@ def expected_metrics(scored, background="image") -> dict:
     for key, (low, high) in zip(KEYS, ranges):
         by_class = defaultdict(list)
         for item in scored:
-            sized = key == "IA-mIoU" or not (background == "image" and item.class_id == 0)
+            sized = key == "IA-mIoU" or not (
+                background == "image" and item.class_id == 0
+            )
             if low <= item.area < high and sized:
                 by_class[item.class_id].append(item.iou)
         means = [fmean(ious) for ious in by_class.values()]

@@ -10,6 +10,7 @@ from torch import nn
 from mmwood.functional.ewc import (
     ewc_penalty,
     fisher_diagonal,
+    normalise_fisher,
     squared_gradient_sums,
 )
 
@@ -222,3 +223,10 @@ def test_wrong_penalty_arguments(change, message):
     change(*arguments)
     with pytest.raises(ValueError, match=message):
         ewc_penalty(*arguments, 1.0)
+
+
+def test_normalised_by_tensor():
+    fisher = dict(a=torch.tensor([[2.0, 6.0], [3.0, 4.0]]), b=torch.full((3,), 7.0))
+    found = normalise_fisher(fisher)
+    torch.testing.assert_close(found["a"], torch.tensor([[0.0, 1.0], [0.25, 0.5]]))
+    assert found["b"].tolist() == [0, 0, 0]

@@ -16,18 +16,23 @@ from torch.utils.hooks import RemovableHandle
 from mmwood.engine.ewc_file import ConsolidatedTask, load_task, save_task
 from mmwood.engine.features import with_pipeline
 from mmwood.engine.fisher import (
+    RunningFisher,
     measure_fisher,
     set_size_balanced,
     size_balanced_losses,
 )
 from mmwood.engine.weights import checkpoint_weights, unwrap
-from mmwood.functional.ewc import ewc_penalty
+from mmwood.functional.ewc import ewc_penalty, normalise_fisher
 from mmwood.registry import HOOKS
 from mmwood.utils.check import at_least, one_of
 
 __all__ = ["EWCHook"]
 
 Mode = Literal["consolidate", "penalise", "switch"]
+Fisher = Literal["images", "running"]
+
+#: What a checkpoint calls the running mean.
+_KEY = "mmwood_running_fisher"
 
 
 @HOOKS.register_module()
@@ -51,6 +56,12 @@ class EWCHook(Hook):
       hook consolidates, and the rest of the run is B. The optimizer and the learning
       rate schedule are not reset. The run can be resumed anywhere: before the switch
       nothing is needed, after it the file in the work dir.
+
+    **Which F.** ``fisher`` says. 'images' is the one of the equations, described below.
+    'running' is that of the authors' program, taken while A trains
+    (:class:`mmwood.engine.fisher.RunningFisher`) and brought to 0..1 in each tensor. It
+    costs nothing, but a lambda means something else: the program's 500, without the half
+    and in each of two half-batches, is ``weight=2000`` here.
 
     **Which likelihood.** F is the mean over images of the squared gradient of the loss
     that A minimises, with batch norm and dropout as in evaluation and in float32,
@@ -83,16 +94,20 @@ class EWCHook(Hook):
         file: Where to write to, or to read from. None is ``ewc.safetensors`` in the
             work dir; 'penalise' needs a path. See :mod:`mmwood.engine.ewc_file`.
         switch_at: The number of iterations of task A; 'switch' only.
+        fisher: 'images' or 'running'.
         include: Take parameters that one of these matches. Empty: all.
         exclude: Of them, leave out those that one of these matches.
-        images: Use this many images; None is all.
-        pipeline: Transforms in place of the training pipeline.
+        images: Use this many images; None is all. For 'images' only.
+        pipeline: Transforms in place of the training pipeline. For 'images' only.
         num_workers: Loading processes.
 
     Raises:
         FileNotFoundError: There is no such ``file``.
         ValueError: ``mode`` is none of the three, or needs a ``weight``, ``file`` or
-            ``switch_at`` that is absent, or does not use one that is given; a number
+            ``switch_at`` that is absent, or does not use one that is given;
+            ``fisher`` is neither, or 'running' where it has no use, with ``images`` or
+            ``pipeline``, with no single optimizer of torch, or resumed from a
+            checkpoint without it; a number
             is too small; a pattern matches nothing; the file does not fit the model or
             this run; ``weight`` is so large that SGD diverges (a warning where the run
             switches); 'switch' without a SizeBalancedCELoss, after the end of the run,
@@ -125,6 +140,7 @@ class EWCHook(Hook):
         images: int | None = None,
         pipeline: list | None = None,
         num_workers: int = 2,
+        fisher: Fisher = "images",
     ) -> None:
         one_of("mmwood.EWCHook: mode", mode, get_args(Mode))
         if (weight is None) != (mode == "consolidate"):
@@ -146,6 +162,16 @@ class EWCHook(Hook):
                 f"with mode 'switch' and with no other, got {switch_at!r} for mode "
                 f"{mode!r}"
             )
+        one_of("mmwood.EWCHook: fisher", fisher, get_args(Fisher))
+        if fisher == "running":
+            given = dict(images=images, pipeline=pipeline)
+            unused = [name for name, value in given.items() if value is not None]
+            if mode == "penalise":
+                unused.append("mode 'penalise', which reads F from the file,")
+            if unused:
+                raise ValueError(
+                    f"mmwood.EWCHook: fisher 'running' does not go with {unused[0]}"
+                )
         if weight is not None:
             at_least("mmwood.EWCHook: weight", weight, 0)
         if switch_at is not None:
@@ -162,13 +188,16 @@ class EWCHook(Hook):
         self.images = images
         self.pipeline = pipeline
         self.num_workers = num_workers
+        self.fisher = fisher
+        self._running: RunningFisher | None = None
+        self._resumed: Mapping[str, Tensor] | None = None
         self._consolidated = False
         self._handle: RemovableHandle | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Refuse what does not fit, and add the penalty where task B begins or is."""
         # A training that ended by an error has left its own.
-        self._remove_penalty()
+        self._clear()
         self._consolidated = False
         model = unwrap(runner)
         self._check_patterns(model)
@@ -185,12 +214,24 @@ class EWCHook(Hook):
             set_size_balanced(model, switched)
             if switched:
                 self.penalise(model, self._load(runner, model))
+        if self.fisher == "running" and not self._handle:
+            self._track(runner, model)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Take the running mean of the run that goes on."""
+        self._resumed = checkpoint.get(_KEY)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Give the running mean to the checkpoint."""
+        if self._running is not None:
+            checkpoint[_KEY] = self._running.values
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Consolidate after task A's last iteration, before any checkpoint."""
         if self.mode == "switch" and runner.iter + 1 == self.switch_at:
             model = unwrap(runner)
             task = self._consolidate(runner, model, runner.iter + 1)
+            self._clear()
             self.penalise(model, task)
             set_size_balanced(model, True)
             if overshoot := self._overshoot(runner, task):
@@ -209,7 +250,7 @@ class EWCHook(Hook):
                 f"mmwood.EWCHook: the training was stopped after {runner.iter} "
                 f"iterations, before switch_at={self.switch_at}: this is task A alone"
             )
-        self._remove_penalty()
+        self._clear()
 
     def penalise(self, model: nn.Module, task: ConsolidatedTask) -> None:
         """Add ``loss_ewc`` to the losses of a model that is not wrapped.
@@ -226,10 +267,31 @@ class EWCHook(Hook):
         self._anchor = {n: _flat(t).to(device) for n, t in self._grouped(task.anchor)}
         self._handle = model.register_forward_hook(self._add_penalty, with_kwargs=True)
 
-    def _remove_penalty(self) -> None:
+    def _track(self, runner: Runner, model: nn.Module) -> None:
+        """Start the running mean, or go on with that of a run that is resumed."""
+        optimizer = getattr(runner.optim_wrapper, "optimizer", None)
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise ValueError(
+                "mmwood.EWCHook: fisher 'running' needs one optimizer of torch, got "
+                f"{type(runner.optim_wrapper).__name__}"
+            )
+        chosen = self._chosen(model)
+        resumed = self._resumed if runner.iter else None
+        if runner.iter and set(resumed or ()) != set(chosen):
+            raise ValueError(
+                "mmwood.EWCHook: fisher 'running' was not measured in the run that is "
+                "resumed, or of other parameters: resume with its settings"
+            )
+        self._running = RunningFisher(chosen, optimizer, resumed)
+
+    def _clear(self) -> None:
+        """Take off what an earlier training has left."""
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
+        if self._running is not None:
+            self._running.stop()
+            self._running = None
 
     def _path(self, runner: Runner) -> Path:
         return Path(self.file or Path(runner.work_dir, "ewc.safetensors"))
@@ -373,21 +435,25 @@ class EWCHook(Hook):
         dataset = runner.train_dataloader.dataset
         while isinstance(dataset, RepeatDataset):
             dataset = dataset.dataset
-        if self.pipeline is not None:
-            dataset = with_pipeline(dataset, Compose(self.pipeline))
         params = self._chosen(model)
-        fisher, images = measure_fisher(
-            model,
-            dataset,
-            params,
-            images=self.images,
-            seed=runner.seed or 0,
-            num_workers=self.num_workers,
-            collate_fn=runner.train_dataloader.collate_fn,
-        )
+        if self._running is not None:
+            fisher, images = normalise_fisher(self._running.values), None
+        else:
+            if self.pipeline is not None:
+                dataset = with_pipeline(dataset, Compose(self.pipeline))
+            fisher, images = measure_fisher(
+                model,
+                dataset,
+                params,
+                images=self.images,
+                seed=runner.seed or 0,
+                num_workers=self.num_workers,
+                collate_fn=runner.train_dataloader.collate_fn,
+            )
         anchor = {name: param.detach().clone() for name, param in params.items()}
         about = dict(
             iteration=iteration,
+            fisher=self.fisher,
             images=images,
             include=[pattern.pattern for pattern in self.include],
             exclude=[pattern.pattern for pattern in self.exclude],
@@ -399,8 +465,9 @@ class EWCHook(Hook):
             save_task(path, task)
         self._consolidated = True
         runner.logger.info(
-            f"Fisher information of {len(fisher)} parameters over {images} images "
-            f"in {path}"
+            f"Fisher information of {len(fisher)} parameters "
+            + (f"over {images} images" if images else "as the training went")
+            + f" in {path}"
         )
         return task
 

@@ -57,9 +57,7 @@ class TestValue:
     @pytest.mark.parametrize("seed", range(2))
     def test_equals_loops(self, limit, reference, average, seed):
         logits, label = batch(seed, dtype=torch.float64)
-        expected, weights = slow_pixel_losses(
-            logits, label, limit, reference=reference
-        )
+        expected, weights = slow_pixel_losses(logits, label, limit, reference=reference)
         loss = SizeBalancedCELoss(limit=limit, reference=reference, average=average)
         torch.testing.assert_close(
             loss(logits, label, reduction_override="none").detach(),
