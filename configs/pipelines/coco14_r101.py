@@ -11,8 +11,8 @@ inputs = dict(
     plain_config="configs/classification/resnet50_coco14.py",
     wood_config="configs/wood/resnet50_wood_coco14.py",
     irn_config="configs/irn/resnet50_irn_coco14.py",
-    segmentor_a_config="configs/sbce/deeplabv2_r101_coco14_task-a.py",
-    segmentor_b_config="configs/sbce/deeplabv2_r101_coco14_task-b.py",
+    segmentor_a_config="configs/segmentation/deeplabv2_r101_coco14.py",
+    segmentor_b_config="configs/sbce/deeplabv2_r101_coco14_single-run.py",
 )
 stages = dict(
     report=dict(

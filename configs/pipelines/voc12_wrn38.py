@@ -6,8 +6,8 @@ work_dir = "work_dirs/voc12_wrn38"
 inputs = dict(
     plain_labels="work_dirs/voc12/masks_plain/pseudo_labels/labels",
     wood_labels="work_dirs/voc12/masks_wood/pseudo_labels/labels",
-    segmentor_a_config="configs/sbce/deeplabv2_wrn38_voc_task-a.py",
-    segmentor_b_config="configs/sbce/deeplabv2_wrn38_voc_task-b.py",
+    segmentor_a_config="configs/segmentation/deeplabv2_wrn38_voc.py",
+    segmentor_b_config="configs/sbce/deeplabv2_wrn38_voc_single-run.py",
 )
 stages = dict(classifier=None, mine=None, review=None, wood=None, clusters=None)
 _branches = []
@@ -34,8 +34,8 @@ for _b, _name in dict(plain="without OoD images", wood="with OoD images").items(
                     predictions=f"{{test_{_task}_{_b}.dir}}/predictions",
                 )
                 for _task, _title in (
-                    ("a", "network of task A (cross-entropy)"),
-                    ("b", "continued with task B (SB-CE and EWC)"),
+                    ("a", "network trained with cross-entropy (task A)"),
+                    ("b", "size-balanced with SB-CE and EWC (task B)"),
                 )
             ],
         )

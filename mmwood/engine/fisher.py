@@ -85,7 +85,8 @@ class RunningFisher:
 
     g is what the optimizer's step sees: the gradient of the batch's loss, over all
     processes and accumulated batches, unscaled under AMP, after clipping. Source: the
-    authors' program of Mun et al., WACV 2024, which updates at each of two half-batches.
+    authors' program of Mun et al., WACV 2024, which updates at each of two
+    half-batches.
 
     Args:
         params: The parameters by name.

@@ -252,7 +252,8 @@ def score_instances(
         num_classes: As for :func:`split_instances`.
         ignore_index: As there.
         connectivity: As there.
-        void, whole_pixels: As for :func:`instance_ious`.
+        void: As for :func:`instance_ious`.
+        whole_pixels: As there.
 
     Returns:
         float64, in the order of ``truth``.

@@ -1,6 +1,7 @@
 # What the published protocol adds to the recipe: the classifier itself is what W-OoD is
-# compared with, networks are tested at six scales with flips and the dense CRF, and a
-# training that was ended continues from its last checkpoint.
+# compared with, the size-balanced network is a run of its own whose loss changes halfway,
+# networks are tested at six scales with flips and the dense CRF, and a training that was
+# ended continues from its last checkpoint.
 _base_ = "./recipe.py"
 
 inputs = dict(plain_checkpoint="{classifier.checkpoint}")
@@ -8,13 +9,26 @@ _label = "train_dataloader.dataset.pipeline.label"
 _crf = dict(pydensecrf="crf")
 _test = dict(args=["--tta"], options={"tta_model.crf.iterations": 10}, packages=_crf)
 stages = dict(classifier=dict(resume=True), plain=None, wood=dict(resume=True))
-for _b in ("plain", "wood"):
+for _b, _name in dict(plain="without OoD images", wood="with OoD images").items():
     stages[f"affinity_{_b}"] = dict(packages=_crf)
     stages[f"crf_{_b}"] = dict(
         options={f"{_label}.foreground": 0.15, f"{_label}.background": 0.15},
         packages=_crf,
     )
     stages[f"irn_{_b}"] = dict(resume=True)
+    stages[f"segmentor_a_{_b}"] = dict(
+        title=f"train a segmentation network with cross-entropy, {_name}", resume=True
+    )
+    stages[f"segmentor_b_{_b}"] = dict(
+        title=f"train one with SB-CE and EWC from halfway on, {_name}",
+        resume=True,
+        options=dict(
+            _delete_=True,
+            **{
+                "train_dataloader.dataset.data_prefix.seg_map_path": "{masks_%s.labels}"
+                % _b
+            },
+        ),
+    )
     for _task in "ab":
-        stages[f"segmentor_{_task}_{_b}"] = dict(resume=True)
         stages[f"test_{_task}_{_b}"] = _test

@@ -168,8 +168,8 @@ stages["report"] = dict(
                         predictions=f"{{test_{_t}_{_b}.dir}}/predictions",
                     )
                     for _t, _task in (
-                        ("a", "network of task A (cross-entropy)"),
-                        ("b", "continued with task B (SB-CE and EWC)"),
+                        ("a", "network trained with cross-entropy (task A)"),
+                        ("b", "size-balanced with SB-CE and EWC (task B)"),
                     )
                 ],
             )

@@ -60,8 +60,8 @@ class EWCHook(Hook):
     **Which F.** ``fisher`` says. 'images' is the one of the equations, described below.
     'running' is that of the authors' program, taken while A trains
     (:class:`mmwood.engine.fisher.RunningFisher`) and brought to 0..1 in each tensor. It
-    costs nothing, but a lambda means something else: the program's 500, without the half
-    and in each of two half-batches, is ``weight=2000`` here.
+    costs nothing, but a lambda means something else: the program's 500, without the
+    half and in each of two half-batches, is ``weight=2000`` here.
 
     **Which likelihood.** F is the mean over images of the squared gradient of the loss
     that A minimises, with batch norm and dropout as in evaluation and in float32,

@@ -27,7 +27,7 @@ def batch(seed=0, ignored=True, size=(2, 9, 11), dtype=torch.float32):
 def slow_pixel_losses(
     logits, label, limit=5.0, class_weight=None, reference="foreground"
 ):
-    """Weighted cross-entropy and weight of each pixel, by loops, in double precision."""
+    """Weighted cross-entropy and weight of each pixel, by loops, in float64."""
     logits, label = logits.detach().double().numpy(), label.numpy()
     losses, factors = np.zeros(label.shape), np.zeros(label.shape)
     for b in range(len(label)):
