@@ -1,5 +1,6 @@
 # The published protocol on PASCAL VOC 2012: IRN's classifier and W-OoD's, each with its
-# maps spread by IRN, then DeepLab-v2 on ResNet-101. docs/reproduce.md says what to fetch.
+# maps spread by IRN; then DeepLab-v2 on ResNet-101, at six scales with flips, which is our
+# choice. docs/reproduce.md says what to fetch.
 # With several GPUs: --gpus N. A training that was ended continues from its last checkpoint.
 _base_ = ["../_base_/pipelines/published.py", "../_base_/datasets/voc_classes.py"]
 

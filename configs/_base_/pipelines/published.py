@@ -1,6 +1,6 @@
 # What the published protocol adds to the recipe: the classifier itself is what W-OoD is
-# compared with, networks are tested at six scales with flips and the dense CRF, and a
-# training that was ended continues from its last checkpoint.
+# compared with, networks are tested with the dense CRF, and a training that was ended
+# continues from its last checkpoint.
 _base_ = "./recipe.py"
 
 inputs = dict(plain_checkpoint="{classifier.checkpoint}")
