@@ -131,7 +131,8 @@ def test_deeplab_pytorchs_augmentation(tmp_path):
         assert (image[:, label == 1] > 2).all()
         rows, columns = (label == 1).nonzero(as_tuple=True)
         size = rows.max() + 1, columns.max() - columns.min() + 1
-        assert rows.min() == 0 and len(rows) == size[0] * size[1]
+        assert rows.min() == 0
+        assert len(rows) == size[0] * size[1]
         assert columns.min() in (0, 321 - size[1])
         found.add((size[0] / height, size[1] / width, columns.min() == 0))
     scales = (0.5, 0.75, 1.0, 1.25, 1.5)
