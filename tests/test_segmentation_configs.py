@@ -1,4 +1,4 @@
-"""The published segmentation configs at small size, through the commands."""
+"""The segmentation configs at small size, through the commands."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def test_task_a_task_b_and_test(voc_folder, run_tool, tmp_path):
         *("train.py", config, "--work-dir", "a", *options, "default_hooks.ewc.images=3")
     )
     assert "decode.loss_ce" in text
-    # The published rates: ten times for the head's weights, twenty for its biases.
+    # The program's rates: ten times for the head's weights, twenty for its biases.
     assert "decode_head.aspp.3.weight:lr=0.0025" in text
     assert "decode_head.aspp.3.bias:lr=0.005" in text
     assert "decode_head.aspp.3.bias:weight_decay=0.0" in text
