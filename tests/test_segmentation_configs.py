@@ -1,4 +1,4 @@
-"""The published segmentation configs at small size, through the commands."""
+"""The segmentation configs at small size, through the commands."""
 
 import json
 import re
@@ -14,6 +14,7 @@ from safetensors import safe_open
 pytest.importorskip("mmseg")
 
 from mmengine.config import Config, DictAction
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import HOOKS, METRICS, MODELS, init_default_scope
 
 from mmwood.fileio.labels import save_label_png
@@ -54,7 +55,7 @@ def test_task_a_task_b_and_test(voc_folder, run_tool, tmp_path):
         *("train.py", config, "--work-dir", "a", *options, "default_hooks.ewc.images=3")
     )
     assert "decode.loss_ce" in text
-    # The published rates: ten times for the head's weights, twenty for its biases.
+    # The program's rates: ten times for the head's weights, twenty for its biases.
     assert "decode_head.aspp.3.weight:lr=0.0025" in text
     assert "decode_head.aspp.3.bias:lr=0.005" in text
     assert "decode_head.aspp.3.bias:weight_decay=0.0" in text
@@ -99,6 +100,83 @@ def test_task_a_task_b_and_test(voc_folder, run_tool, tmp_path):
     assert {"mIoU", "IA-mIoU", "IA_S", "IA_M"} <= set(metrics)
     (report,) = (tmp_path / "work_dirs").rglob("ia_iou.json")
     assert json.loads(report.read_text())["iou"]["small"] is not None
+
+
+DEEPLAB_PYTORCH = CONFIGS / "segmentation/deeplabv2_r101_voc_deeplab-pytorch.py"
+
+
+def test_deeplab_pytorchs_augmentation(tmp_path):
+    """Five sizes; the mean around the image at its right or, flipped, at its left."""
+    height, width = 100, 120
+    picture, mask = tmp_path / "image.png", tmp_path / "mask.png"
+    Image.new("RGB", (width, height), (255, 255, 255)).save(picture)
+    save_label_png(np.ones((height, width), np.uint8), mask)
+    cfg = Config.fromfile(DEEPLAB_PYTORCH)
+    init_default_scope("mmseg")
+    pipeline = Compose(cfg.train_dataloader.dataset.pipeline)
+    preprocess = MODELS.build(cfg.model.data_preprocessor)
+    np.random.seed(0)
+    found = set()
+    for _ in range(60):
+        files = dict(img_path=picture, seg_map_path=mask, seg_fields=[])
+        item = pipeline(dict(files, reduce_zero_label=False))
+        data = preprocess(pseudo_collate([item]), training=True)
+        (image,) = data["inputs"]
+        (label,) = data["data_samples"][0].gt_sem_seg.data
+        assert image.shape == (3, 321, 321)
+        assert set(label.unique().tolist()) == {1, 255}
+        torch.testing.assert_close(
+            image[:, label == 255].abs().max(), torch.tensor(0.0)
+        )
+        assert (image[:, label == 1] > 2).all()
+        rows, columns = (label == 1).nonzero(as_tuple=True)
+        size = rows.max() + 1, columns.max() - columns.min() + 1
+        assert rows.min() == 0
+        assert len(rows) == size[0] * size[1]
+        assert columns.min() in (0, 321 - size[1])
+        found.add((size[0] / height, size[1] / width, columns.min() == 0))
+    scales = (0.5, 0.75, 1.0, 1.25, 1.5)
+    assert {tuple(map(float, f)) for f in found} == {
+        (scale, scale, left) for scale in scales for left in (0.0, 1.0)
+    }
+
+
+@pytest.mark.slow
+def test_deeplab_pytorchs_protocol_on_mini_voc(mini_voc, run_tool, tmp_path):
+    names = (mini_voc / "ImageSets/Segmentation/train.txt").read_text().split()
+    (tmp_path / "list.txt").write_text("\n".join(names[:4]))
+    options = [
+        "model.backbone.init_cfg=None",
+        "model.backbone.depth=18",
+        "model.backbone.stem_channels=8",
+        "model.backbone.base_channels=8",
+        "model.decode_head.in_channels=64",
+        "train_dataloader.batch_size=2",
+        "train_cfg.max_iters=2",
+        "default_hooks.logger.interval=1",
+        "test_evaluator.metrics.ia_iou.instance_dir=None",
+    ]
+    for loader in ("train_dataloader", "test_dataloader"):
+        options += data_options(mini_voc, loader)
+        options.append(f"{loader}.dataset.ann_file={tmp_path / 'list.txt'}")
+    text = run_tool(
+        *("train.py", DEEPLAB_PYTORCH, "--work-dir", "run", "--no-validate"),
+        *("--cfg-options", *options),
+    )
+    for term in ("scale_1", "scale_0.75", "scale_0.5", "max"):
+        assert f"decode.{term}.loss_ce: " in text
+    # At a network of no knowledge each of the four is about log 21.
+    (loss,) = re.findall(r"\[1/2\].*? loss: ([\d.]+)", text)
+    assert float(loss) == pytest.approx(4 * np.log(21), rel=0.3)
+    scores = []
+    for tta in ((), ("--tta",)):
+        run_tool(
+            *("test.py", DEEPLAB_PYTORCH, "run/iter_2.pth", *tta),
+            *("--out", "metrics.json", "--cfg-options", *options),
+        )
+        scores.append(json.loads((tmp_path / "metrics.json").read_text())["mIoU"])
+    # Its one view is the image itself.
+    assert scores[0] == pytest.approx(scores[1], abs=0.01)
 
 
 def python_blocks(path: Path) -> list[str]:

@@ -1,5 +1,6 @@
-# DeepLab-v2's schedule: 30,000 iterations of ten images, polynomial decay. The head's
-# weights learn ten times as fast and its biases twenty times, without weight decay.
+# DeepLab-v2's rates, polynomial decay: the head's weights learn ten times as fast and its
+# biases twenty times, without weight decay. 30,000 iterations of ten images, as in the
+# program of size-balanced training; deeplab-pytorch has 20,000.
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=30000, val_interval=5000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

@@ -14,7 +14,7 @@ inputs = dict(
     plain_config="configs/classification/resnet50_voc12aug.py",
     wood_config="configs/wood/resnet50_wood_voc12aug.py",
     irn_config="configs/irn/resnet50_irn_voc12aug.py",
-    segmentor_a_config="configs/segmentation/deeplabv2_r101_voc.py",
+    segmentor_a_config="configs/segmentation/deeplabv2_r101_voc_deeplab-pytorch.py",
     segmentor_b_config="configs/sbce/deeplabv2_r101_voc_single-run.py",
 )
 # Labels are made of all of trainaug.

@@ -1,4 +1,4 @@
-# Both tasks in one run, as in the authors' program: after 15,000 of 30,000 iterations the
+# Both tasks in one run, switched as in the authors' program: after 15,000 of 30,000 iterations the
 # loss becomes size-balanced and EWC's penalty joins. It can be resumed at any point. The
 # text's loss: model.decode_head.loss_decode.form=text.
 _base_ = "../segmentation/deeplabv2_wrn38_voc.py"

@@ -1,5 +1,5 @@
-# DeepLab-v2's head on Wide ResNet-38, trained on the pseudo masks of W-OoD and IRN, PASCAL VOC 2012, as
-# published: 30,000 iterations of ten crops of 321 pixels. Test with --tta; README.md.
+# DeepLab-v2's head on Wide ResNet-38, on data and with the schedule of
+# deeplabv2_r101_voc.py. Test with --tta; README.md.
 _base_ = [
     "../_base_/models/deeplabv2_wrn38.py",
     "../_base_/datasets/voc12aug_segmentation.py",

@@ -15,6 +15,7 @@ PACKAGES = {
     "DeepLabV2Head": "decode_heads",
     "IRN": "relation_networks",
     "MultiScaleCAM": "classifiers",
+    "MultiScaleEncoderDecoder": "segmentors",
     "SEAM": "classifiers",
     "SegTTAModel": "segmentors",
     "SizeBalancedCELoss": "losses",

@@ -47,25 +47,27 @@ IRN = dict(
     levels=["maxpool", "layer1", "layer2", "layer3", "layer4"],
     in_channels=(8, 8, 16, 32, 64),
 )
+DEEPLAB = dict(
+    type="mmseg.EncoderDecoder",
+    backbone=dict(RESNET, type="mmseg.ResNetV1c"),
+    decode_head=dict(
+        type="mmwood.DeepLabV2Head",
+        in_channels=64,
+        in_index=3,
+        num_classes=4,
+        loss_decode=dict(type="mmwood.SizeBalancedCELoss"),
+    ),
+)
 EVERY_MODEL = {
     **CLASSIFIERS,
     "WideResNet38": WIDE,
     "WideResNet38, all stages": dict(WIDE, out_indices=range(6)),
     "IRN": IRN,
-    "DeepLab-v2": dict(
-        type="mmseg.EncoderDecoder",
-        backbone=dict(RESNET, type="mmseg.ResNetV1c"),
-        decode_head=dict(
-            type="mmwood.DeepLabV2Head",
-            in_channels=64,
-            in_index=3,
-            num_classes=4,
-            loss_decode=dict(type="mmwood.SizeBalancedCELoss"),
-        ),
-    ),
+    "DeepLab-v2": DEEPLAB,
+    "DeepLab-v2, multi-scale": dict(DEEPLAB, type="mmwood.MultiScaleEncoderDecoder"),
 }
 HEADS = [dict(HEAD), dict(HEAD, type="mmwood.WOoDHead")]
-DECODE_HEAD = EVERY_MODEL["DeepLab-v2"]["decode_head"]
+DECODE_HEAD = DEEPLAB["decode_head"]
 LOSS = dict(type="mmwood.SizeBalancedCELoss", avg_non_ignore=True)
 #: A type, the config's field that holds it, and what other types have in base configs.
 LEFT_BEHIND = [

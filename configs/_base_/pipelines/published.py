@@ -1,7 +1,7 @@
 # What the published protocol adds to the recipe: the classifier itself is what W-OoD is
 # compared with, the size-balanced network is a run of its own whose loss changes halfway,
-# networks are tested at six scales with flips and the dense CRF, and a training that was
-# ended continues from its last checkpoint.
+# networks are tested with the dense CRF, and a training that was ended continues from its
+# last checkpoint.
 _base_ = "./recipe.py"
 
 inputs = dict(plain_checkpoint="{classifier.checkpoint}")

@@ -6,15 +6,21 @@ Convolution, and Fully Connected CRFs, PAMI 2018.
 
 from collections.abc import Sequence
 from inspect import signature
-from typing import Any
+from typing import Any, Literal, get_args
 
+import torch.nn.functional as F
+from mmengine.structures import PixelData
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from mmwood.models.utils import refuse_left_behind
 from mmwood.registry import MODELS
+from mmwood.utils.check import one_of
 
 __all__ = ["DeepLabV2Head"]
+
+LossOn = Literal["image", "logits"]
 
 
 @MODELS.register_module()
@@ -49,14 +55,20 @@ class DeepLabV2Head(BaseDecodeHead):
             ``act_cfg``.
         num_classes: C, the number of classes, background included.
         dilations: The rates r. Defaults to (6, 12, 18, 24).
-        dropout_ratio: Dropout of the features' channels. Defaults to 0, as published.
+        dropout_ratio: Dropout of the features' channels. Defaults to 0, as in the
+            released program.
+        loss_on: The grid on which the loss is taken: ``'image'``, to which the logits
+            are enlarged, as in mmseg; or ``'logits'``, to which the label is shrunk by
+            nearest neighbour, as in the released programs of DeepLab-v2 and of
+            size-balanced training, whose components are then those of the small label.
         init_cfg: Defaults to weights from a normal distribution of standard deviation
-            0.01 and biases 0, as published.
+            0.01 and biases 0, as in the released program.
         **kwargs: The other fields of mmseg's ``BaseDecodeHead``.
 
     Raises:
         ValueError: There is no such field, ``dilations`` is empty or has a rate below
-            1, or ``input_transform`` is 'multiple_select', which gives several maps.
+            1, ``loss_on`` has another value, or ``input_transform`` is
+            'multiple_select', which gives several maps.
 
     Shape:
         - inputs: tuple of which ``in_index`` is (B, D, h, w); output: (B, C, h, w)
@@ -77,6 +89,7 @@ class DeepLabV2Head(BaseDecodeHead):
         num_classes: int,
         dilations: Sequence[int] = (6, 12, 18, 24),
         dropout_ratio: float = 0.0,
+        loss_on: LossOn = "image",
         init_cfg: dict | list[dict] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -87,6 +100,7 @@ class DeepLabV2Head(BaseDecodeHead):
                 "decode_head.dilations must be rates of at least 1, but is "
                 f"{tuple(dilations)}"
             )
+        one_of("decode_head.loss_on", loss_on, get_args(LossOn))
         if kwargs.get("input_transform") == "multiple_select":
             raise ValueError(
                 "decode_head.input_transform must be None or 'resize_concat' in "
@@ -104,6 +118,7 @@ class DeepLabV2Head(BaseDecodeHead):
             **kwargs,
         )
         del self.conv_seg
+        self.loss_on = loss_on
         self.dilations = tuple(dilations)
         self.aspp = nn.ModuleList(
             nn.Conv2d(
@@ -125,3 +140,24 @@ class DeepLabV2Head(BaseDecodeHead):
         for convolution in others:
             scores += convolution(feat)
         return scores
+
+    def loss_by_feat(
+        self, seg_logits: Tensor, batch_data_samples: list[SegDataSample]
+    ) -> dict:
+        """The losses and the accuracy on the grid that ``loss_on`` names.
+
+        Shape:
+            - seg_logits: (B, C, h, w); each sample's label: (1, H, W)
+        """
+        if self.loss_on == "logits":
+            labels = self._stack_batch_gt(batch_data_samples)
+            # The pixel at each cell's centre, as Pillow's NEAREST; OpenCV's and
+            # torch's "nearest" take the one at its upper left.
+            small = F.interpolate(
+                labels.float(), seg_logits.shape[2:], mode="nearest-exact"
+            )
+            batch_data_samples = [
+                SegDataSample(gt_sem_seg=PixelData(data=label))
+                for label in small.to(labels.dtype)
+            ]
+        return super().loss_by_feat(seg_logits, batch_data_samples)

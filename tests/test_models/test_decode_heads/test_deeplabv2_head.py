@@ -1,8 +1,10 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 pytest.importorskip("mmseg")
 
@@ -146,6 +148,40 @@ def test_trains_in_a_stock_segmentor(backbone):
         assert not torch.equal(value, before[f"decode_head.{name}"]), name
 
 
+def shrunk(label: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Pillow's nearest neighbour, as the released programs. Shape: (H, W) to (h, w)."""
+    image = Image.fromarray(label.numpy().astype(np.uint8))
+    return torch.tensor(np.array(image.resize(size[::-1], Image.NEAREST))).long()
+
+
+@pytest.mark.parametrize("size", [(41, 41), (31, 30), (21, 20), (321, 321)])
+@pytest.mark.parametrize("loss", ["CrossEntropyLoss", "mmwood.SizeBalancedCELoss"])
+def test_loss_on_the_grid_of_the_logits(loss, size):
+    fields = dict(num_classes=4, loss_decode=dict(type=loss))
+    head = DeepLabV2Head(5, loss_on="logits", **fields)
+    labels = torch.randint(0, 4, (2, 13, 13)).repeat_interleave(25, 1)[:, :321]
+    labels = labels.repeat_interleave(25, 2)[:, :, :321].contiguous()
+    labels[:, :50, :70] = 255
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=y[None])) for y in labels]
+    logits = torch.randn(2, 4, *size, dtype=torch.float64, requires_grad=True)
+    found = head.loss_by_feat(logits, samples)
+    small = torch.stack([shrunk(label, size) for label in labels])
+    expected = head.loss_decode(logits, small, ignore_index=255)
+    torch.testing.assert_close(found[head.loss_decode.loss_name], expected)
+    correct = (logits.argmax(1) == small)[small != 255].double().mean() * 100
+    assert found["acc_seg"].item() == pytest.approx(correct.item())
+    (gradient,) = torch.autograd.grad(expected, logits, retain_graph=True)
+    (own,) = torch.autograd.grad(found[head.loss_decode.loss_name], logits)
+    torch.testing.assert_close(own, gradient)
+    # The samples of the batch are what they were.
+    assert all(sample.gt_sem_seg.shape == (321, 321) for sample in samples)
+    if size != (321, 321):
+        other = DeepLabV2Head(5, **fields).loss_by_feat(logits, samples)
+        assert other[head.loss_decode.loss_name].item() != pytest.approx(
+            expected.item(), rel=1e-4
+        )
+
+
 def test_whole_and_slide_inference():
     whole, slide = segmentor(), segmentor("slide")
     whole.init_weights()
@@ -199,6 +235,7 @@ def test_recommended_learning_rates():
     [
         (dict(dilations=()), "decode_head.dilations"),
         (dict(dilations=(6, 0)), "decode_head.dilations"),
+        (dict(loss_on="labels"), "decode_head.loss_on must be 'image' or 'logits'"),
         (
             dict(
                 in_channels=(5, 5), in_index=(0, 1), input_transform="multiple_select"
