@@ -205,8 +205,10 @@ class OoDClusterHook(Hook):
         runner.logger.info(size_note(long_side))
         options = (self.batch_size, self.num_workers)
         inside, outside = (
-            extract_features(unwrap(runner), *part, *options, f"features of {name}")
-            for *part, name in (
+            extract_features(
+                unwrap(runner), images, steps, *options, f"features of {d}"
+            )
+            for images, steps, d in (
                 (dataset.in_distribution, pipeline, "D_in"),
                 (dataset.ood, resized, "D_ood"),
             )

@@ -74,9 +74,10 @@ class Explainer:
             )
         cfg = Config.fromfile(config)
         cfg.load_from = str(checkpoint)
-        if size is None:
-            size = summary.get("size") or "own" if summary else "in_distribution"
-        use_candidates(cfg, candidates="none", size=size)
+        mined: OoDSize = "in_distribution"
+        if summary:
+            mined = summary.get("size") or "own"
+        use_candidates(cfg, candidates="none", size=mined if size is None else size)
         kind = type_name(cfg.model)
         if "CAMClassifier" not in kind:
             raise ValueError(
