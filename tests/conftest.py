@@ -243,6 +243,27 @@ def wood_config(small_config: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def save_doubles() -> Callable[[Path, int], list[tuple[Path, Path]]]:
+    """Smooth images in a folder, each a second time at twice its size."""
+
+    def save(folder: Path, count: int) -> list[tuple[Path, Path]]:
+        folder.mkdir(exist_ok=True)
+        rng = np.random.default_rng(2)
+        pairs = []
+        for number in range(count):
+            pixels = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+            pair = folder / f"{number}.png", folder / f"{number}_double.png"
+            for path, size in zip(pair, ((48, 40), (96, 80))):
+                Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(
+                    path
+                )
+            pairs.append(pair)
+        return pairs
+
+    return save
+
+
+@pytest.fixture
 def score_folder(voc_folder: Path, tmp_path: Path) -> Path:
     """Score maps of :func:`voc_folder`, as a test of a classifier leaves them."""
     folder = tmp_path / "scores_of_classifier"

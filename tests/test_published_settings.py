@@ -62,6 +62,7 @@ ROWS = [
     (CLASSIFIER, "param_scheduler.0.power", 0.9, "poly 0.9"),
     (CLASSIFIER, SEEDS, 0.15, "threshold 0.15 by default"),
     (WOOD, "default_hooks.ood_clusters.clusters", 50, "K-means (K = 50)"),
+    (WOOD, "default_hooks.ood_clusters.ood_size", 500, "OoD images to long side 500"),
     (WOOD, f"{HEAD}.nearest", 0.2, "(τ = 20;"),
     (WOOD, f"{HEAD}.per", "image", "per-image set is `nearest='image'`"),
     (WOOD, f"{HEAD}.distance_weight", 0.007, "λ = 0.007, batch 16"),

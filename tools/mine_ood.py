@@ -24,6 +24,11 @@ def integer_from(least: int):
     return integer
 
 
+def size(text: str) -> int | str:
+    """A long side in pixels, or one of the words for it."""
+    return text if text in ("in_distribution", "own") else integer_from(1)(text)
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file of the in-distribution classifier")
@@ -62,10 +67,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--size",
-        type=integer_from(1),
+        type=size,
+        default="in_distribution",
         metavar="S",
-        help="resize candidates so that the long side has S pixels (default: the "
-        "config's test pipeline as it is)",
+        help="resize candidates so that the long side has S pixels; 'own': leave them "
+        "as they are (default: in_distribution, the median long side of the images "
+        "of train_dataloader, or what a resizing test pipeline says)",
     )
     add_common_arguments(parser)
     return parser.parse_args()

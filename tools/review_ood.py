@@ -38,7 +38,10 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--checkpoint", help="its checkpoint; needed with --config")
     parser.add_argument(
-        "--size", type=int, metavar="S", help="--size of mining, if it had one"
+        "--size",
+        type=int,
+        metavar="S",
+        help="long side of what the classifier sees (default: that of mining)",
     )
     parser.add_argument(
         "--wanted", type=int, default=500, help="how many usable images are wanted"

@@ -6,9 +6,8 @@
 #       test_dataloader.dataset.ann_file=ImageSets/Segmentation/trainaug.txt \
 #       test_dataloader.dataset.data_prefix.seg_map_path=SegmentationClassAug
 #   tools/make_affinity_labels.py configs/irn/resnet50_irn_voc12aug.py
-# W-OoD's maps: its checkpoint for `classifier`; its program sets
-# pipeline.label.background to 0.15. With AdvCAM it sets model.test_cfg.cam_power=1.5
-# and default_hooks.pseudo_label.threshold=0.22.
+# W-OoD's maps: its checkpoint for `classifier`. The labels' 0.30 and 0.05 are IRN's own;
+# W-OoD's and AdvCAM's programs have others, which configs/pipelines/ set.
 _base_ = [
     "../_base_/models/resnet50_irn.py",
     "../_base_/datasets/voc12aug_irn.py",

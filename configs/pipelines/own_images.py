@@ -14,6 +14,7 @@ inputs = dict(
     irn_config="my_irn_config.py",
     segmentor_a_config="my_segmentor.py",
 )
+_label = "train_dataloader.dataset.pipeline.label"
 _show = ["--show-dir", "{dir}/pictures"]
 stages = dict(
     classifier=dict(resume=True),
@@ -27,10 +28,11 @@ stages = dict(
         args=["--tta", *_show, "--interval", "20"],
         options={"default_hooks.pseudo_label.save_scores": ["strided"]},
     ),
-    # PAMR refines IRN's labels while it trains.
+    # PAMR refines IRN's labels while it trains. W-OoD's program has this background;
+    # with IRN's, 0.05, many images have no sure background at all.
     irn_wood=dict(
         resume=True,
-        options={"train_dataloader.dataset.pipeline.label.folder": None},
+        options={f"{_label}.folder": None, f"{_label}.background": 0.15},
     ),
     masks_wood=dict(args=[*_show, "--interval", "20"]),
     segmentor_a_wood=dict(resume=True),

@@ -23,6 +23,8 @@ _all = {
     "test_dataloader.dataset.data_prefix.seg_map_path": "SegmentationClassAug",
 }
 stages = dict(
+    # Candidates at VOC's long side, as in W-OoD's program.
+    mine=dict(args=["--candidates", "{candidates}", "--size", "500"]),
     report=dict(
         report=dict(
             title="PASCAL VOC 2012",

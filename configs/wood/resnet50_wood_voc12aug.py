@@ -18,5 +18,8 @@ train_dataloader = dict(
         pipeline={{_base_.train_pipeline}},
     ),
 )
-default_hooks = dict(ood_clusters=dict(type="mmwood.OoDClusterHook", clusters=50))
+default_hooks = dict(
+    # Both kinds of images at VOC's long side.
+    ood_clusters=dict(type="mmwood.OoDClusterHook", clusters=50, ood_size=500)
+)
 load_from = "work_dirs/resnet50_voc12aug/epoch_5.pth"

@@ -4,15 +4,23 @@ Source: Lee et al., Weakly Supervised Semantic Segmentation using Out-of-Distrib
 Data, CVPR 2022. Features z are the spatial means of the backbone's last feature map.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from mmwood.utils.check import check_shapes, one_of
 
-__all__ = ["Per", "in_distribution_centers", "ood_centers", "ood_distance_loss"]
+__all__ = [
+    "Init",
+    "Per",
+    "in_distribution_centers",
+    "ood_centers",
+    "ood_distance_loss",
+]
 
+#: Where K-means starts.
+Init = Literal["k-means++", "first"]
 #: Of what the nearest OoD centres are taken.
 Per = Literal["image", "batch"]
 # Made once: torch.compile of torch 2.1 cannot trace get_args.
@@ -46,13 +54,17 @@ def in_distribution_centers(z: Tensor, labels: Tensor) -> Tensor:
     return (labels.T @ z) / counts[:, None]
 
 
-def ood_centers(z: Tensor, k: int, seed: int) -> Tensor:
-    """The centres of K-means (k-means++, ten starts) on the features of OoD images.
+def ood_centers(z: Tensor, k: int, seed: int, init: Init = "k-means++") -> Tensor:
+    """The centres of K-means on the features of OoD images.
 
     Args:
         z: Features of the out-of-distribution images.
         k: K, the number of clusters.
         seed: Random seed of the starts. Equal input and seed give equal centres.
+        init: 'k-means++', the best of ten starts, each until it has converged; or
+            'first': one start at the first K images, ten steps, as the released
+            program has it. Unlike there, a cluster that loses all its images takes the
+            image that is farthest from its centre.
 
     Returns:
         The centres, of the dtype and on the device of ``z``.
@@ -61,8 +73,9 @@ def ood_centers(z: Tensor, k: int, seed: int) -> Tensor:
         - z: (M, D); output: (K, D)
 
     Raises:
-        ValueError: There are fewer images than clusters.
+        ValueError: There are fewer images than clusters, or ``init`` is another.
     """
+    one_of("init", init, get_args(Init))
     if k < 1 or len(z) < k:
         raise ValueError(
             f"K-means needs at least one image per cluster: {len(z)} OoD images, "
@@ -70,8 +83,12 @@ def ood_centers(z: Tensor, k: int, seed: int) -> Tensor:
         )
     from sklearn.cluster import KMeans  # a second that every other start would wait
 
-    means = KMeans(n_clusters=k, init="k-means++", n_init=10, random_state=seed)
-    means.fit(z.detach().cpu().double().numpy())
+    points = z.detach().cpu().double().numpy()
+    options: dict[str, Any] = dict(init=init, n_init=10)
+    if init == "first":
+        options = dict(init=points[:k], n_init=1, max_iter=10, tol=0)
+    means = KMeans(n_clusters=k, random_state=seed, **options)
+    means.fit(points)
     return torch.from_numpy(means.cluster_centers_).to(z)
 
 

@@ -4,14 +4,24 @@ With the in-distribution classifier, p_c(x) is the sigmoid of the score of class
 image x is kept for c where p_c(x) reaches 0.5, highest first (Lee et al., CVPR 2022).
 """
 
+from copy import deepcopy
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import CheckpointLoader
 
+from mmwood.engine.ood_size import OoDSize, ood_pipeline
 from mmwood.engine.runner import CHECKS
 from mmwood.fileio.lists import read_class_names
-from mmwood.utils.config import leaf_dataset, type_name, without_names
+from mmwood.registry import import_locations
+from mmwood.utils.config import (
+    leaf_dataset,
+    leaf_datasets,
+    type_name,
+    without_names,
+)
 
 __all__ = ["class_names", "use_candidates"]
 
@@ -30,7 +40,7 @@ def use_candidates(
     threshold: float = 0.5,
     batch_size: int | None = None,
     num_workers: int | None = None,
-    size: int | None = None,
+    size: OoDSize = "in_distribution",
 ) -> None:
     """Make the config's test one over candidate images, without maps and metrics.
 
@@ -41,12 +51,14 @@ def use_candidates(
         threshold: Least probability; see :class:`mmwood.OoDMiningHook`.
         batch_size: Of each process. None: as in the config.
         num_workers: The same.
-        size: Long side in pixels that images are resized to. None: the test pipeline
-            as it is.
+        size: Of the images that the classifier sees, see
+            :data:`mmwood.engine.ood_size.OoDSize`. The in-distribution images are
+            those of ``train_dataloader``.
 
     Raises:
         ValueError: The config has no test pipeline, or one that ``size`` cannot be
-            put into; nobody names the classes.
+            put into; the in-distribution images are needed and not there; nobody names
+            the classes.
     """
     loader = cfg.get("test_dataloader") or ConfigDict()
     dataset = leaf_dataset(loader.get("dataset"))
@@ -55,8 +67,9 @@ def use_candidates(
         raise ValueError(
             "the config has no test_dataloader.dataset.pipeline to load candidates with"
         )
-    if size is not None:
-        _insert_resize(pipeline, size)
+    pipeline, long_side = ood_pipeline(
+        pipeline, size, lambda: _in_distribution(cfg), "--size"
+    )
     names = class_names(cfg)
     batch_size = batch_size or loader.get("batch_size", 1)
     if num_workers is None:
@@ -89,6 +102,7 @@ def use_candidates(
         type="mmwood.OoDMiningHook",
         out_dir=str(Path(candidates).parent),
         threshold=threshold,
+        size=long_side,
     )
     cfg.default_hooks = hooks
     cfg.custom_hooks = []
@@ -122,22 +136,20 @@ def class_names(cfg: Config) -> list[str]:
     return list(names)
 
 
-def _insert_resize(pipeline: list[dict], size: int) -> None:
-    kinds = [type_name(transform) for transform in pipeline]
-    resizing = [kind for kind in kinds if "Resize" in kind or "TestTimeAug" in kind]
-    loading = [number for number, kind in enumerate(kinds) if kind.startswith("Load")]
-    if resizing or not loading:
-        reason = f"already has {resizing[0]}" if resizing else "loads no image"
+def _in_distribution(cfg: Config) -> BaseDataset:
+    """What the classifier was trained with; the images themselves are not opened."""
+    config = deepcopy((cfg.get("train_dataloader") or {}).get("dataset") or {})
+    config = config.get("in_distribution", config)
+    for dataset in leaf_datasets(config):
+        if type_name(dataset) == "ImageLevelDataset":
+            dataset["check"] = "none"
+    import_locations()
+    init_default_scope(cfg.get("default_scope", "mmpretrain"))
+    try:
+        return DATASETS.build(config)
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(
-            f"--size: test_dataloader.dataset.pipeline {reason}: change it with "
-            "--cfg-options instead"
-        )
-    # As the test-time pipelines of class activation maps resize.
-    resize = dict(
-        type="Resize",
-        scale=(size, size),
-        keep_ratio=True,
-        backend="pillow",
-        interpolation="bicubic",
-    )
-    pipeline.insert(loading[-1] + 1, resize)
+            "--size: candidates are resized as the in-distribution images of "
+            f"train_dataloader.dataset, which are not there ({error}): name the long "
+            "side that these have, or 'own' for candidates as they are"
+        ) from error

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,13 @@ from mmwood.utils.last_checkpoint import last_checkpoint
 pytestmark = pytest.mark.slow
 
 CLASSES = ("disc", "square", "stripe")
+#: The lower median of the long sides of the in-distribution images (conftest.SIZES).
+LONG_SIDE = 47
 
 
-def slow_features(config: Path, checkpoint: str, paths: list[str]) -> np.ndarray:
+def slow_features(
+    config: Path, checkpoint: str, paths: list[str], long_side: int | None = None
+) -> np.ndarray:
     """(N, D) features, one image at a time, without a data set or a loader."""
     init_default_scope("mmpretrain")
     cfg = Config.fromfile(config)
@@ -34,7 +39,11 @@ def slow_features(config: Path, checkpoint: str, paths: list[str]) -> np.ndarray
     model.load_state_dict({k: v for k, v in state.items() if "centers" not in k})
     rows = []
     for path in paths:
-        picture = np.array(Image.open(path).convert("RGB"), dtype=np.float32)
+        image = Image.open(path).convert("RGB")
+        if long_side is not None:
+            sides = [int(s * long_side / max(image.size) + 0.5) for s in image.size]
+            image = image.resize(sides, Image.Resampling.BICUBIC)
+        picture = np.array(image, dtype=np.float32)
         image = torch.from_numpy((picture - 127.5) / 127.5).permute(2, 0, 1)[None]
         with torch.no_grad():
             rows.append(model.backbone(image)[-1].mean(dim=(2, 3))[0].numpy())
@@ -93,7 +102,7 @@ def test_centers_by_one_process_by_two_and_after_resume(
 
     folder = tmp_path / "one/ood_clusters"
     members = members_of(folder)
-    z = slow_features(wood_config, start, [row["image"] for row in members])
+    z = slow_features(wood_config, start, [row["image"] for row in members], LONG_SIDE)
     means = KMeans(3, n_init=10, random_state=0).fit(z)
     order = lambda centers: centers[np.lexsort(centers.T)]  # noqa: E731
     np.testing.assert_allclose(
@@ -109,6 +118,8 @@ def test_centers_by_one_process_by_two_and_after_resume(
     own = [int(row["cluster"]) for row in members]
     assert content["sizes"] == [own.count(cluster) for cluster in range(3)]
     assert content["method"] == "kmeans"
+    assert content["ood_long_side"] == LONG_SIDE
+    assert f"resized to a long side of {LONG_SIDE} pixels" in text
     assert content["checkpoint"] == start
 
     # Resumed, the centres are those of the checkpoint.
@@ -131,6 +142,30 @@ def test_centers_by_one_process_by_two_and_after_resume(
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_an_image_and_its_double_are_one(
+    wood_config, train, start, save_doubles, tmp_path
+):
+    """Three images, each in two sizes, are three clusters."""
+    pairs = save_doubles(tmp_path / "ood", 3)
+    names = [path.name for pair in pairs for path in pair]
+    (tmp_path / "ood/list.txt").write_text("\n".join(names))
+    train("work", load_from=start)
+    members = {
+        Path(row["image"]).name: (row["cluster"], float(row["distance"]))
+        for row in members_of(tmp_path / "work/ood_clusters")
+    }
+    for image, double in pairs:
+        assert members[image.name][0] == members[double.name][0]
+    _, centers = centers_of(tmp_path / "work/epoch_1.pth")
+    between = min(np.linalg.norm(a - b) for a, b in combinations(centers, 2))
+    # The centre of two is halfway between them.
+    within = max(2 * distance for _, distance in members.values())
+    assert within < 0.1 * between
+    # As they are, they lie farther apart.
+    z = slow_features(wood_config, start, [str(p) for pair in pairs for p in pair])
+    assert np.linalg.norm(z[::2] - z[1::2], axis=1).min() > 3 * within
+
+
 def test_checkpoint_of_another_network(wood_config, train, tmp_path):
     state = {"backbone.conv1.weight": torch.zeros(3, 3)}
     path = str(tmp_path / "other.pth")
@@ -151,7 +186,7 @@ def test_predicted_classes_and_a_given_checkpoint(wood_config, train, start, tmp
     folder = tmp_path / "predicted/ood_clusters"
     content = json.loads((folder / "clusters.json").read_text())
     members = members_of(folder)
-    z = slow_features(wood_config, start, [row["image"] for row in members])
+    z = slow_features(wood_config, start, [row["image"] for row in members], LONG_SIDE)
     _, centers = centers_of(tmp_path / "predicted/epoch_1.pth")
     # The weights that were trained are not those that the centres come from.
     assert content["checkpoint"] == start
@@ -293,6 +328,9 @@ def test_a_class_that_no_image_shows_has_no_centre(train, voc_folder):
         (dict(method="mean"), "method must be 'kmeans' or 'predicted'"),
         (dict(clusters=0), "clusters must be an integer of at least 1"),
         (dict(interval=-1), "interval must be an integer of at least 0"),
+        (dict(init="last"), "init must be"),
+        (dict(ood_size=0), "ood_size must be an integer of at least 1"),
+        (dict(ood_size="large"), "ood_size must be 'in_distribution' or 'own'"),
     ],
 )
 def test_wrong_fields(options, message):

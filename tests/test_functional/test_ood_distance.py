@@ -173,6 +173,24 @@ def test_ood_centers_are_the_means_of_their_members():
     assert ood_centers(z.float(), k=4, seed=0).dtype == torch.float32
 
 
-def test_fewer_images_than_clusters():
+def test_ten_steps_from_the_first_images():
+    """Lloyd's iteration, one image at a time."""
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=(400, 3))
+    centres = z[:12].copy()
+    for _ in range(10):
+        members = [[] for _ in centres]
+        for x in z:
+            members[int(((x - centres) ** 2).sum(axis=1).argmin())].append(x)
+        before, centres = centres, np.array([np.mean(m, axis=0) for m in members])
+    # Ten steps are not enough here, so that an eleventh would show.
+    assert np.abs(before - centres).max() > 1e-3
+    found = ood_centers(torch.from_numpy(z), k=12, seed=0, init="first")
+    np.testing.assert_allclose(found.numpy(), centres, atol=1e-9)
+
+
+def test_wrong_arguments_of_k_means():
+    with pytest.raises(ValueError, match=r"^init must be 'k-means\+\+' or 'first'"):
+        ood_centers(torch.zeros(9, 2), k=5, seed=0, init="random")
     with pytest.raises(ValueError, match="3 OoD images, 5 clusters"):
         ood_centers(torch.zeros(3, 2), k=5, seed=0)

@@ -40,12 +40,13 @@ def test_the_test_becomes_one_over_candidates():
     assert sorted(cfg.default_hooks) == ["guard", "ood_mining"]
     assert cfg.default_hooks.ood_mining.threshold == 0.25
     assert cfg.default_hooks.ood_mining.out_dir == "work/mining"
+    assert cfg.default_hooks.ood_mining.size == 64
     assert cfg.custom_hooks == []
     assert cfg.test_evaluator == []
     assert cfg.resume is False
     # What the config says of other classifiers' models is left alone.
     cfg = make_config(model=dict(type="ImageClassifier"))
-    use_candidates(cfg, "list.txt", batch_size=7, num_workers=2)
+    use_candidates(cfg, "list.txt", batch_size=7, num_workers=2, size="own")
     assert cfg.model == dict(type="ImageClassifier")
     assert (cfg.test_dataloader.batch_size, cfg.test_dataloader.num_workers) == (7, 2)
     assert cfg.test_dataloader.dataset.pipeline == PIPELINE

@@ -72,3 +72,51 @@ def test_what_a_report_shows_is_made(place, path):
     needed = {need for needs in pipeline.needs.values() for need in needs}
     ends = {"report", "clusters", "segmentor_a_wood"}
     assert set(pipeline.stages) - needed <= ends
+
+
+@pytest.mark.parametrize(
+    ("name", "branch", "labels", "power", "threshold"),
+    [
+        ("voc12_r101", "plain", (0.30, 0.15), 1, 0.25),
+        ("voc12_r101", "wood", (0.30, 0.15), 1, 0.25),
+        ("coco14_r101", "plain", (0.30, 0.15), 1, 0.25),
+        ("coco14_r101", "wood", (0.30, 0.15), 1, 0.25),
+        ("voc12_advcam", "plain", (0.35, 0.15), 1.5, 0.25),
+        ("voc12_advcam", "wood", (0.30, 0.15), 1.5, 0.22),
+        ("own_images", "wood", (0.30, 0.15), 1, 0.25),
+    ],
+)
+def test_irn_has_the_settings_of_the_programs(
+    place, name, branch, labels, power, threshold
+):
+    pipeline = Config.fromfile(REPOSITORY / f"configs/pipelines/{name}.py")
+    source = pipeline.inputs.irn_config
+    if name == "own_images":
+        source = "configs/irn/resnet50_irn_own-images.py"
+
+    def with_options(stage: str) -> Config:
+        cfg = Config.fromfile(REPOSITORY / source)
+        cfg.merge_from_dict(dict(pipeline.stages[f"{stage}_{branch}"].options))
+        return cfg
+
+    for stage in ("affinity", "irn"):
+        # One's own images have no labels made before.
+        if pipeline.stages[f"{stage}_{branch}"]:
+            step = with_options(stage).train_dataloader.dataset.pipeline.label
+            assert (step.foreground, step.background) == labels
+    cfg = with_options("masks")
+    assert cfg.model.test_cfg.get("cam_power", 1) == power
+    thresholds = (
+        cfg.default_hooks.pseudo_label.threshold,
+        cfg.default_hooks.visualization.threshold,
+        cfg.test_evaluator.metrics.seeds.threshold if name != "own_images" else None,
+    )
+    assert set(thresholds) - {None} == {threshold}
+
+
+def test_ood_images_have_voc_s_size():
+    stages = Config.fromfile(REPOSITORY / "configs/pipelines/voc12_r101.py").stages
+    assert stages.mine.args[-2:] == ["--size", "500"]
+    for name in ("wood/resnet50_wood_voc12aug", "seam/wrn38_seam_wood_voc12aug"):
+        cfg = Config.fromfile(REPOSITORY / f"configs/{name}.py")
+        assert cfg.default_hooks.ood_clusters.ood_size == 500

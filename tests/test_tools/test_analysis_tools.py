@@ -233,7 +233,10 @@ def test_ood_clusters_refusals(clusters, call_main, tmp_path):
 
 
 def slow_scores(config: Path, checkpoint: Path, paths: list[str]) -> np.ndarray:
-    """(N, C) scores, one image at a time, without a data set or a loader."""
+    """(N, C) scores, one image at a time, without a data set or a loader.
+
+    Images have a long side of 47 pixels, as those of the data set (their lower median).
+    """
     from mmengine.config import Config
     from mmengine.registry import MODELS, init_default_scope
 
@@ -243,7 +246,9 @@ def slow_scores(config: Path, checkpoint: Path, paths: list[str]) -> np.ndarray:
     model.load_state_dict(state)
     rows = []
     for path in paths:
-        picture = np.array(Image.open(path).convert("RGB"), dtype=np.float32)
+        image = Image.open(path).convert("RGB")
+        sides = [int(side * 47 / max(image.size) + 0.5) for side in image.size]
+        picture = np.array(image.resize(sides, Image.Resampling.BICUBIC), np.float32)
         image = torch.from_numpy((picture - 127.5) / 127.5).permute(2, 0, 1)[None]
         with torch.no_grad():
             rows.append(model.head(model.backbone(image))[0].numpy())

@@ -91,6 +91,8 @@ def arguments(folder: str, candidates: str = "images") -> tuple[str, ...]:
     return (
         *("--candidates", candidates, "--work-dir", folder),
         *("--out", f"{folder}/ood.csv", "--num-workers", "0"),
+        # The loop that results are compared with resizes nothing.
+        *("--size", "own"),
     )
 
 
@@ -108,6 +110,12 @@ def test_manifest_equals_a_plain_loop(mined, run_tool, tmp_path):
     assert "| disc " in text
     assert "2 images cannot be read" in text
     assert "images/015.png: not an image" in text
+
+    # What is not there has no size.
+    unknown = (*arguments("unknown", "list.txt"), "--size", "in_distribution")
+    text = run_tool(*run, *unknown, "--root", "images", fails=True)
+    assert "Traceback" not in text
+    assert "--size: candidates are resized as the in-distribution images" in text
 
     probability[15] = 0
     expected = []
@@ -159,7 +167,39 @@ def test_manifest_equals_a_plain_loop(mined, run_tool, tmp_path):
     assert "gives other images than" in text
     sized = (*options, "--update", "--size", "30")
     text = run_tool(*run, *arguments("work", "list.txt"), *sized, fails=True)
-    assert "another config_sha256" in text
+    assert "another size (None instead of 30), config_sha256" in text
+
+
+@pytest.mark.slow
+def test_an_image_and_its_double_score_the_same(
+    mined, run_tool, save_doubles, tmp_path
+):
+    config, checkpoint, _, _ = mined
+    pairs = save_doubles(tmp_path / "doubles", 6)
+    apart, summaries = {}, {}
+    for size in ("in_distribution", "own"):
+        options = (*arguments(size, "doubles"), "--threshold", 0, "--size", size)
+        run_tool("mine_ood.py", config, checkpoint, *options)
+        logits = {}
+        for _, row in read_manifest(f"{size}/ood.csv"):
+            odds = row.probability / (1 - row.probability)
+            logits.setdefault(Path(row.image).name, {})[row.class_name] = np.log(odds)
+        one, double = (
+            np.array([[logits[path.name][name] for name in CLASSES] for path in paths])
+            for paths in zip(*pairs)
+        )
+        others = np.linalg.norm(one[:, None] - one, axis=2)
+        between = others[~np.eye(6, dtype=bool)].mean()
+        apart[size] = np.linalg.norm(one - double, axis=1).mean() / between
+        summaries[size] = json.loads(Path(f"{size}/ood.json").read_text())
+    assert apart["in_distribution"] < 0.1
+    assert apart["own"] > 3 * apart["in_distribution"]
+    # The lower median of the long sides of the data set's images.
+    assert summaries["in_distribution"]["size"] == 47
+    assert summaries["own"]["size"] is None
+    mixed = (*arguments("in_distribution", "doubles"), "--threshold", 0)
+    text = run_tool("mine_ood.py", config, checkpoint, *mixed, fails=True)
+    assert "another size (47 instead of None)" in text
 
 
 @pytest.mark.slow

@@ -329,6 +329,7 @@ def test_maps_are_those_of_the_classifier_that_mined(
     from mmengine.registry import MODELS
 
     from mmwood.fileio.files import file_sha256
+    from mmwood.ood.review.explain import Explainer
 
     config, checkpoint = classifier
     rng = np.random.default_rng(0)
@@ -371,6 +372,21 @@ def test_maps_are_those_of_the_classifier_that_mined(
     assert shown.shape == pixels.shape
     assert np.corrcoef(redness.ravel(), cam.ravel())[0, 1] > 0.5
     assert len(list((tmp_path / "ood.csv.cache").rglob("*.jpg"))) == 1
+
+    # The classifier sees candidates at the size that it mined them at; without a
+    # summary, at the median one of its data set.
+    mined = dict(checkpoint_sha256=file_sha256(checkpoint))
+    for content, scale in (
+        (dict(mined, size=30), "(30, 30)"),
+        (dict(mined, size=None), None),
+        (None, "(47, 47)"),
+    ):
+        summary.unlink(missing_ok=True)
+        if content:
+            summary.write_text(json.dumps(content))
+        found = Explainer(config, checkpoint, tmp_path / "ood.csv", ["stripe"], None)
+        assert ("Resize" in found._key) == (scale is not None)
+        assert (scale or "") in found._key
 
 
 def open_tab(browser, server: Server):

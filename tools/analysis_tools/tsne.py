@@ -172,7 +172,9 @@ def embeddings(
     Raises:
         ValueError: The config, a class, a checkpoint or the perplexity does not fit.
     """
+    from mmwood.engine import OoDClusterHook
     from mmwood.engine.features import extract_features
+    from mmwood.engine.ood_size import ood_pipeline
     from mmwood.engine.runner import build_runner, load_config
 
     titles = panel_titles(args.checkpoints)
@@ -196,12 +198,20 @@ def embeddings(
     if unknown:
         raise ValueError(f"--classes: {unknown} are not among {classes}")
     wanted = [classes.index(name) for name in args.classes]
+    # As the centres of the clusters were made.
+    hooks = [hook for hook in runner.hooks if isinstance(hook, OoDClusterHook)]
+    resized, _ = ood_pipeline(
+        pipeline,
+        hooks[0].ood_size if hooks else "in_distribution",
+        lambda: dataset.in_distribution,
+        "default_hooks.ood_clusters.ood_size",
+    )
 
-    def features(part: Dataset, label: str):
+    def features(part: Dataset, label: str, ood: bool):
         return extract_features(
             model,
             part,
-            pipeline,
+            resized if ood else pipeline,
             batch_size=loader.get("batch_size", 16),
             num_workers=loader.get("num_workers", 2),
             label=label,
@@ -218,7 +228,7 @@ def embeddings(
                 "other chosen classes"
             )
     load_weights(runner, args.checkpoints[0], classes)
-    first = features(dataset.ood, f"{titles[0]}, all OoD")
+    first = features(dataset.ood, f"{titles[0]}, all OoD", ood=True)
     taken_for = first.scores.argmax(dim=1).numpy()
     outside = [np.flatnonzero(taken_for == label) for label in wanted]
     for name, group in zip(args.classes, outside):
@@ -246,7 +256,7 @@ def embeddings(
     for title, path in tqdm(panels, desc="t-SNE", disable=None):
         load_weights(runner, path, classes)
         parts = [
-            features(ImageSubset(part, indices), f"{title}, {kind}")
+            features(ImageSubset(part, indices), f"{title}, {kind}", kind == "OoD")
             for part, indices, kind in (
                 (dataset.in_distribution, inside, "in distribution"),
                 (dataset.ood, outside, "OoD"),

@@ -1,7 +1,7 @@
 # COCO 2014, 80 classes, at data/coco2014: tags are those of the annotations of train2014.
 # tools/dataset_converters/coco.py makes the lists and the masks; these are evaluated with
 # alone.
-_base_ = ["./coco_classes.py", "../image_level.py"]
+_base_ = ["./coco_classes.py", "../image_level_published.py"]
 
 dataset = dict(
     type="mmwood.ImageLevelDataset",

@@ -4,7 +4,7 @@
 # labels for all of trainaug: --cfg-options
 # test_dataloader.dataset.ann_file=ImageSets/Segmentation/trainaug.txt
 # test_dataloader.dataset.data_prefix.seg_map_path=SegmentationClassAug
-_base_ = ["./voc_classes.py", "../image_level.py"]
+_base_ = ["./voc_classes.py", "../image_level_published.py"]
 
 dataset = dict(
     type="mmwood.ImageLevelDataset",

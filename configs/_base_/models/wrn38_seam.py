@@ -13,5 +13,10 @@ model = dict(
         init_cfg=dict(type="Pretrained", checkpoint="weights/wide_resnet38.pth"),
     ),
     pcm_in_channels=[512, 1024],
-    head=dict(type="mmwood.CAMHead", num_classes=20, in_channels=4096),
+    head=dict(
+        type="mmwood.CAMHead",
+        num_classes=20,
+        in_channels=4096,
+        init_cfg=dict(type="Xavier", layer="Conv2d", distribution="uniform"),
+    ),
 )

@@ -1,7 +1,7 @@
 # What the published protocol adds to the recipe: the classifier itself is what W-OoD is
-# compared with, the size-balanced network is a run of its own whose loss changes halfway,
-# networks are tested with the dense CRF, and a training that was ended continues from its
-# last checkpoint.
+# compared with, IRN learns from labels with W-OoD's background (0.15), the size-balanced
+# network is a run of its own whose loss changes halfway, networks are tested with the dense
+# CRF, and a training that was ended continues from its last checkpoint.
 _base_ = "./recipe.py"
 
 inputs = dict(plain_checkpoint="{classifier.checkpoint}")
@@ -10,12 +10,14 @@ _crf = dict(pydensecrf="crf")
 _test = dict(args=["--tta"], options={"tta_model.crf.iterations": 10}, packages=_crf)
 stages = dict(classifier=dict(resume=True), plain=None, wood=dict(resume=True))
 for _b, _name in dict(plain="without OoD images", wood="with OoD images").items():
-    stages[f"affinity_{_b}"] = dict(packages=_crf)
+    # Labels and training have the same settings. IRN's own program has 0.05.
+    _sure = {f"{_label}.foreground": 0.30, f"{_label}.background": 0.15}
+    stages[f"affinity_{_b}"] = dict(options=_sure, packages=_crf)
     stages[f"crf_{_b}"] = dict(
         options={f"{_label}.foreground": 0.15, f"{_label}.background": 0.15},
         packages=_crf,
     )
-    stages[f"irn_{_b}"] = dict(resume=True)
+    stages[f"irn_{_b}"] = dict(options=_sure, resume=True)
     stages[f"segmentor_a_{_b}"] = dict(
         title=f"train a segmentation network with cross-entropy, {_name}", resume=True
     )

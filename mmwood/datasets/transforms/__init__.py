@@ -3,6 +3,7 @@
 from .affinity_label import AffinityLabel
 from .flipping import RandomFlip
 from .loading import LoadImage, LoadScoreMaps, LoadSemanticMask
+from .rescaling import Rescale
 from .softening import RandomSoften
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "LoadSemanticMask",
     "RandomFlip",
     "RandomSoften",
+    "Rescale",
 ]

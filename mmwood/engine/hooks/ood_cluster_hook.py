@@ -13,9 +13,15 @@ from mmengine.runner import IterBasedTrainLoop, Runner, load_checkpoint
 from torch import Tensor
 
 from mmwood.engine.features import Features, extract_features
+from mmwood.engine.ood_size import (
+    OoDSize,
+    check_ood_size,
+    ood_pipeline,
+    size_note,
+)
 from mmwood.engine.weights import model_copies, unwrap
 from mmwood.fileio.files import atomic_write, file_sha256, write_json
-from mmwood.functional.ood_distance import in_distribution_centers, ood_centers
+from mmwood.functional.ood_distance import Init, in_distribution_centers, ood_centers
 from mmwood.registry import HOOKS
 from mmwood.utils.check import at_least, one_of
 from mmwood.utils.config import leaf_dataset
@@ -47,6 +53,9 @@ class OoDClusterHook(Hook):
         method: 'kmeans', or 'predicted': one cluster for each class that is the largest
             score of some OoD image.
         clusters: K of K-means.
+        init: Where K-means starts: 'k-means++', or 'first', as in the released program,
+            which depends on the order of the OoD images; see
+            :func:`mmwood.functional.ood_distance.ood_centers`.
         checkpoint: Weights to compute z with. None: those that the training starts
             from (``load_from``).
         interval: Make the centres anew after every so many epochs, with the weights
@@ -57,6 +66,10 @@ class OoDClusterHook(Hook):
             ``test_dataloader`` in the config.
         batch_size, num_workers: Of the loading; see
             :func:`mmwood.engine.features.extract_features`.
+        ood_size: Of the OoD images whose features are taken: a long side in pixels (500
+            in the released program, whose in-distribution images have it),
+            'in_distribution', the median one of these images, or 'own'; see
+            :mod:`mmwood.engine.ood_size`.
         seed: Random seed of K-means.
         out_dir: Folder for the files. None is ``ood_clusters`` in the work dir.
 
@@ -64,8 +77,9 @@ class OoDClusterHook(Hook):
         ValueError: The head is no :class:`mmwood.WOoDHead`, or the training data set no
             :class:`mmwood.OoDMixDataset`; fewer OoD images than clusters; a class that
             no image shows; batches of another size than the sampler makes; an
-            ``interval`` in epochs of a training that has none; another ``method``, or
-            ``clusters`` or ``interval`` that are too small.
+            ``interval`` in epochs of a training that has none; another ``method`` or
+            ``init``, or ``clusters``, ``interval`` or ``ood_size`` that are too small;
+            an ``ood_size`` where the pipeline resizes already.
 
     Example:
         >>> default_hooks = dict(
@@ -79,26 +93,32 @@ class OoDClusterHook(Hook):
         self,
         method: Method = "kmeans",
         clusters: int = 50,
+        init: Init = "k-means++",
         checkpoint: str | None = None,
         interval: int = 0,
         by_epoch: bool = True,
         pipeline: list | None = None,
         batch_size: int = 16,
         num_workers: int = 2,
+        ood_size: OoDSize = "in_distribution",
         seed: int = 0,
         out_dir: str | None = None,
     ) -> None:
         one_of("mmwood.OoDClusterHook: method", method, get_args(Method))
+        one_of("mmwood.OoDClusterHook: init", init, get_args(Init))
         at_least("mmwood.OoDClusterHook: clusters", clusters, 1, integer=True)
         at_least("mmwood.OoDClusterHook: interval", interval, 0, integer=True)
+        check_ood_size("mmwood.OoDClusterHook: ood_size", ood_size)
         self.method = method
         self.clusters = clusters
+        self.init = init
         self.checkpoint = checkpoint
         self.interval = interval
         self.by_epoch = by_epoch
         self.pipeline = pipeline
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.ood_size = ood_size
         self.seed = seed
         self.out_dir = out_dir
 
@@ -175,10 +195,23 @@ class OoDClusterHook(Hook):
 
     def _make_centers(self, runner: Runner, checkpoint: str | None = None) -> None:
         dataset = runner.train_dataloader.dataset
-        options = (self._pipeline(runner), self.batch_size, self.num_workers)
+        pipeline = self._pipeline(runner)
+        resized, long_side = ood_pipeline(
+            pipeline,
+            self.ood_size,
+            lambda: dataset.in_distribution,
+            "mmwood.OoDClusterHook.ood_size",
+        )
+        runner.logger.info(size_note(long_side))
+        options = (self.batch_size, self.num_workers)
         inside, outside = (
-            extract_features(unwrap(runner), images, *options, label=f"features of {d}")
-            for images, d in ((dataset.in_distribution, "D_in"), (dataset.ood, "D_ood"))
+            extract_features(
+                unwrap(runner), images, steps, *options, f"features of {d}"
+            )
+            for images, steps, d in (
+                (dataset.in_distribution, pipeline, "D_in"),
+                (dataset.ood, resized, "D_ood"),
+            )
         )
         classes = dataset.metainfo["classes"]
         empty = [classes[c] for c in torch.where(inside.labels.sum(0) == 0)[0]]
@@ -204,7 +237,8 @@ class OoDClusterHook(Hook):
                     f"have no OoD cluster: {', '.join(unused)}"
                 )
         if is_main_process():
-            self._write(runner, outside, classes, centers, members, names, checkpoint)
+            made_from = dict(checkpoint=checkpoint, ood_long_side=long_side)
+            self._write(runner, outside, classes, centers, members, names, made_from)
 
     def _pipeline(self, runner: Runner) -> list:
         if self.pipeline is not None:
@@ -224,7 +258,7 @@ class OoDClusterHook(Hook):
         """Centres (C, D) and (K, D), clusters of images (M,), classes of clusters."""
         in_centers = in_distribution_centers(inside.z, inside.labels)
         if self.method == "kmeans":
-            centers = ood_centers(outside.z, self.clusters, self.seed)
+            centers = ood_centers(outside.z, self.clusters, self.seed, self.init)
             # A member belongs to the nearest centre, in K-means by definition.
             distances = torch.cdist(outside.z.double(), centers.double())
             return in_centers, centers, distances.argmin(dim=1), None
@@ -247,8 +281,9 @@ class OoDClusterHook(Hook):
         centers: Tensor,
         members: Tensor,
         names: list[str] | None,
-        checkpoint: str | None,
+        made_from: dict,
     ) -> None:
+        checkpoint = made_from["checkpoint"]
         folder = Path(self.out_dir or Path(runner.work_dir, "ood_clusters"))
         distances = (outside.z - centers[members]).norm(dim=1)
         top = outside.scores.max(dim=1)
@@ -267,9 +302,10 @@ class OoDClusterHook(Hook):
         content = dict(
             format="mmwood OoD clusters 1",
             method=self.method,
+            init=self.init,
             seed=self.seed,
             epoch=runner.epoch,
-            checkpoint=checkpoint,
+            **made_from,
             checkpoint_sha256=file_sha256(checkpoint)
             if checkpoint and Path(checkpoint).is_file()
             else None,

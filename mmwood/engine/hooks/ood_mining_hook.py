@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 
 from mmwood.datasets.candidates import CandidateDataset
 from mmwood.engine.batches import all_batches, take_batches
+from mmwood.engine.ood_size import size_note
 from mmwood.engine.weights import unwrap, weights_sha256
 from mmwood.fileio.files import file_sha256, text_sha256
 from mmwood.fileio.mining_results import Finding, Shard, finished_images, next_run
@@ -39,6 +40,8 @@ class OoDMiningHook(Hook):
     Args:
         out_dir: Folder to write to. None is ``mining`` in the work dir.
         threshold: Least probability.
+        size: Long side in pixels that the pipeline resizes to, for the record: results
+            of another size are refused by its name. None: it resizes to none.
 
     Raises:
         ValueError: The threshold is not in [0, 1); the data set is no
@@ -51,10 +54,16 @@ class OoDMiningHook(Hook):
         ...     ood_mining=dict(type='mmwood.OoDMiningHook', threshold=0.5))
     """
 
-    def __init__(self, out_dir: str | None = None, threshold: float = 0.5) -> None:
+    def __init__(
+        self,
+        out_dir: str | None = None,
+        threshold: float = 0.5,
+        size: int | None = None,
+    ) -> None:
         at_least("mmwood.OoDMiningHook: threshold", threshold, 0, below=1)
         self.out_dir = out_dir
         self.threshold = threshold
+        self.size = size
 
     def before_test(self, runner: Runner) -> None:
         """Compare the folder with this run and leave out what is finished."""
@@ -80,6 +89,7 @@ class OoDMiningHook(Hook):
         broadcast_object_list(run)
         name = f"part_{run[0]:04d}_{get_rank():04d}.sqlite"
         self._shard = Shard(folder / name, description)
+        runner.logger.info(size_note(self.size))
         if finished.any():
             runner.logger.info(
                 f"{finished.sum()} of {len(dataset)} candidates are finished"
@@ -153,6 +163,7 @@ class OoDMiningHook(Hook):
         checkpoint = cfg.get("load_from")
         return dict(
             format="mmwood mining 1",
+            size=self.size,
             checkpoint_sha256=checkpoint and file_sha256(checkpoint),
             # A test after a training, or of a resumed one, is not that of load_from.
             weights_sha256=weights_sha256(runner),

@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 from PIL import Image
 
+from mmwood.engine.ood_size import OoDSize
 from mmwood.fileio.files import file_sha256
 from mmwood.fileio.images import UNREADABLE, read_rgb
 from mmwood.ood.config import class_names, use_candidates
@@ -41,7 +42,7 @@ class Explainer:
             must be the one of then.
         classes: The manifest's classes.
         pictures: The manifest's images.
-        size: As ``--size`` of mining.
+        size: As ``--size`` of mining. None: what mining's summary says.
 
     Raises:
         FileNotFoundError: There is no such config or checkpoint.
@@ -56,14 +57,15 @@ class Explainer:
         manifest: str | os.PathLike,
         classes: Sequence[str],
         pictures: Pictures,
-        size: int | None = None,
+        size: OoDSize | None = None,
     ) -> None:
         for option, path in (("--config", config), ("--checkpoint", checkpoint)):
             if not Path(path).is_file():
                 raise FileNotFoundError(f"{option}: there is no file {path}")
         self.pictures = pictures
         digest = file_sha256(checkpoint)
-        expected = read_summary(manifest).get("checkpoint_sha256")
+        summary = read_summary(manifest)
+        expected = summary.get("checkpoint_sha256")
         if expected not in (None, digest):
             raise ValueError(
                 f"--checkpoint: {checkpoint} is not the one that {manifest} was mined "
@@ -72,7 +74,10 @@ class Explainer:
             )
         cfg = Config.fromfile(config)
         cfg.load_from = str(checkpoint)
-        use_candidates(cfg, candidates="none", size=size)
+        mined: OoDSize = "in_distribution"
+        if summary:
+            mined = summary.get("size") or "own"
+        use_candidates(cfg, candidates="none", size=mined if size is None else size)
         kind = type_name(cfg.model)
         if "CAMClassifier" not in kind:
             raise ValueError(
