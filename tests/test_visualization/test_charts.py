@@ -63,7 +63,8 @@ def test_runs_of_different_classes_are_refused():
 
 def test_amounts_are_grouped_and_sorted():
     curve = amount_curve([(20, 52.0), (0, 49.0), (20, 53.0), (20, 51.0)])
-    assert curve == [Amount(0, [49], 49, None), Amount(20, [52, 53, 51], 52, 1)]
+    zero = Amount(0, [49], 49, None, [49, 49, 49])
+    assert curve == [zero, Amount(20, [52, 53, 51], 52, 1, [51.5, 52, 52.5])]
 
 
 def test_reads_both_thresholds(tmp_path):
