@@ -253,7 +253,6 @@ def _draw_amounts(
 ) -> None:
     """A line through the middles, a band of the spread, a dot for each run."""
     amounts = [amount.images for amount in curve]
-    # No band where a single run says nothing of the spread.
     if spread == "std":
         what, middle = "mean", np.array([amount.mean for amount in curve])
         deviations = np.array(_deviations(curve))
@@ -261,12 +260,15 @@ def _draw_amounts(
     else:
         what = "median"
         low, middle, high = np.transpose([amount.quartiles for amount in curve])
-    if any(len(amount.miou) > 1 for amount in curve):
+    # No band where a single run says nothing of the spread.
+    single = np.array([len(amount.miou) == 1 for amount in curve])
+    if not single.all():
         label = dict(std="± standard deviation", quartiles="quartiles")[spread]
         axes.fill_between(
             x=amounts,
             y1=low,
             y2=high,
+            where=~single,
             color=colour,
             alpha=0.18,
             linewidth=0,

@@ -128,6 +128,11 @@ def test_bars_have_the_colour_of_their_sign(tmp_path, runs):
 def test_amounts_are_drawn(tmp_path, runs):
     save_amount_curve(amount_curve(runs), tmp_path / "amount.png")
     assert rgb(charts._RUN) in colours(tmp_path / "amount.png")
+    curve = amount_curve(runs)
+    look = dict(base=curve[:1], spread="quartiles", images="in")
+    save_amount_curve(curve, tmp_path / "both.png", **look)
+    found = colours(tmp_path / "both.png")
+    assert {rgb(charts._BASE), rgb(charts._MEAN)} & found
 
 
 @pytest.mark.slow
