@@ -55,6 +55,7 @@ UNTESTED = {
     'pip install "setuptools<70"': "downloads gigabytes",
     "MMCV_WITH_OPS=1 pip install": "builds mmcv for half an hour",
     "comm -12": "of the shell, on lists of mini_voc",
+    "shuf -n": "of the shell, on a list of VOC",
 }
 
 

@@ -89,7 +89,7 @@ def test_overrides_fit_the_published_config(options):
 
 
 def test_readme_names_enough_overrides():
-    assert len(OVERRIDES) == 18
+    assert len(OVERRIDES) == 21
 
 
 def test_config_for_own_images(tmp_path):

@@ -3,8 +3,10 @@
 
 Corner cases of Mun et al., WACV 2024. Twice a prediction grows over one of two
 instances only, a large and a small one. Then a prediction equal to the ground truth
-loses all sheep of the built-in data, the smallest first. Scores are those of the one
-class; pixels that are void, or on which label and instance map disagree, count in none.
+loses all sheep of the built-in data, the smallest first. Below, a prediction of both
+instances grows until one component covers them; the large instance falls into pieces;
+and a component grows that touches no instance. Scores are those of the one class;
+pixels that are void, or on which label and instance map disagree, count in none.
 
 Example:
     python tools/dataset_converters/context_shapes.py data/context_shapes
@@ -31,19 +33,30 @@ from mmwood.visualization.figures import add_title, new_figure, save_figure
 FIGURE = Path(__file__).parents[1] / "images/ia_iou_cases.png"
 #: The class of the built-in data that loses its instances.
 NAME, LABEL = "sheep", 5
-#: Rows and columns of the instances that a prediction grows over, in steps of columns.
+#: Rows and columns of the two instances of the drawn cases.
 PLACES = dict(
     large=(slice(8, 56), slice(6, 70)),
     small=(slice(28, 36), slice(80, 88)),
 )
-GROWTH_SIZE = (64, 94)
-GROWTH_STEPS = 8
+DRAWN_SIZE = (64, 94)
+DRAWN_STEPS = 8
+#: Rows and columns of a component that touches none of them.
+STRAY = (slice(40, 64), slice(72, 94))
+#: Columns of a cut that the large instance falls apart at.
+CUT = 4
+#: Cases in a row of the figure.
+COLUMNS = 3
 #: Fractions of the steps of a removal that are drawn.
 SHOWN = (0, 0.25, 0.5, 0.75)
 #: What a pixel of a picture is, and its colour; what is not predicted is pale.
-BACKGROUND, FOUND, MISSED, VOID = range(4)
-STATE_COLOURS = ("#eeeeee", "#4d4d4d", "#f2c9a1", "#ffffff")
-STATE_NAMES = {FOUND: "predicted", MISSED: "missed", VOID: "void"}
+BACKGROUND, FOUND, MISSED, VOID, WRONG = range(5)
+STATE_COLOURS = ("#eeeeee", "#4d4d4d", "#f2c9a1", "#ffffff", "#cc79a7")
+STATE_NAMES = {
+    FOUND: "predicted",
+    MISSED: "missed",
+    VOID: "void",
+    WRONG: "predicted wrongly",
+}
 #: Okabe and Ito's colours, which the colour-blind can tell apart.
 CURVES = dict(
     iou=("mIoU: counts pixels", "#0072b2", "s"),
@@ -54,8 +67,7 @@ CURVES = dict(
 class Case(NamedTuple):
     """A prediction that changes step by step, and its scores in percent.
 
-    ``pictures`` has, by step, a caption and an (H, W) map of ``BACKGROUND``, ``FOUND``,
-    ``MISSED`` and ``VOID``.
+    ``pictures`` has, by step, a caption and an (H, W) map of the states.
     """
 
     title: str
@@ -86,35 +98,106 @@ def curves(sums: Sequence[np.ndarray], instances: int) -> dict[str, np.ndarray]:
 
 
 def picture(pred: np.ndarray, truth: Instances, label: int) -> np.ndarray:
-    """The picture of a prediction without false positives; (H, W)."""
-    own = class_pixels(truth, label)
-    found = own & (pred == label)
-    return np.select([truth.void, found, own], [VOID, FOUND, MISSED], BACKGROUND)
+    """What each pixel of the picture of a prediction is; (H, W)."""
+    own, shown = class_pixels(truth, label), pred == label
+    conditions = [truth.void, own & shown, own, shown]
+    return np.select(conditions, [VOID, FOUND, MISSED, WRONG], BACKGROUND)
+
+
+def two_instances() -> np.ndarray:
+    """Label map of the two instances of ``PLACES``, of class 1."""
+    gt = np.zeros(DRAWN_SIZE, dtype=np.uint8)
+    for place in PLACES.values():
+        gt[place] = 1
+    return gt
+
+
+def drawn_case(
+    title: str,
+    x_label: str,
+    x: Sequence[float],
+    preds: Sequence[np.ndarray],
+    unit: str,
+) -> Case:
+    """Predictions of the two instances, one a step; every second one has a picture."""
+    truth = split_instances(two_instances(), background="ignore")
+    sums = [class_sums(pred, truth, 1) for pred in preds]
+    pictures = {
+        step: (f"{x[step]:,.0f} {unit}", picture(preds[step], truth, 1))
+        for step in range(2, len(preds), 2)
+    }
+    return Case(title, x_label, x, **curves(sums, len(PLACES)), pictures=pictures)
 
 
 def growth(name: str) -> Case:
     """The prediction grows over one instance of ``PLACES`` only."""
-    gt = np.zeros(GROWTH_SIZE, dtype=np.uint8)
-    for place in PLACES.values():
-        gt[place] = 1
-    truth = split_instances(gt, background="ignore")
+    gt = two_instances()
     rows, columns = PLACES[name]
-    pred = np.zeros_like(gt)
-    covered, sums, pictures = [], [], {}
-    for step in range(GROWTH_STEPS + 1):
-        width = (columns.stop - columns.start) * step // GROWTH_STEPS
-        pred[rows, columns.start : columns.start + width] = 1
-        covered.append(100 * step / GROWTH_STEPS)
-        sums.append(class_sums(pred, truth, 1))
-        if step and step % 2 == 0:
-            pictures[step] = f"{covered[-1]:.0f} %", picture(pred, truth, 1)
-    return Case(
+    preds = []
+    for step in range(DRAWN_STEPS + 1):
+        width = (columns.stop - columns.start) * step // DRAWN_STEPS
+        preds.append(np.zeros_like(gt))
+        preds[-1][rows, columns.start : columns.start + width] = 1
+    return drawn_case(
         f"The prediction covers the {name} instance only\n"
         f"{gt[PLACES[name]].sum():,} of the class's {gt.sum():,} pixels",
         f"covered share of the {name} instance in percent",
-        covered,
-        **curves(sums, len(PLACES)),
-        pictures=pictures,
+        [100 * step / DRAWN_STEPS for step in range(DRAWN_STEPS + 1)],
+        preds,
+        "%",
+    )
+
+
+def spill(title: str, rows: slice, columns: slice) -> Case:
+    """A perfect prediction grows over background, column after column."""
+    gt = two_instances()
+    preds = []
+    for step in range(DRAWN_STEPS + 1):
+        width = (columns.stop - columns.start) * step // DRAWN_STEPS
+        preds.append(gt.copy())
+        preds[-1][rows, columns.start : columns.start + width] = 1
+    wrong = [int((pred > gt).sum()) for pred in preds]
+    return drawn_case(title, "wrongly predicted pixels", wrong, preds, "pixels")
+
+
+def merging() -> Case:
+    """One component comes to cover both instances and shares its pixels among them."""
+    rows, columns = PLACES["large"]
+    return spill(
+        "One component grows over both instances\n"
+        "each then pays for its share of what is wrong",
+        rows,
+        slice(columns.stop, DRAWN_SIZE[1]),
+    )
+
+
+def stray() -> Case:
+    """A component that touches no instance is in no instance's score."""
+    return spill(
+        "A component that touches no instance grows\n"
+        "no instance of the class pays for it",
+        *STRAY,
+    )
+
+
+def pieces() -> Case:
+    """Several components cover the large instance: they count together."""
+    gt = two_instances()
+    rows, columns = PLACES["large"]
+    preds = []
+    for cuts in range(DRAWN_STEPS + 1):
+        preds.append(gt.copy())
+        for cut in range(1, cuts + 1):
+            width = columns.stop - columns.start
+            start = columns.start + width * cut // (cuts + 1) - CUT // 2
+            preds[-1][rows, start : start + CUT] = 0
+    return drawn_case(
+        "The large instance is predicted in pieces\n"
+        "they count together, whatever their number",
+        "pieces of the large instance",
+        range(1, DRAWN_STEPS + 2),
+        preds,
+        "pieces",
     )
 
 
@@ -170,12 +253,14 @@ def most_visible(instances: Sequence[tuple[int, int, int]], steps: list[int]) ->
 
 
 def save_cases(cases: Sequence[Case], path: Path) -> None:
-    """Draw the cases side by side: pictures of a few steps above, curves below.
+    """Draw the cases in rows: of each pictures of a few steps above, curves below.
 
     The steps that have a picture are marked on the curves.
     """
-    figure = new_figure(4.6 * len(cases), 5.4)
-    parts = figure.subfigures(1, len(cases), wspace=0.04, squeeze=False)[0]
+    rows = -(-len(cases) // COLUMNS)
+    figure = new_figure(4.6 * COLUMNS, 0.7 + 4.7 * rows)
+    gaps = dict(wspace=0.04, hspace=0.04)
+    parts = figure.subfigures(rows, COLUMNS, squeeze=False, **gaps).ravel()
     for case, part in zip(cases, parts):
         draw(case, part)
     handles, labels = parts[0].axes[-1].get_legend_handles_labels()
@@ -193,7 +278,8 @@ def save_cases(cases: Sequence[Case], path: Path) -> None:
 def draw(case: Case, figure: SubFigure) -> None:
     """One case: a row of pictures above the curves."""
     grid = figure.add_gridspec(2, len(case.pictures), height_ratios=[1, 2.6])
-    colours = dict(cmap=ListedColormap(STATE_COLOURS), vmin=-0.5, vmax=3.5)
+    limits = dict(vmin=-0.5, vmax=len(STATE_COLOURS) - 0.5)
+    colours = dict(cmap=ListedColormap(STATE_COLOURS), **limits)
     for column, (caption, states) in enumerate(case.pictures.values()):
         axes = figure.add_subplot(grid[0, column])
         axes.imshow(states, interpolation="nearest", **colours)
@@ -238,6 +324,7 @@ def main() -> None:
     args = parser.parse_args()
     cases = {f"growth over the {name} one": growth(name) for name in PLACES}
     cases["removal"] = removal(read_images(args.data))
+    cases |= dict(merging=merging(), pieces=pieces(), stray=stray())
     save_cases(list(cases.values()), args.out)
     table = PrettyTable(["case", "step", "mIoU", "IA-mIoU"])
     for name, case in cases.items():

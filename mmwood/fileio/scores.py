@@ -11,13 +11,16 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from mmwood.fileio.files import read_json
 
 __all__ = [
+    "AREA_QUANTILES",
     "LABEL_SCORES",
     "SIZES",
+    "InstanceAreas",
     "InstanceScores",
     "SeedCurve",
     "SeedResult",
     "finite",
     "parse_json",
+    "read_instance_areas",
     "read_instance_scores",
     "read_label_scores",
     "read_metrics",
@@ -29,6 +32,8 @@ __all__ = [
 LABEL_SCORES = ("mIoU", "precision", "recall")
 #: Names of the size groups of instances; "all" has the background too.
 SIZES = ("all", "small", "medium", "large")
+#: Of the areas of a class's instances.
+AREA_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _Content = TypeVar("_Content")
 
 
@@ -76,6 +81,19 @@ class InstanceScores(NamedTuple):
     instances: dict[str, int]
     settings: dict[str, object]
     class_iou: dict[str, float | None]
+
+
+class InstanceAreas(NamedTuple):
+    """What ``tools/analysis_tools/size_report.py data`` wrote of a data set.
+
+    Attributes:
+        size_limits: Pixels from which on an instance is medium and large.
+        quantiles: :data:`AREA_QUANTILES` of the instances' pixels, by class; None
+            where the class has no instance.
+    """
+
+    size_limits: list[int]
+    quantiles: dict[str, list[float] | None]
 
 
 def parse_json(
@@ -193,6 +211,29 @@ def read_instance_scores(path: str | os.PathLike) -> InstanceScores:
         return InstanceScores(iou, instances, settings, _by_class(class_iou))
 
     return parse_json(path, "out file of mmwood.IAIoUMetric", parse)
+
+
+def read_instance_areas(path: str | os.PathLike) -> InstanceAreas:
+    """Quantiles of the instances' areas, from ``size_report.py data``.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`parse_json`.
+    """
+
+    def parse(content: Any) -> InstanceAreas:
+        if content["area_quantiles"] != list(AREA_QUANTILES):
+            raise ValueError(
+                f"area_quantiles are {content['area_quantiles']}, expected "
+                f"{list(AREA_QUANTILES)}"
+            )
+        quantiles = {
+            name: None if areas is None else [float(area) for area in areas]
+            for name, areas in content["areas"].items()
+        }
+        limits = [int(limit) for limit in content["size_limits"]]
+        return InstanceAreas(limits, quantiles)
+
+    return parse_json(path, "numbers of size_report.py data", parse)
 
 
 def read_metrics(path: str | os.PathLike) -> dict[str, float | None]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +16,8 @@ __all__ = [
     "THRESHOLDS",
     "Amount",
     "ClassChange",
+    "Images",
+    "Spread",
     "amount_curve",
     "class_changes",
     "mean_and_std",
@@ -24,6 +26,9 @@ __all__ = [
     "save_embeddings",
 ]
 
+#: What a band of runs shows, and which images are counted.
+Spread = Literal["std", "quartiles"]
+Images = Literal["ood", "in"]
 #: The background thresholds at which a seed curve has values by class.
 THRESHOLDS = dict(
     best="at the best threshold, chosen with pixel masks",
@@ -39,7 +44,11 @@ CLASS_COLOURS = (
     "#e69f00",
     "#000000",
 )
-_MEAN, _RUN, _INK = "#1f4e79", "#c55a11", "#202020"
+_MEAN, _BASE, _RUN, _INK = "#1f4e79", "#7f7f7f", "#c55a11", "#202020"
+#: What is counted, for axes.
+_IMAGES = dict(
+    ood=r"OoD images $|D_{ood}|$", **{"in": r"in-distribution images $|D_{in}|$"}
+)
 #: Light enough for an error bar to be seen on them.
 _GAIN, _LOSS = "#7db3de", "#eba55d"
 
@@ -60,19 +69,21 @@ class ClassChange(NamedTuple):
 
 
 class Amount(NamedTuple):
-    """Seed mIoU of the runs with one number of OoD images, in percent.
+    """Seed mIoU of the runs with one number of images, in percent.
 
     Attributes:
-        images: |D_ood|.
+        images: |D_ood|, or |D_in|.
         miou: mIoU of each run.
         mean: Their mean.
         std: Their standard deviation, or None for a single run.
+        quartiles: Their quantiles 25, 50 and 75 %, linear between runs.
     """
 
     images: int
     miou: list[float]
     mean: float
     std: float | None
+    quartiles: list[float]
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
@@ -120,16 +131,21 @@ def class_changes(
 
 
 def amount_curve(runs: Sequence[tuple[int, float]]) -> list[Amount]:
-    """Mean and standard deviation of the mIoU by the number of OoD images.
+    """Mean, standard deviation and quartiles of the mIoU by the number of images.
 
     Args:
-        runs: Number of OoD images and mIoU of each run, in any order.
+        runs: Number of images and mIoU of each run, in any order.
     """
     grouped: dict[int, list[float]] = {}
     for images, miou in runs:
         grouped.setdefault(images, []).append(miou)
     return [
-        Amount(images, mious, *mean_and_std(mious))
+        Amount(
+            images,
+            mious,
+            *mean_and_std(mious),
+            np.quantile(mious, (0.25, 0.5, 0.75)).tolist(),
+        )
         for images, mious in sorted(grouped.items())
     ]
 
@@ -189,52 +205,87 @@ def save_class_changes(
     save_figure(figure, path)
 
 
-def save_amount_curve(curve: Sequence[Amount], path: Path, note: str = "") -> None:
-    """Draw the seed mIoU over the number of OoD images (W-OoD's figure 5).
+def save_amount_curve(
+    curve: Sequence[Amount],
+    path: Path,
+    note: str = "",
+    base: Sequence[Amount] = (),
+    spread: Spread = "std",
+    images: Images = "ood",
+) -> None:
+    """Draw the seed mIoU over the number of images (W-OoD's figure 5).
 
     Args:
         curve: What :func:`amount_curve` gives.
         path: The PNG file to write.
         note: A line below the title.
+        base: The same of runs without OoD images, for a second curve.
+        spread: 'std' draws means and a band of one standard deviation, 'quartiles'
+            medians and a band from the lower to the upper quartile.
+        images: Which images are counted: 'ood' or 'in'.
     """
     figure = new_figure(6.4, 4.4)
     axes = figure.add_subplot()
+    for part, colour, name in (
+        (base, _BASE, "without OoD images"),
+        (curve, _MEAN, "with OoD images" if base else ""),
+    ):
+        if part:
+            _draw_amounts(axes, part, colour, name, spread)
+    amounts = sorted({amount.images for amount in (*curve, *base)})
+    # Zero has no logarithm: below 1 the axis is linear.
+    axes.set_xscale("symlog", linthresh=1, linscale=0.5)
+    left = amounts[0] / 1.7 if amounts[0] else -0.3
+    axes.set_xlim(left, 1.7 * max(1, *amounts))
+    axes.set_xticks(amounts, _tick_labels(axes, amounts))
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel(f"number of {_IMAGES[images]}")
+    axes.set_ylabel("seed mIoU in percent")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, framealpha=0.9)
+    title = _IMAGES[images].partition(" $")[0]
+    add_title(figure, f"Seed mIoU by the number of {title}", note)
+    save_figure(figure, path)
+
+
+def _draw_amounts(
+    axes: Axes, curve: Sequence[Amount], colour: str, name: str, spread: Spread
+) -> None:
+    """A line through the middles, a band of the spread, a dot for each run."""
     amounts = [amount.images for amount in curve]
-    means = np.array([amount.mean for amount in curve])
+    if spread == "std":
+        what, middle = "mean", np.array([amount.mean for amount in curve])
+        deviations = np.array(_deviations(curve))
+        low, high = middle - deviations, middle + deviations
+    else:
+        what = "median"
+        low, middle, high = np.transpose([amount.quartiles for amount in curve])
     # No band where a single run says nothing of the spread.
-    spread = np.array(_deviations(curve))
-    if not np.isnan(spread).all():
+    single = np.array([len(amount.miou) == 1 for amount in curve])
+    if not single.all():
+        label = dict(std="± standard deviation", quartiles="quartiles")[spread]
         axes.fill_between(
             x=amounts,
-            y1=means - spread,
-            y2=means + spread,
-            color=_MEAN,
+            y1=low,
+            y2=high,
+            where=~single,
+            color=colour,
             alpha=0.18,
             linewidth=0,
-            label="± standard deviation",
+            label=f"{label}, {name}" if name else label,
         )
-    axes.plot(amounts, means, color=_MEAN, linewidth=2.2, label="mean")
+    label = f"{what}, {name}" if name else what
+    axes.plot(amounts, middle, color=colour, linewidth=2.2, label=label)
     runs = [(amount.images, miou) for amount in curve for miou in amount.miou]
     axes.plot(
         *zip(*runs),
         "o",
-        color=_RUN,
+        color=colour if name else _RUN,
         markersize=5,
         markeredgecolor="white",
         markeredgewidth=0.6,
-        label="run",
+        label=None if name else "run",
     )
-    # Zero has no logarithm: up to 1 the axis is linear.
-    axes.set_xscale("symlog", linthresh=1, linscale=0.5)
-    axes.set_xlim(-0.3, 1.7 * max(1, *amounts))
-    axes.set_xticks(amounts, _tick_labels(axes, amounts))
-    axes.set_xticks([], minor=True)
-    axes.set_xlabel(r"number of OoD images $|D_{ood}|$")
-    axes.set_ylabel("seed mIoU in percent")
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, framealpha=0.9)
-    add_title(figure, "Seed mIoU by the number of OoD images", note)
-    save_figure(figure, path)
 
 
 def save_embeddings(

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmwood.fileio.scores import InstanceScores
+from mmwood.fileio.scores import InstanceAreas, InstanceScores
 from mmwood.visualization.figures import add_legend, add_title, new_figure, save_figure
 
 __all__ = [
     "RUN_COLOURS",
     "SIZE_COLOURS",
+    "save_size_boxes",
     "save_size_distribution",
     "save_size_scores",
 ]
@@ -90,6 +91,67 @@ def save_size_distribution(
     axes.tick_params(axis="y", length=0)
     add_legend(figure, axes, columns=3)
     add_title(figure, title, note)
+    save_figure(figure, path)
+
+
+def save_size_boxes(data: Mapping[str, InstanceAreas], path: Path) -> None:
+    """Draw how large the instances of each class are, data sets side by side.
+
+    A box from the lower to the upper quartile with the median, whiskers to the
+    quantiles 5 and 95 %; areas on a logarithmic axis (figure 6 of Mun et al.,
+    WACV 2024). Lines stand where medium and large instances begin.
+
+    Args:
+        data: Quantiles by the name of the data set; at most ``len(RUN_COLOURS)``.
+        path: The PNG file to write.
+    """
+    names = list(dict.fromkeys(n for areas in data.values() for n in areas.quantiles))
+    figure = new_figure(max(6.4, 1.2 + 0.3 * len(names) * (len(data) + 0.6)), 4.6)
+    axes = figure.add_subplot()
+    width = 0.8 / len(data)
+    parts = ("whislo", "q1", "med", "q3", "whishi")
+    for number, (dataset, areas) in enumerate(data.items()):
+        offset = (number - (len(data) - 1) / 2) * width
+        boxes = {
+            place + offset: dict(zip(parts, values), fliers=[])
+            for place, name in enumerate(names)
+            if (values := areas.quantiles.get(name))
+        }
+        colour = RUN_COLOURS[number]
+        axes.bxp(
+            list(boxes.values()),
+            positions=list(boxes),
+            widths=0.86 * width,
+            patch_artist=True,
+            showfliers=False,
+            manage_ticks=False,
+            boxprops=dict(facecolor=colour, edgecolor=colour),
+            medianprops=dict(color="white", linewidth=1.6),
+            whiskerprops=dict(color=colour),
+            capprops=dict(color=colour),
+        )
+        axes.scatter([], [], s=60, color=colour, marker="s", label=dataset)
+    axes.set_yscale("log")
+    for size, limit in zip(("medium", "large"), next(iter(data.values())).size_limits):
+        axes.axhline(limit, color="black", linewidth=0.8, linestyle=":")
+        axes.annotate(
+            f" {size}",
+            (1, limit),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(2, 0),
+            textcoords="offset points",
+            fontsize=8,
+            va="bottom",
+        )
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.set_ylabel("pixels of an instance")
+    axes.grid(axis="y", alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="x", length=0)
+    add_legend(figure, axes, columns=min(len(data), 4))
+    note = "box: quartiles and median; whiskers: 5 and 95 %"
+    add_title(figure, "Sizes of the instances by class", note)
     save_figure(figure, path)
 
 

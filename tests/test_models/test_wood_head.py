@@ -122,6 +122,50 @@ def test_excluded_classes_leave_images_out_of_the_sum_alone():
         value.backward(retain_graph=True)
 
 
+@pytest.mark.parametrize("labels", ["uniform", "background"])
+def test_naive_labels_of_ood_images_against_loops(labels):
+    features, samples = make_batch()
+    head = make_head(alpha=0.3, distance_weight=0, ood_labels=labels)
+    losses = head.loss(features, samples)
+    plain = make_head(alpha=0.3, distance_weight=0)
+    plain.load_state_dict(head.state_dict(), strict=False)
+    expected = reference(plain, features, samples)
+    z = features[0].detach().flatten(2).mean(dim=2).tolist()
+    ood = background = 0.0
+    for image, sample in zip(z, samples):
+        rows = head.weight.detach().tolist()
+        targets = [1 / CLASSES if labels == "uniform" else 0.0] * CLASSES
+        if labels == "background":
+            own = head.classifier_background.weight.detach()[0].tolist()
+            score = sum(w * x for w, x in zip(own, image))
+            background -= (not sample.is_ood) * log_sigmoid(-score) / CLASSES / 3
+            rows, targets = [*rows, own], [*targets, 1.0]
+        if sample.is_ood:
+            for row, target in zip(rows, targets):
+                score = sum(w * x for w, x in zip(row, image))
+                likelihood = target * log_sigmoid(score)
+                likelihood += (1 - target) * log_sigmoid(-score)
+                ood -= likelihood / CLASSES / 3
+    terms = dict(loss_cls=expected["cls"], loss_cls_ood=0.3 * ood)
+    if labels == "background":
+        terms["loss_cls_background"] = background
+    found = {name: value.item() for name, value in losses.items()}
+    assert found == pytest.approx(terms)
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in head.parameters())
+    # Test-time scores are those of the classes alone.
+    torch.testing.assert_close(head(features), plain(features))
+
+
+def test_naive_labels_heed_excluded_classes():
+    features, samples = make_batch()
+    every = list(range(CLASSES))
+    fields = dict(distance_weight=0, excluded_classes=every, ood_labels="background")
+    losses = make_head(**fields).loss(features, samples)
+    assert losses["loss_cls_ood"] == 0
+    assert losses["loss_cls_background"] > 0
+
+
 def test_without_ood_terms_it_is_the_cam_head():
     features, samples = make_batch()
     head = make_head(alpha=0, distance_weight=0)
@@ -175,6 +219,8 @@ def test_faults_of_batches():
         (dict(margin=0), "margin must be a positive distance"),
         (dict(adversarial_step=0), "adversarial_step must be positive"),
         (dict(excluded_classes=[3]), r"\[3\] are no classes"),
+        (dict(ood_labels="none"), "ood_labels must be 'zeros', 'uniform' or"),
+        (dict(ood_labels="uniform", alpha=0), "ood_labels is 'uniform', but with"),
     ],
 )
 def test_wrong_fields(fields, message):

@@ -110,7 +110,8 @@ def test_ood_amount(call_main, tmp_path):
     numbers = json.loads((tmp_path / "amount.json").read_text())
     none, few, many = numbers["amounts"]
     zero = str(tmp_path / "1.json")
-    assert none == dict(images=0, miou=[49.0], mean=49.0, std=None, runs=[zero])
+    only = dict(images=0, miou=[49.0], mean=49.0, std=None, quartiles=[49.0] * 3)
+    assert none == dict(only, runs=[zero])
     assert few["images"] == 20
     assert many["images"] == 5190
     assert many["mean"] == 53.5
@@ -121,6 +122,14 @@ def test_ood_amount(call_main, tmp_path):
     numbers = json.loads((tmp_path / "amount.json").read_text())
     assert numbers["at"] == "configured"
     assert [amount["mean"] for amount in numbers["amounts"]] == [47.0, 50.0, 51.5]
+
+    small = ("--images", "in", "--spread", "quartiles", "--base", *runs[:2])
+    call_main(tool, *arguments, *small, "--out", "small.png")
+    assert is_png(tmp_path / "small.png")
+    numbers = json.loads((tmp_path / "small.json").read_text())
+    assert numbers["images"] == "in"
+    assert numbers["amounts"][2]["quartiles"] == [53.25, 53.5, 53.75]
+    assert [amount["miou"] for amount in numbers["base"]] == [[49.0], [53.0]]
 
     for run, message in (
         ("20", "expected N=PATH"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from mmwood.fileio.labels import save_label_png
 
@@ -41,6 +42,24 @@ def test_figure(tmp_path, monkeypatch, capsys):
         assert case.ia_iou == pytest.approx(50 * covered)
         assert case.iou == pytest.approx(100 * covered * area / 3136)
 
+    # Until it reaches the small one, 10 columns away, the large one alone pays.
+    case = figure["merging"]()
+    wrong = np.array(case.x)
+    whole = 3136 / (3136 + wrong)
+    alone = np.where(wrong < 480, (3072 / (3072 + wrong) + 1) / 2, whole)
+    assert case.iou == pytest.approx(100 * whole)
+    assert case.ia_iou == pytest.approx(100 * alone)
+    case = figure["stray"]()
+    assert case.iou == pytest.approx(100 * 3136 / (3136 + np.array(case.x)))
+    assert case.ia_iou == pytest.approx([100] * 9)
+    case = figure["pieces"]()
+    # A cut takes 4 columns of 48 pixels.
+    lost = 192 * np.arange(9)
+    assert case.iou == pytest.approx(100 * (1 - lost / 3136))
+    assert case.ia_iou == pytest.approx(100 * (1 - lost / 3072 + 1) / 2)
+    for step, (_, states) in case.pictures.items():
+        assert ndimage.label(states == 1)[1] == case.x[step] + 1
+
     for folder, maps in (("SegmentationClass", gt), ("SegmentationObject", ids)):
         for number, pixels in enumerate(maps):
             save_label_png(pixels, tmp_path / folder / f"{number}.png")
@@ -51,8 +70,8 @@ def test_figure(tmp_path, monkeypatch, capsys):
     assert "removal 1 gone 81.82 66.67" in table
     with Image.open(out) as image:
         pixels = np.asarray(image.convert("RGB"))
-    found, missed = (
+    found, missed, wrong = (
         (pixels == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=2).sum()
-        for colour in figure["STATE_COLOURS"][1:3]
+        for colour in np.array(figure["STATE_COLOURS"])[[1, 2, 4]]
     )
-    assert min(found, missed) > 1000
+    assert min(found, missed, wrong) > 1000

@@ -61,6 +61,9 @@ def test_sizes_of_components(voc_folder, call, tmp_path):
     numbers = json.loads((tmp_path / "new/sizes.json").read_text())
     row = dict(small=1, medium=2, large=0)
     assert numbers["classes"] == dict.fromkeys(CLASSES, row)
+    # Linear between the three areas.
+    quantiles = pytest.approx([171, 215, 270, 270, 270])
+    assert numbers["areas"] == dict.fromkeys(CLASSES, quantiles)
     assert numbers["images"] == 6
     small, medium, large = colour_areas(tmp_path / "new/sizes.png")
     assert medium == pytest.approx(2 * small, rel=0.1)
@@ -171,3 +174,85 @@ def test_charts_of_what_is_absent(tmp_path):
     assert max(small, large) < medium / 10
     with pytest.raises(ValueError, match="no class has an instance"):
         save_size_distribution(dict(cat=(0, 0, 0)), tmp_path / "none.png", "title")
+
+
+def test_boxes(voc_folder, call, tmp_path):
+    masks = voc_folder / "SegmentationClass"
+    limits = ("--size-limits", 200, 300)
+    call("data", masks, "--classes", *CLASSES, *limits, "--out", "all.png")
+    (tmp_path / "list.txt").write_text("image_1\n")
+    part = ("--list", "list.txt", "--classes", *CLASSES, *limits)
+    call("data", masks, *part, "--out", "one.png")
+    call("boxes", "VOC=all.json", "PASCAL-B=one.json", "--out", "boxes.png")
+    numbers = json.loads((tmp_path / "boxes.json").read_text())
+    assert numbers["data"]["VOC"]["areas"]["disc"][0] == pytest.approx(171)
+    # Image 1 shows no disc.
+    assert numbers["data"]["PASCAL-B"]["areas"]["disc"] is None
+    found = colours(tmp_path / "boxes.png")
+    assert [colour in found for colour in RUN_COLOURS[:3]] == [True, True, False]
+
+    call("data", masks, "--classes", *CLASSES, "--out", "coco.png")
+    content = json.loads((tmp_path / "all.json").read_text())
+    content["area_quantiles"][0] = 0.1
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    for runs, message in (
+        (["a=none.json"], "there is no file none.json"),
+        (["a=boxes.json"], "boxes.json is no numbers of size_report.py data"),
+        (["a=other.json"], "area_quantiles are [0.1,"),
+        (["a=all.json", "b=coco.json"], "coco.json has size_limits [1024, 9216]"),
+        (["a=all.json", "a=one.json"], "two runs have one name"),
+    ):
+        assert message in call("boxes", *runs, "--out", "a.png", fails=True)
+
+
+#: mIoU, IA-mIoU and IA_S on VOC and PASCAL-B, tables of Mun et al., WACV 2024.
+PUBLISHED = {
+    "IRN": ((64.8, 56.0, 17.5), (56.1, 41.0, 15.8)),
+    "CDA": ((66.6, 57.2, 15.8), (57.5, 41.4, 13.4)),
+    "AMN": ((69.4, 58.4, 15.9), (58.5, 41.1, 13.9)),
+    "CLIM": ((68.9, 57.4, 14.0), (58.7, 40.2, 12.2)),
+    "RCA": ((70.4, 60.7, 23.2), (60.8, 45.5, 18.4)),
+    "EDAM": ((70.7, 60.7, 21.3), (60.4, 45.2, 19.4)),
+    "NS-ROM": ((70.4, 60.2, 19.3), (58.9, 43.6, 16.2)),
+    "BANA": ((72.6, 59.6, 14.7), (61.9, 41.1, 14.0)),
+    "BBAM": ((72.7, 60.5, 14.7), (60.1, 40.9, 14.3)),
+}
+
+
+def slow_rho(first, second) -> float:
+    """Pearson's correlation of ranks; equal values share the mean of theirs."""
+
+    def ranks(values):
+        return [
+            sum(x < y for x in values) + (sum(x == y for x in values) + 1) / 2
+            for y in values
+        ]
+
+    return float(np.corrcoef(ranks(first), ranks(second))[0, 1])
+
+
+@pytest.mark.parametrize(("data", "published"), [(0, 0.79), (1, 0.38)])
+def test_rank_of_the_published_tables(data, published, call, tmp_path):
+    keys = ("mIoU", "IA-mIoU", "IA_S")
+    for name, tables in PUBLISHED.items():
+        content = dict(zip(keys, tables[data]), aAcc=90.0, IA_M=None)
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    rows = table_rows(call("rank", *(f"{name}={name}.json" for name in PUBLISHED)))
+    miou, ia_miou, ia_small = zip(*(tables[data] for tables in PUBLISHED.values()))
+    rho = [slow_rho(miou, scores) for scores in (miou, ia_miou, ia_small)]
+    assert rows["Spearman's rho with mIoU"] == [f"{value:.2f}" for value in rho]
+    assert round(rho[1], 2) == published
+    assert rows["EDAM"] == [str(score) for score in PUBLISHED["EDAM"][data]]
+
+
+def test_refusals_of_rank(call, tmp_path):
+    for name, content in dict(a=dict(mIoU=1.0), b={"mIoU": 1, "IA-mIoU": 2}).items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    for runs, message in (
+        ([1, 2], "three runs or more, got 2"),
+        ([1, 2, "a"], "a.json has no IA-mIoU: it has ['mIoU']"),
+    ):
+        files = [f"{run}={run if run == 'a' else 'b'}.json" for run in runs]
+        assert message in call("rank", *files, fails=True)
+    rows = table_rows(call("rank", *(f"{run}=b.json" for run in range(3))))
+    assert rows["Spearman's rho with mIoU"] == ["-", "-"]

@@ -63,7 +63,8 @@ def test_runs_of_different_classes_are_refused():
 
 def test_amounts_are_grouped_and_sorted():
     curve = amount_curve([(20, 52.0), (0, 49.0), (20, 53.0), (20, 51.0)])
-    assert curve == [Amount(0, [49], 49, None), Amount(20, [52, 53, 51], 52, 1)]
+    zero = Amount(0, [49], 49, None, [49, 49, 49])
+    assert curve == [zero, Amount(20, [52, 53, 51], 52, 1, [51.5, 52, 52.5])]
 
 
 def test_reads_both_thresholds(tmp_path):
@@ -127,6 +128,11 @@ def test_bars_have_the_colour_of_their_sign(tmp_path, runs):
 def test_amounts_are_drawn(tmp_path, runs):
     save_amount_curve(amount_curve(runs), tmp_path / "amount.png")
     assert rgb(charts._RUN) in colours(tmp_path / "amount.png")
+    curve = amount_curve(runs)
+    look = dict(base=curve[:1], spread="quartiles", images="in")
+    save_amount_curve(curve, tmp_path / "both.png", **look)
+    found = colours(tmp_path / "both.png")
+    assert {rgb(charts._BASE), rgb(charts._MEAN)} & found
 
 
 @pytest.mark.slow

@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """How large a data set's objects are, and how runs score them by size.
 
-Figures 1b and 6 of Mun et al., WACV 2024, and the columns IA_S, IA_M, IA_L of its
-tables. Small is below 32 x 32 pixels, medium below 96 x 96, as in COCO.
+Figures 1b and 6 of Mun et al., WACV 2024, the columns IA_S, IA_M, IA_L of its
+tables, and whether mIoU and IA-mIoU rank methods alike. Small is below 32 x 32 pixels,
+medium below 96 x 96, as in COCO.
 
 Example:
     python tools/analysis_tools/size_report.py data \
@@ -12,6 +13,10 @@ Example:
         --classes voc_classes.txt --out voc_sizes.png
     python tools/analysis_tools/size_report.py runs \
         CE=work_dirs/ce/ia_iou.json SB-CE=work_dirs/sbce/ia_iou.json --out sizes.png
+    python tools/analysis_tools/size_report.py boxes \
+        VOC=voc_sizes.json PASCAL-B=pascal_b_sizes.json --out boxes.png
+    python tools/analysis_tools/size_report.py rank \
+        IRN=irn.json AdvCAM=advcam.json SEAM=seam.json
 """
 
 import argparse
@@ -25,7 +30,12 @@ from mmwood.fileio.files import files_by_id, write_json
 from mmwood.fileio.images import check_there
 from mmwood.fileio.labels import read_label_png
 from mmwood.fileio.lists import read_id_list
-from mmwood.fileio.scores import read_instance_scores
+from mmwood.fileio.scores import (
+    AREA_QUANTILES,
+    read_instance_areas,
+    read_instance_scores,
+    read_metrics,
+)
 from mmwood.functional.instance_iou import split_instances
 from mmwood.utils.command import named_path, png_path, run, script_parser
 from mmwood.utils.tables import number_table
@@ -33,11 +43,14 @@ from mmwood.visualization.figures import numbers_path
 from mmwood.visualization.size_charts import (
     RUN_COLOURS,
     SIZE_COLOURS,
+    save_size_boxes,
     save_size_distribution,
     save_size_scores,
 )
 
 SIZES = tuple(SIZE_COLOURS)
+#: What the verb rank compares with the first; the last three where all runs have them.
+RANKED = ("mIoU", "IA-mIoU", "IA_S", "IA_M", "IA_L")
 
 
 def parse_args() -> argparse.Namespace:
@@ -79,7 +92,26 @@ def parse_args() -> argparse.Namespace:
         metavar="NAME=ia_iou.json",
         help="name of a run and the out file of its mmwood.IAIoUMetric",
     )
-    for verb in (data, runs):
+    boxes = verbs.add_parser("boxes", help="areas of several data sets' instances")
+    boxes.add_argument(
+        "runs",
+        nargs="+",
+        type=named_path,
+        metavar="NAME=sizes.json",
+        help="name of a data set and the numbers that the verb data wrote of it",
+    )
+    rank = verbs.add_parser(
+        "rank", help="Spearman's rho of the runs' mIoU and their IA-mIoU"
+    )
+    rank.add_argument(
+        "runs",
+        nargs="+",
+        type=named_path,
+        metavar="NAME=metrics.json",
+        help="name of a run and what tools/test.py --out wrote of it, with mIoU and "
+        "IA-mIoU; three runs or more",
+    )
+    for verb in (data, runs, boxes):
         verb.add_argument(
             "--out",
             type=png_path,
@@ -120,6 +152,7 @@ def report_data(args: argparse.Namespace) -> None:
         raise ValueError(f"--size-limits must ascend from above 0, got {limits}")
     paths = find_masks(args.masks, args.list)
     counts = np.zeros((len(names) + 1, len(SIZES)), dtype=np.int64)
+    areas: list[list[int]] = [[] for _ in counts]
     conflicting = 0
     for path in tqdm(paths, desc="sizes", disable=None):
         instances = None
@@ -139,6 +172,8 @@ def report_data(args: argparse.Namespace) -> None:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
         np.add.at(counts, (found.class_ids, np.digitize(found.areas, limits)), 1)
+        for label, area in zip(found.class_ids, found.areas.tolist()):
+            areas[label].append(area)
         conflicting += found.conflicting
     source = "connected components"
     if args.instances is not None:
@@ -168,17 +203,72 @@ def report_data(args: argparse.Namespace) -> None:
         size_limits=list(limits),
         disputed_pixels=conflicting,
         classes={name: dict(zip(SIZES, row)) for name, row in by_class.items()},
+        area_quantiles=AREA_QUANTILES,
+        areas={
+            name: np.quantile(own, AREA_QUANTILES).tolist() if own else None
+            for name, own in zip(names, areas[1:])
+        },
     )
     write_json(args.numbers, numbers)
 
 
-def report_runs(args: argparse.Namespace) -> None:
-    """Compare the runs, print them, draw them."""
+def check_names(args: argparse.Namespace, most: int | None = len(RUN_COLOURS)) -> None:
+    """Refuse runs of one name, and more than can be told apart by colour."""
     names = [name for name, _ in args.runs]
     if len(set(names)) != len(names):
         raise ValueError(f"two runs have one name: {names}")
-    if len(names) > len(RUN_COLOURS):
-        raise ValueError(f"expected at most {len(RUN_COLOURS)} runs, got {len(names)}")
+    if most is not None and len(names) > most:
+        raise ValueError(f"expected at most {most} runs, got {len(names)}")
+
+
+def report_boxes(args: argparse.Namespace) -> None:
+    """Compare the areas of data sets, draw them."""
+    check_names(args)
+    data = {name: read_instance_areas(path) for name, path in args.runs}
+    first = data[args.runs[0][0]].size_limits
+    for name, path in args.runs:
+        if data[name].size_limits != first:
+            raise ValueError(
+                f"{path} has size_limits {data[name].size_limits}, {args.runs[0][1]} "
+                f"has {first}"
+            )
+    save_size_boxes(data, args.out)
+    numbers = {
+        name: dict(file=path, areas=data[name].quantiles) for name, path in args.runs
+    }
+    write_json(args.numbers, dict(area_quantiles=AREA_QUANTILES, data=numbers))
+
+
+def report_rank(args: argparse.Namespace) -> None:
+    """Print the runs' scores, and how alike these rank the runs."""
+    from scipy.stats import spearmanr
+
+    check_names(args, most=None)
+    if len(args.runs) < 3:
+        raise ValueError(f"expected three runs or more, got {len(args.runs)}")
+    runs = {name: read_metrics(path) for name, path in args.runs}
+    for name, path in args.runs:
+        for key in RANKED[:2]:
+            if runs[name].get(key) is None:
+                raise ValueError(f"{path} has no {key}: it has {list(runs[name])}")
+    columns = {key: [run.get(key) for run in runs.values()] for key in RANKED}
+    columns = {key: values for key, values in columns.items() if None not in values}
+    table = number_table(["run", *columns], zip(runs, *columns.values()))
+    # A score that is the same in all runs ranks nothing.
+    rho = [
+        f"{spearmanr(columns['mIoU'], values).statistic:.2f}"
+        if min(len(set(values)), len(set(columns["mIoU"]))) > 1
+        else "-"
+        for values in columns.values()
+    ]
+    table.add_row(["Spearman's rho with mIoU", *rho])
+    print(table)
+
+
+def report_runs(args: argparse.Namespace) -> None:
+    """Compare the runs, print them, draw them."""
+    check_names(args)
+    names = [name for name, _ in args.runs]
     runs = {name: read_instance_scores(path) for name, path in args.runs}
     first = runs[names[0]].settings
     for name, path in args.runs:
@@ -207,8 +297,12 @@ def report_runs(args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_args()
+    if args.verb == "rank":
+        report_rank(args)
+        return
     args.numbers = numbers_path(args.out)
-    (report_data if args.verb == "data" else report_runs)(args)
+    reports = dict(data=report_data, runs=report_runs, boxes=report_boxes)
+    reports[args.verb](args)
     print(f"figure: {args.out}\nnumbers: {args.numbers}")
 
 

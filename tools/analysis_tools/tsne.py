@@ -86,9 +86,6 @@ def parse_args() -> argparse.Namespace:
         parser.error(f"--max-images must be at least 1, got {args.max_images}")
     if args.perplexity <= 0:
         parser.error(f"--perplexity must be positive, got {args.perplexity}")
-    for path in args.checkpoints:
-        if not Path(path).is_file():
-            parser.error(f"checkpoint: there is no file {path}")
     return args
 
 
@@ -272,6 +269,9 @@ def embeddings(
 
 def main() -> None:
     args = parse_args()
+    for path in args.checkpoints:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"checkpoint: there is no file {path}")
     numbers = numbers_path(args.out, ".csv")
     points, names, is_ood, images = embeddings(args)
     save_embeddings(points, names, is_ood, args.out)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from mmpretrain.structures import DataSample, label_to_onehot
@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 from mmwood.functional.ood_distance import Per, ood_distance_loss
 from mmwood.registry import MODELS
-from mmwood.utils.check import at_least
+from mmwood.utils.check import at_least, one_of
 
 from .cam_head import CAMHead
 
-__all__ = ["WOoDHead", "WOoDMixin"]
+__all__ = ["OoDLabels", "WOoDHead", "WOoDMixin"]
+
+#: What OoD images are trained to be in the classification loss.
+OoDLabels = Literal["zeros", "uniform", "background"]
 
 #: Why images of a batch must not be mixed.
 BATCH_AUGMENTS = (
@@ -45,7 +48,8 @@ class WOoDMixin(nn.Module):
     and are buffers: they are part of the checkpoint.
 
     Each term that is switched on is logged by a name of its own: ``loss_cls``,
-    ``loss_cls_ood``, ``loss_in_distance`` and ``loss_ood_distance``, weights included.
+    ``loss_cls_ood``, ``loss_cls_background``, ``loss_in_distance`` and
+    ``loss_ood_distance``, weights included.
 
     Args:
         *args: Of the head.
@@ -68,13 +72,20 @@ class WOoDMixin(nn.Module):
         excluded_classes: OoD images whose largest score is that of one of these
             classes (numbers from 0) do not count in the classification loss. The
             released program leaves out VOC's bottle, 4.
+        ood_labels: Labels of the OoD images in the classification loss: ``'zeros'``, no
+            class, as published. Two naive ones to compare with: ``'uniform'``, 1/C for
+            each class; ``'background'``, no class but one more, the background, which
+            in-distribution images do not show. Its score is a linear function of z of
+            its own, ``classifier_background``, for training alone; its binary
+            cross-entropy is added to those of the C classes.
         **kwargs: Of the head.
 
     Raises:
-        ValueError: A weight is negative, a step, ``nearest``, ``per`` or ``margin`` has
-            another value, or there is no such class; at the first step: no centres, a
-            batch without in-distribution or OoD images where they are needed, or
-            images that batch augments have mixed.
+        ValueError: A weight is negative, a step, ``nearest``, ``per``, ``margin`` or
+            ``ood_labels`` has another value, or there is no such class; ``ood_labels``
+            without ``alpha``; at the first step: no centres, a batch without
+            in-distribution or OoD images where they are needed, or images that batch
+            augments have mixed.
 
     Shape:
         - in-distribution and OoD images in any order; in_centers: (C, D); ood_centers:
@@ -109,6 +120,7 @@ class WOoDMixin(nn.Module):
         margin: float | None = None,
         adversarial_step: float | None = None,
         excluded_classes: Sequence[int] = (),
+        ood_labels: OoDLabels = "zeros",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -125,6 +137,16 @@ class WOoDMixin(nn.Module):
                 f"model.head.excluded_classes: {wrong} are no classes; they are "
                 f"numbered 0 to {self.num_classes - 1}"
             )
+        one_of("model.head.ood_labels", ood_labels, get_args(OoDLabels))
+        if ood_labels != "zeros" and not alpha:
+            raise ValueError(
+                f"model.head.ood_labels is {ood_labels!r}, but with model.head.alpha=0 "
+                "OoD images are not classified"
+            )
+        self.ood_labels = ood_labels
+        if ood_labels == "background":
+            # Named so that learning rates of head.classifier are its own, too.
+            self.classifier_background = nn.Linear(self.in_channels, 1, bias=False)
         self.alpha = alpha
         self.distance_weight = distance_weight
         self.use_in = use_in
@@ -180,7 +202,13 @@ class WOoDMixin(nn.Module):
         loss = self._get_loss(scores[~is_ood], samples, **kwargs)["loss"]
         losses = dict(loss_cls=loss)
         if self.alpha:
-            losses["loss_cls_ood"] = self.alpha * self._ood_loss(scores[is_ood])
+            ood_loss = self._ood_loss(scores[is_ood], z[is_ood])
+            losses["loss_cls_ood"] = self.alpha * ood_loss
+        if self.ood_labels == "background":
+            score = self.classifier_background(z[~is_ood])
+            losses["loss_cls_background"] = self.loss_module(
+                score, torch.zeros_like(score), avg_factor=len(score)
+            )
         if self.distance_weight:
             labels = [label_to_onehot(s.gt_label, self.num_classes) for s in samples]
             losses |= self._distance_losses(z[~is_ood], torch.stack(labels))
@@ -229,17 +257,21 @@ class WOoDMixin(nn.Module):
         self._is_perturbed = True
         return images
 
-    def _ood_loss(self, scores: Tensor) -> Tensor:
-        """Every class of an OoD image is absent. Shape: (M, C) -> ()."""
-        counted = scores
+    def _ood_loss(self, scores: Tensor, z: Tensor) -> Tensor:
+        """OoD images have ``ood_labels``. Shape: (M, C), (M, D) -> ()."""
+        counted = torch.ones(len(z), dtype=torch.bool, device=z.device)
         if self.excluded_classes:
             top = scores.argmax(dim=1, keepdim=True)
             excluded = torch.tensor(self.excluded_classes, device=scores.device)
-            counted = scores[(top != excluded).all(dim=1)]
+            counted = (top != excluded).all(dim=1)
+        value = 1 / self.num_classes if self.ood_labels == "uniform" else 0
+        labels = torch.full_like(scores, value)
+        if self.ood_labels == "background":
+            score = self.classifier_background(z)
+            scores = torch.cat([scores, score], dim=1)
+            labels = torch.cat([labels, torch.ones_like(score)], dim=1)
         # Averaged over all OoD images of the batch, as the released program does.
-        return self.loss_module(
-            counted, torch.zeros_like(counted), avg_factor=len(scores)
-        )
+        return self.loss_module(scores[counted], labels[counted], avg_factor=len(z))
 
     def _distance_losses(self, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The two terms of L_d that are switched on, each times λ."""
