@@ -105,6 +105,7 @@ def test_task_a_task_b_and_test(voc_folder, run_tool, tmp_path):
 DEEPLAB_PYTORCH = CONFIGS / "segmentation/deeplabv2_r101_voc_deeplab-pytorch.py"
 
 
+@pytest.mark.slow
 def test_deeplab_pytorchs_augmentation(tmp_path):
     """Five sizes; the mean around the image at its right or, flipped, at its left."""
     height, width = 100, 120
@@ -226,6 +227,7 @@ def test_readme_overrides(option):
     HOOKS.build(cfg.default_hooks.ewc)
 
 
+@pytest.mark.slow
 def test_readme_over_a_stock_config(tmp_path):
     """configs/sbce/README.md's config builds: every field is one that there is."""
     stock = Path(find_spec("mmseg").origin).parent / ".mim"

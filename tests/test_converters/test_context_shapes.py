@@ -149,6 +149,7 @@ def test_interrupted_or_damaged_folder_is_completed(
     assert content(tmp_path) == content(root)
 
 
+@pytest.mark.slow
 def test_other_parameters_need_force(tmp_path):
     generate(tmp_path, train=3, val=1, ood=2)
     (tmp_path / "OoD/mine.txt").write_text("kept")
@@ -271,6 +272,7 @@ def test_classes_come_equally_often(samples):
     assert any(len(s.contexts) == 2 for s in samples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 1.0])
 def test_correlation(monkeypatch, correlation):
     rng = np.random.default_rng(0)
@@ -287,6 +289,7 @@ def test_correlation(monkeypatch, correlation):
             assert (context == CONTEXTS[name]) == bool(correlation)
 
 
+@pytest.mark.slow
 def test_csv_holds_the_truth_of_every_image(root):
     rows = [tuple(row.values()) for row in read_rows(root)]
     expected = [

@@ -641,6 +641,7 @@ def decide(path: Path, **states: list[tuple[str, str]]) -> None:
     review.close()
 
 
+@pytest.mark.slow
 def test_a_review_lists_each_class_of_each_image(source, tmp_path):
     folder = tmp_path / "review"
     record = make(tmp_path, "b", source, images=tmp_path, review=folder)
@@ -676,6 +677,7 @@ def test_a_review_lists_each_class_of_each_image(source, tmp_path):
     assert hashes(folder) == whole
 
 
+@pytest.mark.slow
 def test_rounds_of_review(source, tmp_path):
     folder = tmp_path / "review"
     fields = dict(images=tmp_path, review=folder, number=15, force=True)

@@ -46,6 +46,7 @@ COLUMNS = dict(image_column="file", label_column="species")
 EXPECTED = {"a.jpg": {"cat", "dög"}, "b.jpg": set(), "jpg/c.jpg": {"dög"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
 @pytest.mark.parametrize(
     "text",

@@ -28,6 +28,7 @@ PIPELINE = [
 ]
 
 
+@pytest.mark.slow
 def test_random_pipelines_workers_and_checkpointing(segmentor_config, load):
     cfg = load(segmentor_config, train_dataloader__dataset__pipeline=PIPELINE)
     init_default_scope("mmseg")

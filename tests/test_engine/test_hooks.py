@@ -29,6 +29,7 @@ def test_wrong_interval_of_pictures():
         CAMVisualizationHook(interval=0)
 
 
+@pytest.mark.slow
 def test_pictures_take_the_fields_that_stock_tools_set(small_config, build_runner):
     """Those of MMPretrain's test.py --show --show-dir; here without a display."""
     pyplot.switch_backend("agg")

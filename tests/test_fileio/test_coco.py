@@ -142,6 +142,7 @@ def test_pycocotools_reads_the_file(parts, masks, tmp_path, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_the_data_set_reads_the_file(parts, tmp_path):
     for part in parts:
         Image.new("RGB", (9, 6)).save(tmp_path / part["image"]["file_name"])

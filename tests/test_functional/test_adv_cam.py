@@ -145,6 +145,7 @@ def test_a_class_that_is_seen_nowhere():
     assert maps.eq(0).all()
 
 
+@pytest.mark.slow
 def test_autocast_is_finite_and_climbs(half_dtype):
     network, weight = make_network()
     network, weight = network.float(), weight.float()

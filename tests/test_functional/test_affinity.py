@@ -89,6 +89,7 @@ def test_affinities_against_loops(size, radius):
     assert 2 * len(pairs.source) == 2 * sum(pairs.counts) == off_diagonal
 
 
+@pytest.mark.slow
 def test_gradient_of_affinities():
     # Distinct values: the strongest pixel of a path is one.
     edge = torch.randperm(2 * 5 * 6).double().view(2, 5, 6).div(60).requires_grad_()
@@ -135,6 +136,7 @@ def test_walk_against_dense_power_on_real_edges(mini_voc):
     torch.testing.assert_close(random_walk(cam, edge), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @given(
     height=st.integers(1, 9),
     width=st.integers(1, 9),

@@ -54,6 +54,7 @@ def slow_weights(label, limit, ignore_index, background, connectivity, reference
 
 
 class TestConnectedComponents:
+    @pytest.mark.slow
     @settings(deadline=None)
     @given(label_maps, connectivities, st.sampled_from([(), (0,), (0, 255)]))
     def test_equals_scipy(self, label, connectivity, leave_out):
@@ -106,6 +107,7 @@ class TestConnectedComponents:
 
 
 class TestLabelCounts:
+    @pytest.mark.slow
     @settings(deadline=None)
     @given(label_maps, st.sampled_from([0, -5, 10**8]))
     def test_equals_unique(self, label, offset):
@@ -122,6 +124,7 @@ class TestLabelCounts:
 
 
 class TestSizeWeights:
+    @pytest.mark.slow
     @settings(deadline=None)
     @given(
         label_maps,
@@ -139,6 +142,7 @@ class TestSizeWeights:
         assert result.dtype == np.float32
         np.testing.assert_allclose(result, expected, rtol=1e-6)
 
+    @pytest.mark.slow
     @settings(deadline=None)
     @given(batches, connectivities, references)
     def test_batch_is_stacked_singles(self, label, connectivity, reference):

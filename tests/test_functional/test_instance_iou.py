@@ -138,6 +138,7 @@ def assert_rows_equal(result, expected):
         assert row == pytest.approx(tuple(map(float, other)), abs=1e-12)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     cases(),
@@ -169,6 +170,7 @@ def test_equals_the_definition(
         assert instance_ious(*tensors, 4, **fields) == result
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(cases(), st.data(), st.sampled_from([4, 8]))
 def test_instances_that_a_prediction_lacks_take_nothing_from_the_others(

@@ -124,6 +124,7 @@ class TestFindCentroids:
             result.numpy(), slow_centroids(field, steps, np.float32)
         )
 
+    @pytest.mark.slow
     @settings(deadline=None)
     @given(fields(np.float32, limit=2.0**99), st.integers(0, 40))
     def test_ends_on_the_grid(self, field, steps):
@@ -235,6 +236,7 @@ class TestGroupCentroids:
 
 
 class TestDetectInstances:
+    @pytest.mark.slow
     @settings(deadline=None)
     @given(
         array_shapes(min_dims=4, max_dims=4, max_side=6).flatmap(

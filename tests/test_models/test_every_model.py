@@ -123,6 +123,7 @@ def check(sample, size):
         assert maps.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tta", ["mmwood.MultiScaleCAM", "mmwood.AdvCAM"])
 @pytest.mark.parametrize("name", CLASSIFIERS)
 @torch.no_grad()

@@ -53,6 +53,7 @@ def expected_rows(images: list, top: int | None, most: int | None) -> list[tuple
     ]
 
 
+@pytest.mark.slow
 @settings(
     max_examples=30,
     deadline=None,

@@ -74,6 +74,7 @@ def test_what_a_report_shows_is_made(place, path):
     assert set(pipeline.stages) - needed <= ends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "branch", "labels", "power", "threshold"),
     [

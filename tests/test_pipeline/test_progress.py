@@ -17,6 +17,13 @@ sys.stderr.write("\\x1b[32ma warning\\x1b[0m\\n")
 sys.stderr.flush()
 time.sleep(0.5)
 """
+#: Waits until two of it run.
+TOGETHER = """\
+import os, pathlib, time
+pathlib.Path(f"started_{os.getpid()}").touch()
+while len([*pathlib.Path().glob("started_*")]) < 2:
+    time.sleep(0.05)
+"""
 
 
 class Terminal(io.StringIO):
@@ -35,9 +42,11 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return load_pipeline("pipeline.py", "tools")
 
 
+@pytest.mark.slow
 def test_a_line_for_each_running_stage_on_a_terminal(pipeline, monkeypatch, capsys):
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
+    Path("tools/tool.py").write_text(TOGETHER + TOOL)
     run_plan(pipeline, make_plan(pipeline), jobs=2)
     shown = terminal.getvalue()
     assert "one  " in shown.partition("two  ")[2], "both at a time"

@@ -337,6 +337,7 @@ def test_the_numbers_are_those_of_the_files(spec, tmp_path):
     assert "IA_L" not in blocks[NETWORK]
 
 
+@pytest.mark.slow
 def test_classes_and_sizes(spec, tmp_path):
     page = report(spec, tmp_path)
     curves = [
@@ -363,6 +364,7 @@ def test_classes_and_sizes(spec, tmp_path):
     assert "do not compare them" not in page.text
 
 
+@pytest.mark.slow
 def test_best_and_worst_images(spec, tmp_path):
     page = report(spec, tmp_path)
     start = page.source.index('id="extremes"')
@@ -418,6 +420,7 @@ def test_examples(spec, tmp_path):
     assert f"v1: {NETWORK}, with OoD images" in alts
 
 
+@pytest.mark.slow
 def test_mining_and_review(spec, tmp_path):
     page = report(spec, tmp_path)
     assert "looked at 2,000 candidates" in page.text
@@ -438,6 +441,7 @@ def test_mining_and_review(spec, tmp_path):
     assert "Rules decided 3 of the rows: no person has looked at those." in text
 
 
+@pytest.mark.slow
 def test_provenance(spec, tmp_path):
     page = report(spec, tmp_path)
     first, second = page.tables[-1][1:]
@@ -460,6 +464,7 @@ def test_provenance(spec, tmp_path):
     assert "2.0 h" in page.text
 
 
+@pytest.mark.slow
 def test_nothing_comes_from_elsewhere(spec, tmp_path):
     page = report(spec, tmp_path)
     assert all(p["src"].startswith("data:image/") for p in page.pictures)
@@ -477,6 +482,7 @@ def test_nothing_comes_from_elsewhere(spec, tmp_path):
 ODD = "a <b>&amp; \"q\" 's' ü {{ 7 * 7 }}"
 
 
+@pytest.mark.slow
 def test_odd_names_are_shown_as_they_are(spec, tmp_path):
     for kind in ("images/c.jpg", "masks/c.png"):
         path = tmp_path / kind
@@ -505,6 +511,7 @@ def test_odd_names_are_shown_as_they_are(spec, tmp_path):
     assert "49" not in re.findall(r"ü (\S+)", page.text)
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said(spec, tmp_path):
     page = report(dict(title="Nothing"), tmp_path)
     assert page.ids == ["result", "missing"]
@@ -550,6 +557,7 @@ def test_examples_without_maps_are_chosen_by_masks(spec, tmp_path):
     assert not any("map," in alt for alt in alts)
 
 
+@pytest.mark.slow
 def test_flat_predictions_of_nested_images(spec, tmp_path):
     for kind in ("images", "masks"):
         (tmp_path / kind / "day").mkdir()
@@ -621,6 +629,7 @@ def test_wrong_fields_are_named(spec, tmp_path, field, value, message):
         report(spec, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "message"),
     [
@@ -691,6 +700,7 @@ def test_paths_from_the_current_folder(spec, tmp_path, monkeypatch):
         read_spec("no.json")
 
 
+@pytest.mark.slow
 def test_tool(spec, run_tool, tmp_path):
     write_json(tmp_path / "spec.json", spec)
     text = run_tool(TOOL, "spec.json", "--out", "new/folder")

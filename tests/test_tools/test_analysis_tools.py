@@ -42,6 +42,7 @@ def is_png(path: Path) -> bool:
         return image.format == "PNG"
 
 
+@pytest.mark.slow
 def test_class_change(call_main, tmp_path):
     base = [
         write_curve(tmp_path / "base_0.json", (80.0, 30.0, None), 50.0),
@@ -96,6 +97,7 @@ def test_class_change_refusals(call_main, tmp_path):
     assert "'c.json'" in call_main(tool, *arguments, "--out", "c.json", fails=True)
 
 
+@pytest.mark.slow
 def test_ood_amount(call_main, tmp_path):
     tool = "analysis_tools/ood_amount.py"
     runs = [

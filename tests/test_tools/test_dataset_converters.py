@@ -11,6 +11,7 @@ from scipy.io import savemat
 from mmwood.fileio.labels import save_label_png
 
 
+@pytest.mark.slow
 def test_voc_aug(voc_folder, run_tool, tmp_path):
     sbd = tmp_path / "sbd"
     (sbd / "cls").mkdir(parents=True)
@@ -43,6 +44,7 @@ def test_voc_aug(voc_folder, run_tool, tmp_path):
     assert "Traceback" not in text
 
 
+@pytest.mark.slow
 def test_coco(voc_folder, run_tool):
     pytest.importorskip("pycocotools")
     path = voc_folder / "instances.json"
@@ -77,6 +79,7 @@ def test_coco(voc_folder, run_tool):
     assert "train2014.txt:1: mask of another size" in text
 
 
+@pytest.mark.slow
 def test_tags(voc_folder, run_tool, tmp_path):
     command = ("dataset_converters/tags.py", voc_folder)
     (tmp_path / "t.csv").write_text("file;tag\nimage_0.jpg;disc\nimage_1.jpg;\n")

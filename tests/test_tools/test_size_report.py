@@ -130,6 +130,7 @@ def run_file(path: Path, shift: int, **fields) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_runs(call, tmp_path):
     paths = [run_file(tmp_path / f"{shift}.json", shift) for shift in (0, 1, 3)]
     runs = [f"shift {number}={path}" for number, path in enumerate(paths)]
@@ -162,6 +163,7 @@ def test_refusals_of_runs(call, tmp_path):
     assert "'a.jpg'" in text
 
 
+@pytest.mark.slow
 def test_charts_of_what_is_absent(tmp_path):
     scores = read_instance_scores(run_file(tmp_path / "run.json", 1))
     scores.iou["large"] = None
@@ -176,6 +178,7 @@ def test_charts_of_what_is_absent(tmp_path):
         save_size_distribution(dict(cat=(0, 0, 0)), tmp_path / "none.png", "title")
 
 
+@pytest.mark.slow
 def test_boxes(voc_folder, call, tmp_path):
     masks = voc_folder / "SegmentationClass"
     limits = ("--size-limits", 200, 300)

@@ -17,6 +17,7 @@ def test_shapes_that_fit():
     assert check_shapes(pair=(torch.zeros(2, 7), "2 N")) == dict(N=7)
 
 
+@pytest.mark.slow
 def test_compiled_in_one_graph():
     def product(x):
         check_shapes(x=(x, "B D"), weight=(weight, "2 D"))

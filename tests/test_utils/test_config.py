@@ -87,6 +87,7 @@ def test_leaf_datasets(config, expected):
     assert [*leaf_datasets(config)] == expected
 
 
+@pytest.mark.slow
 def test_leaf_datasets_that_are_built():
     one, other = (ListDataset([dict(img_path=name)]) for name in "ab")
     assert [*leaf_datasets(RepeatDataset(one, 2))] == [one]

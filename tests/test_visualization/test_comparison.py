@@ -86,6 +86,7 @@ def test_faults(folders):
         seed_comparison(runs, ["a"], folders / "images", None, ".png")
 
 
+@pytest.mark.slow
 def test_tool(folders, run_tool):
     tool = ("analysis_tools/compare_seeds.py", "old=one", "new=two")
     files = ("--images", "images", "--masks", "two/labels", "--suffix", ".png")

@@ -372,6 +372,7 @@ def test_built_from_the_root_registry():
     assert "limit=5.0" in repr(loss)
 
 
+@pytest.mark.slow
 def test_compiled_training_has_the_same_numbers():
     """More steps than dynamo would compile anew for."""
 

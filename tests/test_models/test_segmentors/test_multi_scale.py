@@ -128,6 +128,7 @@ def reference_loss(logits, labels) -> torch.Tensor:
     return torch.stack(terms).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scales", [(1, 0.75, 0.5), (1.0, 1.5)])
 @pytest.mark.parametrize("size", [(25, 33), (32, 48)])
 def test_loss_is_the_sum_over_scales_and_maximum(size, scales):
@@ -214,6 +215,7 @@ def test_refuses_heads_of_several_maps(head):
         MODELS.build(cfg).double()(*batch((25, 33)), mode="loss")
 
 
+@pytest.mark.slow
 def test_trains_and_tests_in_a_runner(segmentor_config, tmp_path):
     """Real files, a stock head, and test-time augmentation around it."""
     cfg = Config.fromfile(segmentor_config)
