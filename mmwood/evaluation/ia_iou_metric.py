@@ -218,15 +218,15 @@ class IAIoUMetric(BaseMetric):
             )
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-        tally = Tally.zero(classes)
-        tally.images, tally.conflicting = 1, truth.conflicting
-        size = 1 + np.digitize(truth.areas, self.size_limits)
+        size = np.digitize(truth.areas, self.size_limits) + 1
         sized = np.arange(1, len(size) + 1) != truth.background
-        for chosen, column in ((slice(None), 0), (sized, size[sized])):
-            cell = truth.class_ids[chosen], column
-            np.add.at(tally.sums, cell, ious[chosen])
-            np.add.at(tally.counts, cell, 1)
-        return tally
+        row = truth.class_ids * 4
+        cell = np.concatenate([row, (row + size)[sized]])
+        sums, counts = (
+            np.bincount(cell, weights, minlength=classes * 4).reshape(classes, 4)
+            for weights in (np.concatenate([ious, ious[sized]]), None)
+        )
+        return Tally(sums, counts, 1, truth.conflicting)
 
     def _instance_map(self, sample: dict, gt: np.ndarray) -> np.ndarray | None:
         if self._coco is not None:
