@@ -34,6 +34,7 @@ from mmwood.pipeline.graph import load_pipeline
 from mmwood.registry import MODELS as OWN_MODELS
 from mmwood.registry import TRANSFORMS
 from mmwood.utils.config import metric_configs
+from mmwood.utils.locations import TOOLS, verb
 
 REPOSITORY = Path(__file__).parents[1]
 #: README first: the other pages go on from its configs.
@@ -247,6 +248,9 @@ def test_command_is_understood(page, command, tmp_path, monkeypatch):
         return
     while re.match(r"[A-Z_]+=", words[0]):
         del words[0]
+    if words[0] == "mmwood":
+        tools = {verb(path): name_of(path) for path in TOOLS.rglob("*.py")}
+        words[:2] = [tools[words[1]]]
     words = words[words[0] == "python" :]
     assert (REPOSITORY / words[0]).is_file(), f"no test knows what to do: {command}"
     if words[0].endswith(".sh"):

@@ -26,6 +26,7 @@ __all__ = [
     "check_dataset",
     "coco_entries",
     "list_entries",
+    "mini_voc_entries",
     "tag_entries",
     "voc_aug_entries",
 ]
@@ -298,6 +299,21 @@ def voc_aug_entries(voc: Path) -> tuple[dict[str, list[Entry]], Sequence[str]]:
             annotations=annotations if annotations.is_dir() else None,
         )
         for name in ("trainaug", "val")
+    }
+    return lists, VOC_CLASSES
+
+
+def mini_voc_entries(root: Path) -> tuple[dict[str, list[Entry]], Sequence[str]]:
+    """Lists and classes of what :mod:`mmwood.converters.mini_voc` writes."""
+    objects = root / "SegmentationObject"
+    lists = {
+        name: list_entries(
+            root / LISTS / f"{name}.txt",
+            root / "JPEGImages",
+            masks=root / "SegmentationClass",
+            objects=objects if objects.is_dir() else None,
+        )
+        for name in ("train", "val")
     }
     return lists, VOC_CLASSES
 

@@ -106,7 +106,7 @@ class Writer:
         self.overwrite = overwrite
         self.counts = dict(written=0, kept=0, replaced=0)
 
-    def label(self, path: Path, label: np.ndarray) -> None:
+    def label(self, path: Path, label: np.ndarray, optimize: bool = False) -> None:
         """Write a label map as a palette PNG. Shape: (H, W) uint8."""
         same = None
         if path.is_file():
@@ -118,7 +118,7 @@ class Writer:
             except ValueError:
                 same = False
         if not self._is_kept(path, same):
-            save_label_png(label, path)
+            save_label_png(label, path, optimize)
 
     def lines(self, path: Path, lines: Sequence[str]) -> None:
         """Write a list: one line each."""
@@ -147,12 +147,15 @@ class Writer:
             table.writerow([item.image, ";".join(labels)])
         self._text(path, text.getvalue())
 
-    def _text(self, path: Path, text: str) -> None:
-        content = text.encode("utf-8")
+    def content(self, path: Path, content: bytes) -> None:
+        """Write a file of these bytes."""
         same = path.read_bytes() == content if path.is_file() else None
         if not self._is_kept(path, same):
             with atomic_write(path) as temporary:
                 temporary.write_bytes(content)
+
+    def _text(self, path: Path, text: str) -> None:
+        self.content(path, text.encode("utf-8"))
 
     def _is_kept(self, path: Path, same: bool | None) -> bool:
         """Count a file; ``same`` is None where there is none."""

@@ -23,6 +23,7 @@ from mmwood.fileio.lists import (
 )
 from mmwood.registry import DATASETS
 from mmwood.utils.check import at_least, one_of
+from mmwood.utils.locations import tool_command
 from mmwood.utils.progress import progress
 
 __all__ = ["OoDDataset"]
@@ -276,7 +277,7 @@ def _refuse_open_decisions(manifest: Path) -> None:
         raise ValueError(
             f"ann_file: {manifest} lacks {count} decisions of its review, which are in "
             f"{journal_path(manifest)}: finish the review; if it was cut off, bring "
-            f"them in with `python tools/review_ood.py {manifest}`"
+            f"them in with `{tool_command('review_ood.py', [str(manifest)])}`"
         )
 
 

@@ -21,6 +21,7 @@ from mmwood.utils.config import (
     without_names,
 )
 from mmwood.utils.last_checkpoint import last_checkpoint
+from mmwood.utils.locations import read_config
 from mmwood.utils.processes import end_children_with_this, end_with_parent
 
 __all__ = [
@@ -62,9 +63,7 @@ def load_config(args: argparse.Namespace) -> Config:
         # torchrun ends them too, unless it is killed itself.
         end_with_parent()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(f"config: there is no file {args.config}")
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     _list_pipelines(cfg)

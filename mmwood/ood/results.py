@@ -14,6 +14,7 @@ from mmwood.fileio.candidates import STATES, Candidate, read_manifest, write_man
 from mmwood.fileio.files import atomic_write, read_json, write_json
 from mmwood.fileio.journal import Journal, LockedError, journal_path
 from mmwood.fileio.mining_results import merged
+from mmwood.utils.locations import tool_command
 from mmwood.utils.tables import number_table
 
 __all__ = [
@@ -80,8 +81,8 @@ def not_under_review(path: str | os.PathLike) -> Iterator[None]:
         if not journal.empty:
             raise ValueError(
                 f"--out: {path} lacks decisions of a review that was cut off: bring "
-                f"them in with `python tools/review_ood.py {path}`, or delete "
-                f"{journal.path} to lose them"
+                f"them in with `{tool_command('review_ood.py', [str(path)])}`, or "
+                f"delete {journal.path} to lose them"
             )
         yield
     finally:

@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 from mmwood.fileio.files import text_sha256
 from mmwood.pipeline.hashes import Hashes
 from mmwood.pipeline.kinds import parse_stage
 from mmwood.pipeline.records import Records
 from mmwood.pipeline.references import OWN, references, resolve
 from mmwood.pipeline.stage import PipelineError, Stage
+from mmwood.utils.locations import find_config, read_config
 
 __all__ = ["Pipeline", "load_pipeline"]
 
@@ -30,7 +29,9 @@ def load_pipeline(
     """Read a pipeline's config.
 
     Args:
-        path: A file of ``configs/pipelines/``.
+        path: A file as those of ``configs/pipelines/``. It, its bases and the configs
+            that it names are looked for as :func:`mmwood.utils.locations.read_config`
+            does.
         tools: Folder of the tools.
         work_dir: In place of the config's ``work_dir``.
 
@@ -38,9 +39,7 @@ def load_pipeline(
         FileNotFoundError: There is no such file, or it names one that is absent.
         PipelineError: A field is wrong; see also :class:`Pipeline`.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"config: there is no file {path}")
-    cfg = Config.fromfile(path).to_dict()
+    cfg = read_config(path).to_dict()
     # Names that begin with _ are the file's own.
     known = (*_FIELDS, *_IGNORED)
     unknown = [key for key in cfg if key not in known and not key.startswith("_")]
@@ -99,7 +98,7 @@ class Pipeline:
         for name, path in inputs.items():
             if name in self.stages:
                 raise PipelineError(f"inputs.{name}: a stage has this name")
-            if not references(path) and not Path(path).exists():
+            if not references(path) and not find_config(path).exists():
                 raise FileNotFoundError(
                     f"inputs.{name}: there is no file or folder {path}"
                 )
@@ -144,7 +143,7 @@ class Pipeline:
         """Hash of a stage's config with all its bases, and its random seed."""
         path = self.resolve(stage, stage.source)
         if path not in self._configs:
-            cfg = Config.fromfile(path).to_dict()
+            cfg = read_config(path).to_dict()
             text = json.dumps(cfg, sort_keys=True, default=str)
             seed = (cfg.get("randomness") or {}).get("seed")
             self._configs[path] = text_sha256(text), seed

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from mmwood.pipeline.kinds import Review
 from mmwood.pipeline.progress import Progress
 from mmwood.pipeline.records import machine, now, versions
 from mmwood.pipeline.stage import PipelineError, Stage
+from mmwood.utils.locations import tool_command
 from mmwood.utils.processes import end_with_parent
 
 __all__ = ["Plan", "StageError", "make_plan", "run_plan"]
@@ -333,7 +333,7 @@ def _upstream(pipeline: Pipeline, name: str) -> set[str]:
 def _shown(command: Iterable[str]) -> str:
     """A command as a person would type it."""
     tool, *rest = command
-    return shlex.join(["python", os.path.relpath(tool), *rest])
+    return tool_command(os.path.abspath(tool), rest)
 
 
 def _launched(command: list[str]) -> list[str]:

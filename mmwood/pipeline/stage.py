@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mmwood.fileio.files import remove_leftovers, text_sha256
 from mmwood.pipeline.hashes import tree
 from mmwood.pipeline.references import OWN, references, texts
+from mmwood.utils.locations import find_config
 
 if TYPE_CHECKING:
     from mmwood.pipeline.graph import Pipeline
@@ -105,8 +106,10 @@ class Stage:
             PipelineError: Another stage is not as this one needs it.
         """
         if self.runs_config or not self.tool:
-            folder = Path() if self.runs_config else pipeline.tools
-            source = folder / pipeline.resolve(self, self.source)
+            source = pipeline.resolve(self, self.source)
+            source = (
+                find_config(source) if self.runs_config else pipeline.tools / source
+            )
             if not source.is_file():
                 raise FileNotFoundError(
                     f"stages.{self.name}.{self.kind}: there is no file {source}"
@@ -166,7 +169,11 @@ class Stage:
         key = dict(
             command=self.command(pipeline)[1:],
             tool=self.kind if self.tool else self.source,
-            inputs={str(p): pipeline.hashes[p] for p in self._inputs(pipeline)},
+            # By the names that the config has: those stay where mmwood moves.
+            inputs={
+                str(path): pipeline.hashes[find_config(path)]
+                for path in self._inputs(pipeline)
+            },
         )
         if self.runs_config:
             key["config"], _ = pipeline.config(self)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mmwood.utils.distribution import check_distribution
+from mmwood.utils.locations import TOOLS, verb
 
 __all__ = ["add_common_arguments", "named_path", "png_path", "run", "script_parser"]
 
@@ -37,7 +38,13 @@ _IN_WORKER = re.compile(
 
 
 def script_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser that shows a script's text with its line breaks."""
+    """A parser that shows a script's text with its line breaks.
+
+    Run as ``mmwood COMMAND``, the text's examples are written so, too.
+    """
+    if description and Path(sys.argv[0]).name.startswith("mmwood "):
+        script = re.compile(r"python tools/([\w/]+)\.py")
+        description = script.sub(lambda match: f"mmwood {verb(match[1])}", description)
     return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -167,6 +174,8 @@ def _origin(error: BaseException) -> tuple[Path, int]:
 
 def _is_raised_by_us(file: Path, line: int) -> bool:
     """Whether a line is a ``raise`` of mmwood or of the script itself."""
+    places = {_PACKAGE, TOOLS.resolve(), Path(sys.argv[0]).resolve()}
     resolved = file.resolve()
-    ours = _PACKAGE in resolved.parents or resolved == Path(sys.argv[0]).resolve()
-    return ours and linecache.getline(str(file), line).lstrip().startswith("raise ")
+    if places.isdisjoint([resolved, *resolved.parents]):
+        return False
+    return linecache.getline(str(file), line).lstrip().startswith("raise ")

@@ -2,6 +2,8 @@
 
 from importlib import metadata
 
+from mmwood.utils.locations import pip_install
+
 __all__ = ["DistributionError", "check_distribution"]
 
 #: What pip calls the packages of each, by import names. See requirements/.
@@ -49,7 +51,7 @@ def check_distribution(needs: tuple[str, ...] = ("mmengine", "mmcv")) -> str:
         names = " ".join(name for pair in doubled for name in pair)
         raise DistributionError(
             "Two distributions of OpenMMLab overwrite each other here: run "
-            f'`pip uninstall -y {names}`, then `pip install -e ".[onedl]"`.'
+            f"`pip uninstall -y {names}`, then `{pip_install('onedl')}`."
         )
     missing = [
         name
@@ -59,7 +61,6 @@ def check_distribution(needs: tuple[str, ...] = ("mmengine", "mmcv")) -> str:
     if missing:
         raise DistributionError(
             f"OpenMMLab's {', '.join(missing)} is not installed: run "
-            '`pip install -e ".[onedl]"` (or ".[openmmlab]" for the classic '
-            "packages)."
+            f"`{pip_install('onedl')}` (or the extra openmmlab, the classic packages)."
         )
     return "onedl" if _is_installed(ONEDL["mmengine"]) else "openmmlab"

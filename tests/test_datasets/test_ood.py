@@ -52,7 +52,7 @@ def test_decisions_that_the_manifest_lacks_are_refused(folder):
     for states in (["kept"], ["unseen"]):
         with pytest.raises(ValueError, match=r"ood\.csv lacks 2 decisions") as error:
             ood(folder, states=states)
-    assert f"`python tools/review_ood.py {folder / 'ood.csv'}`" in str(error.value)
+    assert f"tools/review_ood.py {folder / 'ood.csv'}`" in str(error.value)
     assert str(journal_path(folder / "ood.csv")) in str(error.value)
     # A list is no manifest.
     (folder / "list.txt").write_text("a.jpg\n")

@@ -21,6 +21,7 @@ from mmwood.ood.results import read_summary
 from mmwood.ood.review.pictures import PictureError, Pictures, to_jpeg
 from mmwood.registry import import_locations
 from mmwood.utils.config import type_name
+from mmwood.utils.locations import find_config, read_config
 from mmwood.visualization.panels import overlay_heat
 
 __all__ = ["Explainer"]
@@ -59,6 +60,7 @@ class Explainer:
         pictures: Pictures,
         size: OoDSize | None = None,
     ) -> None:
+        config = find_config(config)
         for option, path in (("--config", config), ("--checkpoint", checkpoint)):
             if not Path(path).is_file():
                 raise FileNotFoundError(f"{option}: there is no file {path}")
@@ -72,7 +74,7 @@ class Explainer:
                 f"with: {Path(manifest).with_suffix('.json')} names {expected}, this "
                 f"is {digest}"
             )
-        cfg = Config.fromfile(config)
+        cfg = read_config(config)
         cfg.load_from = str(checkpoint)
         mined: OoDSize = "in_distribution"
         if summary:
