@@ -39,9 +39,9 @@ _ORIENTATION = 0x0112
 _ROWS = 1024
 #: Behind a grey image with transparent parts, as mmcv has it.
 _CANVAS = (124, 117, 104)
-#: Pixels of the largest images that are read, 3 GiB of RGB. Pillow refuses half as many
-#: as twice its own limit, 89 million, and warns from there on: photographs stitched from
-#: several have more. What a few kB expand to beyond this is refused, as there.
+#: Pixels of the largest images that are read, 3 GiB of RGB. Pillow's own limit is 179
+#: million, and it warns from half of that on, which a scan of 12,000 x 9,000 has. What
+#: a few kB expand to beyond ours is refused all the same.
 MOST_PIXELS = 2**30
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2
 #: Who drew a picture, for its metadata.

@@ -208,5 +208,8 @@ def resized_rows(
     share = (share - above).to(band.dtype)[:, None]
     mixed = torch.lerp(band[:, above - first], band[:, below - first], share)
     return F.interpolate(
-        mixed[None], (end - begin, size[1]), mode="bilinear", align_corners=align_corners
+        mixed[None],
+        (end - begin, size[1]),
+        mode="bilinear",
+        align_corners=align_corners,
     )[0]

@@ -1,5 +1,7 @@
 """Tiles against the whole map, and against a plain loop."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -13,10 +15,11 @@ from mmwood.functional.tiles import TiledMap, resized_rows, tile_spans, tile_wei
 @pytest.mark.parametrize(("tile", "overlap"), [(64, 0), (64, 32), (96, 33), (100, 7)])
 def test_spans_and_weights(length, tile, overlap):
     spans = tile_spans(length, tile, overlap)
-    assert spans[0][0] == 0 and spans[-1][1] == length
+    assert spans[0][0] == 0
+    assert spans[-1][1] == length
     assert all(0 < end - begin <= tile for begin, end in spans)
     assert all(begin % 32 == 0 for begin, _ in spans)
-    for (_, end), (begin, _) in zip(spans, spans[1:]):
+    for (_, end), (begin, _) in pairwise(spans):
         assert end - begin >= overlap
     total = np.zeros(length)
     for (begin, end), weight in zip(spans, tile_weights(spans, overlap)):
