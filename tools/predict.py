@@ -83,7 +83,7 @@ def main() -> None:
     from mmwood.engine.predictor import load_predictor
     from mmwood.fileio.label_folder import LabelFolder
 
-    images = list_images(args.images)
+    images = list_images(args.images, args.out)
     options = dict(
         network=args.network,
         checkpoint=args.checkpoint,

@@ -297,10 +297,10 @@ def _fill(model: BaseModel, content: dict, config: Path, weights: Path) -> None:
         known = (content.get("meta") or {}).get("dataset_meta") or {}
         names = known.get("classes") or known.get("CLASSES")
         trained = f"; it was trained on {len(names)} classes, {names}" if names else ""
-        # Heads stand last, and their names say most.
+        worst = max(wrong, key=lambda text: text.startswith("decode_head"))
         raise ValueError(
             f"{weights} holds the weights of another network than {config}: "
-            f"{wrong[-1]} ({len(wrong)} of {len(own)} such){trained}"
+            f"{worst} ({len(wrong)} of {len(own)} such){trained}"
         )
 
 

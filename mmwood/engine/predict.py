@@ -198,7 +198,9 @@ class _UnusableError(Exception):
     """An image cannot be predicted; the others can."""
 
 
-def list_images(images: Sequence[str | os.PathLike]) -> list[ImageFile]:
+def list_images(
+    images: Sequence[str | os.PathLike], out: str | os.PathLike | None = None
+) -> list[ImageFile]:
     """The images of a folder, of a list, or image files.
 
     Files are named after the path from the folder; those of lists and files after the
@@ -207,11 +209,12 @@ def list_images(images: Sequence[str | os.PathLike]) -> list[ImageFile]:
     Args:
         images: One folder, with the images in its folders; or one list (.txt) with a
             path a line, relative to its folder; or image files.
+        out: Where their label maps will be, which must not be below the folder.
 
     Raises:
         FileNotFoundError: There is no such folder, list or image.
-        ValueError: The folder holds no image; a file is neither list nor image; two
-            images would share a file.
+        ValueError: The folder holds no image, or ``out``; a file is neither list nor
+            image; two images would share a file.
     """
     paths = [Path(path) for path in images]
     kinds = ", ".join(IMAGE_SUFFIXES)
@@ -219,6 +222,13 @@ def list_images(images: Sequence[str | os.PathLike]) -> list[ImageFile]:
     if len(paths) == 1 and not first.is_file():
         if not first.exists():
             raise FileNotFoundError(f"IMAGES: there is no folder or file {first}")
+        if out is not None:
+            place, folder = Path(out).resolve(), first.resolve()
+            if folder in (place, *place.parents):
+                raise ValueError(
+                    f"--out: {out} is in the folder of the images, {first}: the next "
+                    "run would take masks for images. Name another folder"
+                )
         found = [
             ImageFile(without_suffix(item.image), item.image, item.source)
             for item in list_folder(first, "IMAGES")
@@ -280,7 +290,6 @@ def predict_images(
         ValueError: It holds something else, or predictions of another network.
     """
     folder = files.folder
-    _refuse_inside(folder, files.images)
     folder.compare(description, "make all anew with --overwrite", overwrite)
     sheet = folder.root / "contact_sheet.png"
     refuse_foreign_drawing(sheet)
@@ -317,21 +326,6 @@ def predict_images(
     if not bad:
         folder.finish(description, len(files))
     return Summary(len(outcomes["made"]), len(outcomes["there"]), faults)
-
-
-def _refuse_inside(folder: LabelFolder, images: Sequence[ImageFile]) -> None:
-    """Refuse a folder below which images lie, or that lies among them."""
-    out = folder.root.resolve()
-    for image in images:
-        # The folder that the image's name begins in.
-        path = Path(image.path).absolute()
-        top = path.parents[len(Path(image.name).parts) - 1].resolve()
-        if out == top or top in out.parents or out in path.resolve().parents:
-            raise ValueError(
-                f"{folder.field}: {folder.root} and the images in {top} must not lie "
-                "in each other, or the next run would take masks for images: name "
-                "another folder"
-            )
 
 
 def _start_worker(threads: int, worker: int) -> None:
