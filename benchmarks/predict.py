@@ -142,7 +142,10 @@ def main() -> None:
             start = time.process_time()
             files[number]
             middle = time.process_time()
-            found = stock(image.path, out_dir=str(root / "stock"), img_out_dir="")
+            found = stock(image.path)
+            # As it does itself, where it is also told to draw.
+            output = Image.fromarray(found["predictions"].astype(np.uint8))
+            output.save(root / f"{number}.png")
             end = time.process_time()
             label = read_label_png(files.folder.label(image.image_id))
             assert np.array_equal(label, found["predictions"]), image.path

@@ -367,7 +367,10 @@ def _metainfos(dataset: Any) -> list[dict]:
         if isinstance(leaf, dict):
             found.append(leaf.get("metainfo") or {})
             kind = leaf.get("type")
-            kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+            if isinstance(kind, str):
+                # That of the config's default scope.
+                with DATASETS.switch_scope_and_registry(None) as registry:
+                    kind = registry.get(kind)
             found.append(getattr(kind, "METAINFO", {}))
     return found
 
@@ -409,7 +412,7 @@ def _training(cfg: Config) -> dict[str, Any]:
         )
         try:
             images += len(DATASETS.build(dict(leaf, pipeline=[])))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (AssertionError, OSError, ValueError, KeyError, TypeError):
             # Not where it is published from.
             return dict(images=None, supervision=None)
     return dict(images=images, supervision=" and ".join(sorted(kinds)))

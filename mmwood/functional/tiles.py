@@ -123,7 +123,9 @@ class TiledMap:
         self._added = 0
 
     def rows(self, begin: int, end: int) -> Tensor:
-        """Some rows, (C, end - begin, W); those before ``begin`` are forgotten.
+        """Some rows, (C, end - begin, W); those before ``begin`` may be forgotten.
+
+        They are a view of the band, which the next call may move.
 
         Raises:
             ValueError: They are no rows of the map, or forgotten.
@@ -133,9 +135,8 @@ class TiledMap:
                 f"rows {begin} to {end} of a map of {self.size[0]} are not to be had; "
                 f"it begins at row {self._first} now"
             )
-        self._forget(begin)
         while self._finished < end:
-            self._add_tiles(begin)
+            self._add_tiles(begin, end - begin)
         assert self._band is not None
         return self._band[:, begin - self._first : end - self._first]
 
@@ -146,32 +147,42 @@ class TiledMap:
             return self.size[0]
         return self._tile_rows[self._added][0][0] if self._added else 0
 
-    def _forget(self, begin: int) -> None:
-        begin = min(begin, self._finished)
-        if self._band is not None and begin > self._first:
-            # A copy: a view would keep the rows in memory.
-            self._band = self._band[:, begin - self._first :].clone()
-            self._first = begin
-
-    def _add_tiles(self, begin: int) -> None:
-        """Add the next row of tiles, to a band that keeps rows from ``begin`` on."""
-        self._forget(begin)
+    def _add_tiles(self, begin: int, step: int) -> None:
+        """Add the next row of tiles to a band that keeps rows from ``begin`` on."""
         (top, bottom), down = self._tile_rows[self._added]
-        for (left, right), across in self._columns:
+        for number, ((left, right), across) in enumerate(self._columns):
             values = self._compute(slice(top, bottom), slice(left, right))
             if len(self._tile_rows) == len(self._columns) == 1:
                 # Untouched, and without a copy.
                 self._band = values
                 continue
-            if self._band is None:
-                self._band = values.new_zeros(len(values), 0, self.size[1])
-            missing = bottom - self._first - self._band.shape[1]
-            if missing > 0:
-                self._band = F.pad(self._band, (0, 0, 0, missing))
+            if not number:
+                self._move(min(begin, top), bottom, step, values)
+            assert self._band is not None
             weight = down[:, None] * across
             place = slice(top - self._first, bottom - self._first)
             self._band[:, place, left:right] += values * weight.to(values)
         self._added += 1
+
+    def _move(self, begin: int, end: int, step: int, like: Tensor) -> None:
+        """Let the band be of the rows from ``begin`` to ``end``, the new ones zero.
+
+        It stays where it is in memory: two of them would be much.
+        """
+        last = self._tile_rows[self._added - 1][0][1] if self._added else begin
+        kept, shift = last - begin, begin - self._first
+        if self._band is None or self._band.shape[1] < end - begin:
+            # With room for steps as long as this one, and what resizing adds to it.
+            rows = end - begin + (0 if self._added else step + 2)
+            band = like.new_zeros(len(like), rows, self.size[1])
+            if self._band is not None:
+                band[:, :kept] = self._band[:, shift : shift + kept]
+            self._band = band
+        elif shift:
+            moved = self._band[:, shift : shift + kept]
+            self._band[:, :kept] = moved if shift >= kept else moved.clone()
+        self._band[:, kept : end - begin] = 0
+        self._first = begin
 
 
 def resized_rows(

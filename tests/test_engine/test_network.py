@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from PIL import Image
 pytest.importorskip("mmseg")
 pytest.importorskip("mmpretrain")
 
+from mmengine.registry import init_default_scope
 from mmseg.apis import MMSegInferencer
 
+from mmwood.engine import network
 from mmwood.engine.network import load_network, publish_network
 from mmwood.fileio.labels import voc_palette
 
@@ -73,11 +76,11 @@ def test_folder(segmentor_config, checkpoint, tmp_path, voc_folder):
     ):
         assert part in readme
 
-    network = load_network(out)
-    assert network.classes == tuple(CLASSES)
-    np.testing.assert_array_equal(network.palette, voc_palette(4))
+    loaded = load_network(out)
+    assert loaded.classes == tuple(CLASSES)
+    np.testing.assert_array_equal(loaded.palette, voc_palette(4))
     pair = load_network(segmentor_config, checkpoint)
-    for name, value in network.model.state_dict().items():
+    for name, value in loaded.model.state_dict().items():
         torch.testing.assert_close(value, pair.model.state_dict()[name])
 
     # As MMSegmentation's users take it.
@@ -117,9 +120,12 @@ def test_written_again(segmentor_config, checkpoint, tmp_path):
         publish_network(segmentor_config, checkpoint, other, overwrite=True)
 
 
-def test_half_a_folder_is_none(segmentor_config, checkpoint, tmp_path):
+def test_half_a_folder_is_none(segmentor_config, checkpoint, voc_folder, tmp_path):
     out = tmp_path / "network"
-    publish_network(segmentor_config, checkpoint, out)
+    # The training's images need not be at hand.
+    voc_folder.rename(tmp_path / "elsewhere")
+    assert publish_network(segmentor_config, checkpoint, out)["supervision"] is None
+    assert "- Training images: not known" in (out / "README.md").read_text()
     manifest = json.loads((out / "manifest.json").read_text())
     (out / "manifest.json").write_text(json.dumps(dict(manifest, complete=False)))
     with pytest.raises(ValueError, match="is not complete: run tools/model_converters"):
@@ -135,7 +141,7 @@ def test_weights_of_other_classes(segmentor_config, checkpoint, tmp_path):
     segmentor_config.write_text(text.replace("num_classes=4", "num_classes=5"))
     with pytest.raises(ValueError, match="another network than") as error:
         publish_network(segmentor_config, checkpoint, tmp_path / "network")
-    assert "shape (4,) instead of (5,)" in str(error.value)
+    assert "(4, 8, 1, 1) instead of (5, 8, 1, 1)" in str(error.value)
     assert "trained on 4 classes" in str(error.value)
     segmentor_config.write_text(text.replace("channels=8", "channels=9"))
     with pytest.raises(ValueError, match="another network than"):
@@ -146,3 +152,15 @@ def test_weights_of_other_classes(segmentor_config, checkpoint, tmp_path):
 def test_classifiers_are_no_networks(small_config, checkpoint):
     with pytest.raises(ValueError, match="CAMClassifier, which is no segmentation"):
         load_network(small_config, checkpoint)
+
+
+def test_classes_and_colours_that_a_data_set_has():
+    from mmseg.datasets import ADE20KDataset
+
+    init_default_scope("mmseg")
+    cfg = Config(dict(test_dataloader=dict(dataset=dict(type="ADE20KDataset"))))
+    classes, palette = network._classes(cfg, {}, Path("config.py"))
+    assert classes == ADE20KDataset.METAINFO["classes"]
+    np.testing.assert_array_equal(palette, ADE20KDataset.METAINFO["palette"])
+    with pytest.raises(ValueError, match="names the classes: add the latter"):
+        network._classes(Config(dict(model=dict())), {}, Path("config.py"))
