@@ -128,8 +128,10 @@ class Predictor:
             )
         counts = _Counts(size, len(self.classes))
         if whole:
-            scores = [self._scores(view, sample) for view, sample in views]
-            counts.add(0, *self._decide(scores, image))
+            found = [self._predict(view, sample) for view, sample in views]
+            scores = [result.seg_logits.data for result in found]
+            label = found[0].pred_sem_seg.data[0] if len(found) == 1 else None
+            counts.add(0, *self._decide(scores, label, image))
             return counts.prediction()
         maps = [self._tiled(view, sample) for view, sample in views]
         del packed, data, pixels, views
@@ -143,11 +145,14 @@ class Predictor:
             counts.add(top, *self._decide(scores))
         return counts.prediction()
 
-    def _scores(self, view: Tensor, sample: Any) -> Tensor:
-        """Logits of a view at the size of its image; of one channel, probabilities."""
+    def _predict(self, view: Tensor, sample: Any) -> Any:
+        """The model's result: logits at the image's size, or one channel's probability.
+
+        ``seg_logits`` and ``pred_sem_seg``.
+        """
         data = dict(inputs=[view], data_samples=[sample])
         (result,) = self.model.test_step(data)
-        return result.seg_logits.data
+        return result
 
     def _tiled(self, view: Tensor, sample: Any) -> TiledMap:
         """The scores of a view, not flipped any more, at the size of the view."""
@@ -161,25 +166,33 @@ class Predictor:
             part = upright[:, rows, columns].flip(axes).contiguous()
             size = tuple(part.shape[1:])
             about = dict(ori_shape=size, img_shape=size, pad_shape=size)
-            return self._scores(part, kind(metainfo=about)).flip(axes)
+            scores = self._predict(part, kind(metainfo=about)).seg_logits.data
+            return scores.flip(axes) if axes else scores
 
         size = (view.shape[1], view.shape[2])
         return TiledMap(size, compute, self.tile, self.overlap)
 
     def _decide(
-        self, views: list[Tensor], image: np.ndarray | None = None
+        self,
+        views: list[Tensor],
+        label: Tensor | None = None,
+        image: np.ndarray | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Label and its probability from the scores of all views; both (h, w)."""
+        """Label and its probability from the scores of all views; both (h, w).
+
+        ``label`` is the model's own, of a single view, and ``image`` is for the CRF.
+        """
         if self.binary:
             mean = _mean(views)
             label = (mean > self.model.decode_head.threshold)[0].long()
             probs = torch.cat([1 - mean, mean])
             confidence = probs.gather(0, label[None])[0]
-        elif len(views) == 1:
-            probs = views[0].softmax(dim=0)
+        elif len(views) == 1 and self.crf is None:
             # As MMSegmentation: where two probabilities round to one, logits may not.
-            label = views[0].argmax(dim=0)
-            confidence = probs.amax(dim=0)
+            label = views[0].argmax(dim=0) if label is None else label.long()
+            # The largest of the softmax, in half of its time.
+            largest = views[0].gather(0, label[None])
+            confidence = (views[0] - largest).exp_().sum(dim=0).reciprocal_()
         else:
             probs = _mean([scores.softmax(dim=0) for scores in views])
             confidence, label = probs.max(dim=0)
