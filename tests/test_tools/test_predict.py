@@ -328,7 +328,9 @@ def test_wrong_input(
         filled += ["--out", "masks"]
     text = call_main(TOOL, *filled, fails=True)
     assert message in text
-    assert len(text.strip().splitlines()) <= 2 + ("words" in message)
+    # What a package prints when it is first imported is not ours.
+    lines = [line for line in text.splitlines() if not line.endswith("import OneDL")]
+    assert len(lines) == 1 + ("words" in message)
     assert contents(tmp_path) == before
 
 
