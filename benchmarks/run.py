@@ -83,6 +83,11 @@ BENCHMARKS = {
         "--images 5000 --number 280",
         "--images 500 --number 30",
     ),
+    "predict": Benchmark(
+        "predict.py",
+        {**OPENMMLAB, "timm": "demo"},
+        quick="--images 3 --large 1500 1100",
+    ),
     "random_walk": Benchmark(
         "random_walk.py", {}, "--size 47 62", "--size 16 20 --repeats 2"
     ),

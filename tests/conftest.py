@@ -375,6 +375,35 @@ def segmentor_config(voc_folder: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def segmentor_weights(segmentor_config: Path, tmp_path: Path) -> Path:
+    """A checkpoint of :func:`segmentor_config` that tells its classes apart."""
+    pytest.importorskip("mmseg")
+    from mmengine.config import Config
+    from mmengine.registry import MODELS, init_default_scope
+
+    init_default_scope("mmseg")
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(segmentor_config).model)
+    torch.nn.init.normal_(model.decode_head.conv_seg.weight)
+    classes = ("background", *CLASSES)
+    meta = dict(dataset_meta=dict(classes=classes, palette=[[9, 9, 9]] * 4), iter=1)
+    path = tmp_path / "iter_1.pth"
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
+    return path
+
+
+@pytest.fixture
+def network_folder(
+    segmentor_config: Path, segmentor_weights: Path, tmp_path: Path
+) -> Path:
+    """:func:`segmentor_weights` as a folder of their own."""
+    from mmwood.engine.network import publish_network
+
+    publish_network(segmentor_config, segmentor_weights, tmp_path / "network")
+    return tmp_path / "network"
+
+
 STOCK_SEGMENTOR = """
 default_scope = "mmseg"
 randomness = dict(seed=3)

@@ -118,7 +118,7 @@ class Writer:
             except ValueError:
                 same = False
         if not self._is_kept(path, same):
-            save_label_png(label, path, optimize)
+            save_label_png(label, path, optimize=optimize)
 
     def lines(self, path: Path, lines: Sequence[str]) -> None:
         """Write a list: one line each."""

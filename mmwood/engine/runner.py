@@ -26,7 +26,9 @@ from mmwood.utils.processes import end_children_with_this, end_with_parent
 
 __all__ = [
     "build_runner",
+    "initial_weights",
     "load_config",
+    "refuse_damaged_file",
     "save_results",
     "show_results",
     "use_tta",
@@ -165,38 +167,46 @@ def _refuse_damaged_weights(cfg: Config) -> None:
     last = last_checkpoint(cfg.work_dir)
     if cfg.get("resume") and not cfg.get("load_from") and last is not None:
         paths = {f"{Path(cfg.work_dir, 'last_checkpoint')} names": str(last)}
-    paths |= _initial_weights(cfg.get("model"), "model")
+    paths |= initial_weights(cfg.get("model"), "model")
     for field, path in paths.items():
-        if not path or not Path(path).is_file():
-            continue
-        with open(path, "rb") as file:
-            start = file.read(4)
-        # torch writes ZIP archives: their table of contents stands at the end.
-        if not start or (start == b"PK\3\4" and not zipfile.is_zipfile(path)):
-            raise ValueError(
-                f"{field}: {path} is cut off, so its weights cannot be read: copy or "
-                "download it again, or name an older checkpoint (--resume CHECKPOINT "
-                "to resume a training)"
-            )
-        # Or, before ZIP, a pickle.
-        if not start.startswith((b"PK\3\4", b"\x80")):
-            raise ValueError(
-                f"{field}: {path} is no checkpoint: expected a .pth file that "
-                "torch.save wrote"
-            )
+        if path and Path(path).is_file():
+            refuse_damaged_file(path, field)
 
 
-def _initial_weights(config: Any, field: str) -> dict[str, str]:
+def refuse_damaged_file(path: str | os.PathLike, field: str) -> None:
+    """Refuse a file that holds no weights or half of them; torch says neither.
+
+    Raises:
+        ValueError: It is such a file; names it after ``field``.
+    """
+    with open(path, "rb") as file:
+        start = file.read(4)
+    # torch writes ZIP archives: their table of contents stands at the end.
+    if not start or (start == b"PK\3\4" and not zipfile.is_zipfile(path)):
+        raise ValueError(
+            f"{field}: {path} is cut off, so its weights cannot be read: copy or "
+            "download it again, or name an older checkpoint (--resume CHECKPOINT "
+            "to resume a training)"
+        )
+    # Or, before ZIP, a pickle.
+    if not start.startswith((b"PK\3\4", b"\x80")):
+        raise ValueError(
+            f"{field}: {path} is no checkpoint: expected a .pth file that "
+            "torch.save wrote"
+        )
+
+
+def initial_weights(config: Any, field: str) -> dict[str, str]:
     """The files that ``init_cfg`` of a model's parts names, by their fields."""
     found = {}
     if isinstance(config, dict):
         for key, value in config.items():
             if key == "checkpoint" and isinstance(value, str):
                 found[f"{field}.{key}"] = value
-            found |= _initial_weights(value, f"{field}.{key}")
+            found |= initial_weights(value, f"{field}.{key}")
     elif isinstance(config, (list, tuple)):
         for number, value in enumerate(config):
-            found |= _initial_weights(value, f"{field}.{number}")
+            found |= initial_weights(value, f"{field}.{number}")
     return found
 
 

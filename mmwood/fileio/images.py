@@ -35,8 +35,15 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 #: EXIF's orientation; 5 to 8 swap the sides.
 _ORIENTATION = 0x0112
+#: Rows that are copied at a time.
+_ROWS = 1024
 #: Behind a grey image with transparent parts, as mmcv has it.
 _CANVAS = (124, 117, 104)
+#: Pixels of the largest images that are read, 3 GiB of RGB. Pillow's own limit is 179
+#: million, and it warns from half of that on, which a scan of 12,000 x 9,000 has. What
+#: a few kB expand to beyond ours is refused all the same.
+MOST_PIXELS = 2**30
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2
 #: Who drew a picture, for its metadata.
 SOFTWARE = "mmwood"
 
@@ -144,7 +151,13 @@ def read_rgb(file: str | os.PathLike | BinaryIO) -> np.ndarray:
         One of :data:`UNREADABLE`: It cannot be read, or its values are floats or
             integers of 32 bits, of which nobody knows what is white.
     """
-    return np.array(open_upright(file))
+    image = open_upright(file)
+    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    # Of a large image, np.array would make three copies on the way.
+    for top in range(0, image.height, _ROWS):
+        box = (0, top, image.width, min(top + _ROWS, image.height))
+        pixels[top : top + _ROWS] = np.asarray(image.crop(box))
+    return pixels
 
 
 def read_picture(path: str | os.PathLike) -> np.ndarray:
@@ -216,12 +229,15 @@ def open_upright(
     with Image.open(file) as image:
         if draft is not None:
             image.draft(mode, draft)
-        return _to_rgb(image).convert(mode)
+        return _converted(_to_rgb(image), mode)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     _refuse_depth(image)
-    upright = ImageOps.exif_transpose(image)
+    # In place, and converted only if need be: a large image is in memory once.
+    ImageOps.exif_transpose(image, in_place=True)
+    image.load()
+    upright = image
     if upright.mode == "I" or upright.mode.startswith("I;16"):
         values = np.asarray(upright)
         # Twelve bits in a file of sixteen, for instance.
@@ -235,7 +251,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         coloured = upright.convert("RGBA")
         upright = Image.new("RGB", coloured.size, _CANVAS)
         upright.paste(coloured, mask=coloured.getchannel("A"))
-    return upright.convert("RGB")
+    return _converted(upright, "RGB")
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _refuse_depth(image: Image.Image) -> None:
@@ -256,5 +276,7 @@ def why_unreadable(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         # Pillow's own text holds an address in memory.
         return "not an image"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"has more than {MOST_PIXELS:,} pixels: cut it into parts"
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(text.split()) or type(error).__name__

@@ -29,6 +29,7 @@ from mmwood.fileio.lists import (
 __all__ = [
     "AFFINITY_LABELS",
     "MAPS",
+    "PREDICTIONS",
     "PSEUDO_LABELS",
     "LabelFolder",
     "MapKind",
@@ -41,6 +42,7 @@ __all__ = [
 #: What manifests say that the folder holds.
 PSEUDO_LABELS = "mmwood pseudo labels 1"
 AFFINITY_LABELS = "mmwood affinity labels 1"
+PREDICTIONS = "mmwood predictions 1"
 #: A kind of map that can be kept: on the stride-4 grid, or at the image's size.
 MapKind = Literal["strided", "full"]
 MAPS: tuple[MapKind, ...] = get_args(MapKind)
@@ -106,6 +108,8 @@ class LabelFolder:
           labels/IMAGE_ID.png    label maps
           scores/IMAGE_ID.npz    score maps, see :class:`ScoreMaps`
           instances/IMAGE_ID.json, instances.json
+          tables/IMAGE_ID.json   what a prediction shows, see mmwood.engine.predict
+          overlays/IMAGE_ID.png  drawings of the labels on their images
 
     An id may hold slashes; whatever would lead out of the folder is refused.
 
@@ -148,6 +152,14 @@ class LabelFolder:
     def instances(self, image_id: str) -> Path:
         """Where the instances of an image are; as :meth:`label`."""
         return self._path("instances", image_id, ".json")
+
+    def table(self, image_id: str) -> Path:
+        """Where it stands what an image's label map shows; as :meth:`label`."""
+        return self._path("tables", image_id, ".json")
+
+    def overlay(self, image_id: str) -> Path:
+        """Where a drawing of an image's label map is; as :meth:`label`."""
+        return self._path("overlays", image_id, ".png")
 
     def picture(self, image_id: str) -> Path:
         """Where a drawing of an image is: right in the folder; as :meth:`label`."""
@@ -209,7 +221,9 @@ class LabelFolder:
         """Write a manifest of files to come; ``overwrite`` removes those of before."""
         if overwrite:
             # Before the new manifest: it must never describe old files.
-            files = ("labels/**/*.png", "scores/**/*.npz", "instances/**/*.json")
+            files = ["labels/**/*.png", "scores/**/*.npz", "instances/**/*.json"]
+            if description["format"] == PREDICTIONS:
+                files = [files[0], "tables/**/*.json", "overlays/**/*.png"]
             for pattern in (*files, self.instance_file.name):
                 for path in self.root.glob(pattern):
                     path.unlink()

@@ -13,6 +13,7 @@ __all__ = [
     "VOID",
     "DamagedError",
     "check_labels",
+    "full_palette",
     "read_label_png",
     "save_label_png",
     "tags_from_mask",
@@ -49,23 +50,41 @@ def voc_palette(count: int = 256) -> np.ndarray:
     return palette
 
 
+def full_palette(palette: np.ndarray | None = None) -> np.ndarray:
+    """PASCAL VOC's palette with other colours for the first labels.
+
+    Shape:
+        - palette: (n, 3) uint8, RGB, of which 256 count; output: (256, 3)
+    """
+    full = voc_palette()
+    if palette is not None:
+        full[: len(palette)] = palette[:256]
+    return full
+
+
 def save_label_png(
-    label: np.ndarray, path: str | os.PathLike, optimize: bool = False
+    label: np.ndarray,
+    path: str | os.PathLike,
+    palette: np.ndarray | None = None,
+    optimize: bool = False,
 ) -> None:
-    """Write a label map as a palette PNG with PASCAL VOC's colours, atomically.
+    """Write a label map as a palette PNG, atomically.
 
     Args:
         label: The map.
         path: The file.
+        palette: The colours of the first labels; all others, and without it all, have
+            PASCAL VOC's.
         optimize: Pillow's: some percent smaller, and slower.
 
     Shape:
         - label: (H, W) uint8; or uint16 where there are more than 255 instances, which
           no palette has room for
+        - palette: (n, 3) uint8 RGB
     """
     image = Image.fromarray(label)
     if label.dtype == np.uint8:
-        image.putpalette(voc_palette().tobytes())
+        image.putpalette(full_palette(palette).tobytes())
     with atomic_write(path) as temporary:
         image.save(temporary, optimize=optimize)
 

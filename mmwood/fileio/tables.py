@@ -8,10 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmwood.fileio.files import read_text
+from mmwood.fileio.files import atomic_write, read_text
 from mmwood.fileio.lists import TaggedImage
 
-__all__ = ["csv_reader", "merge_rows", "read_csv", "read_rows", "split_tags"]
+__all__ = [
+    "csv_reader",
+    "merge_rows",
+    "read_csv",
+    "read_rows",
+    "split_tags",
+    "write_table",
+]
 
 DELIMITERS = (",", ";", "\t")
 
@@ -156,3 +163,20 @@ def merge_rows(items: Iterable[TaggedImage]) -> list[TaggedImage]:
         if known is not item and known.tags is not None:
             known.tags |= item.tags or set()
     return list(merged.values())
+
+
+def write_table(
+    path: str | os.PathLike, columns: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    """Write a CSV file with a header, atomically.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)

@@ -23,6 +23,7 @@ __all__ = [
     "as_integer_array",
     "check_size_weight_fields",
     "connected_components",
+    "count_components",
     "label_counts",
     "size_weights",
 ]
@@ -91,6 +92,87 @@ def connected_components(
     # One count over the map is several times cheaper than OpenCV's statistics.
     areas = np.bincount(index.ravel(), minlength=len(class_ids) + 1)[1:]
     return Components(index, np.array(class_ids, dtype=np.int64), areas)
+
+
+def count_components(
+    label: np.ndarray,
+    connectivity: Connectivity = 8,
+    leave_out: Collection[int] = (),
+    strip: int = 512,
+) -> dict[int, int]:
+    """How many connected regions of each value a label map of any size has.
+
+    As :func:`connected_components`, without its map of numbers: components are found
+    strip by strip, and joined over the seams.
+
+    Args:
+        label: Label map of an integer dtype. Shape: (H, W).
+        connectivity: 8 (sides and corners) or 4 (sides only).
+        leave_out: Values that form no component.
+        strip: Rows of a strip.
+
+    Returns:
+        The number of components of each value that occurs, ascending by value.
+
+    Raises:
+        ValueError: As :func:`connected_components`; ``strip`` is below 1.
+
+    Example:
+        >>> count_components(np.array([[1, 0, 1], [1, 0, 0]]), leave_out=[0])
+        {1: 2}
+    """
+    at_least("strip", strip, 1, integer=True)
+    counts: dict[int, int] = {}
+    known, above = 0, np.zeros(0, dtype=np.int64)
+    for top in range(0, len(label), strip):
+        rows = label[top : top + strip]
+        found = connected_components(rows, connectivity, leave_out)
+        for value in found.class_ids.tolist():
+            counts[value] = counts.get(value, 0) + 1
+        first, last = (_numbered(found.index[row], known) for row in (0, -1))
+        parents: dict[int, int] = {}
+        if top:
+            values = label[top - 1], label[top]
+            for one, other, value in _touching(above, first, *values, connectivity):
+                one, other = _root(parents, one), _root(parents, other)
+                if one != other:
+                    parents[one] = other
+                    counts[value] -= 1
+        numbers, place = np.unique(last, return_inverse=True)
+        above = np.array([_root(parents, n) for n in numbers.tolist()])[place]
+        known += len(found.class_ids)
+    return dict(sorted(counts.items()))
+
+
+def _numbered(row: np.ndarray, known: int) -> np.ndarray:
+    """A row of component numbers that count on from ``known``; 0 stays 0."""
+    return np.where(row > 0, row.astype(np.int64) + known, 0)
+
+
+def _touching(
+    above: np.ndarray,
+    below: np.ndarray,
+    values_above: np.ndarray,
+    values_below: np.ndarray,
+    connectivity: Connectivity,
+) -> list[tuple[int, int, int]]:
+    """Numbers of components of one value that touch between two rows, and the value."""
+    pairs = []
+    width = len(above)
+    for shift in (0,) if connectivity == 4 else (-1, 0, 1):
+        upper = slice(max(shift, 0), width + min(shift, 0))
+        lower = slice(max(-shift, 0), width - max(shift, 0))
+        same = values_above[upper] == values_below[lower]
+        same &= (above[upper] > 0) & (below[lower] > 0)
+        columns = above[upper], below[lower], values_below[lower].astype(np.int64)
+        pairs.append(np.stack([column[same] for column in columns], axis=1))
+    return [tuple(pair) for pair in np.unique(np.concatenate(pairs), axis=0).tolist()]
+
+
+def _root(parents: dict[int, int], number: int) -> int:
+    while number in parents:
+        number = parents[number]
+    return number
 
 
 def label_counts(label: Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:

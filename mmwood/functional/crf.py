@@ -9,10 +9,20 @@ import numpy as np
 from mmwood.utils.check import at_least, check_shapes
 from mmwood.utils.require import require
 
-__all__ = ["check_image", "check_labels", "check_probabilities", "dense_crf"]
+__all__ = [
+    "DEEPLAB_CRF",
+    "check_image",
+    "check_labels",
+    "check_probabilities",
+    "dense_crf",
+]
 
 #: Least probability that the CRF sees: the logarithm of 0 is not finite.
 LEAST_PROBABILITY = 1e-5
+#: DeepLab's post-processing (Chen et al., PAMI 2018), where it is not the default.
+DEEPLAB_CRF = dict(
+    gaussian_sxy=1, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4
+)
 
 
 def dense_crf(

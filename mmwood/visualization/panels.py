@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mmwood.fileio.labels import VOID, voc_palette
+from mmwood.fileio.labels import VOID, full_palette
 from mmwood.visualization.contact_sheet import contact_sheet
 
 __all__ = ["overlay_heat", "overlay_label", "panel", "seed_panel"]
@@ -25,15 +25,19 @@ def overlay_heat(image: np.ndarray, score: np.ndarray) -> np.ndarray:
     return cv2.addWeighted(image, 0.5, np.ascontiguousarray(heat), 0.5, 0)
 
 
-def overlay_label(image: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Lay a label map over an image in PASCAL VOC's colours, void in white.
+def overlay_label(
+    image: np.ndarray, label: np.ndarray, palette: np.ndarray | None = None
+) -> np.ndarray:
+    """Lay a label map over an image, void in white.
 
     Shape:
         - image: (H, W, 3) uint8 RGB; label: (H, W) uint8; output as image
+        - palette: (n, 3) uint8 RGB, the colours of the first labels; all others, and
+          without it all, have PASCAL VOC's
     """
-    palette = voc_palette()
-    palette[VOID] = 255
-    mixed = cv2.addWeighted(image, 0.35, palette[label], 0.65, 0)
+    colours = full_palette(palette)
+    colours[VOID] = 255
+    mixed = cv2.addWeighted(image, 0.35, colours[label], 0.65, 0)
     dimmed = cv2.addWeighted(image, 0.6, np.zeros_like(image), 0.4, 0)
     return np.where((label == 0)[..., None], dimmed, mixed)
 

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from mmwood.functional.components import (
     connected_components,
+    count_components,
     label_counts,
     size_weights,
 )
@@ -229,3 +230,27 @@ class TestSizeWeights:
             size_weights(label[None, None])
         with pytest.raises(ValueError, match="integer"):
             size_weights(label.astype(float))
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("strip", [1, 2, 5, 100])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_counted_in_strips_as_on_the_whole(connectivity, strip, share):
+    rng = np.random.default_rng(int(10 * share))
+    for _ in range(10):
+        label = np.where(rng.random((23, 19)) < share, 1, rng.integers(0, 4, (23, 19)))
+        whole = connected_components(label, connectivity, [0])
+        values, counts = np.unique(whole.class_ids, return_counts=True)
+        found = count_components(label.astype(np.uint8), connectivity, [0], strip)
+        assert found == dict(zip(values.tolist(), counts.tolist()))
+
+
+def test_counted_spiral():
+    """One component that every strip cuts into many."""
+    label = np.zeros((41, 41), dtype=np.uint8)
+    for ring in range(0, 20, 2):
+        label[ring, ring : 41 - ring] = label[40 - ring, ring : 41 - ring] = 1
+        label[ring : 41 - ring, 40 - ring] = label[ring + 2 : 41 - ring, ring] = 1
+        label[ring + 2, ring : ring + 2] = 1
+    expected = len(connected_components(label, 4, [0]).class_ids)
+    assert count_components(label, 4, [0], strip=3) == {1: expected}

@@ -9,15 +9,11 @@ from mmengine.structures import PixelData
 from mmseg.models.segmentors import SegTTAModel as MMSegTTAModel
 from mmseg.structures import SegDataSample
 
-from mmwood.functional.refine import dense_crf, refine_scores
+from mmwood.functional.crf import DEEPLAB_CRF, dense_crf
+from mmwood.functional.refine import refine_scores
 from mmwood.registry import MODELS
 
 __all__ = ["SegTTAModel"]
-
-#: DeepLab's post-processing (Chen et al., PAMI 2018), where it is not the default.
-DEEPLAB_CRF = dict(
-    gaussian_sxy=1, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4
-)
 
 
 @MODELS.register_module()

@@ -1,0 +1,122 @@
+#!/usr/bin/env python
+"""Masks of images: a folder in, label PNGs and a table out.
+
+NETWORK is a folder that tools/model_converters/publish_network.py wrote, or a config of
+a segmentation network with --checkpoint. Images of any size: large ones are done in
+overlapping tiles. A run that was ended continues where it was.
+
+Example:
+    python tools/predict.py work_dirs/mine/network photos --out masks --overlays
+"""
+
+import argparse
+from functools import partial
+
+from mmwood.utils.command import run, script_parser
+
+
+def parse_args() -> argparse.Namespace:
+    parser = script_parser(__doc__)
+    parser.add_argument("network", help="folder of a network, or a config file")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        help="a folder, with all its folders; a list (.txt), one path a line, from the "
+        "list's folder; or image files",
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder to write to"
+    )
+    parser.add_argument("--checkpoint", help="weights, where NETWORK is a config")
+    parser.add_argument(
+        "--overlays", action="store_true", help="draw the masks on the images too"
+    )
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="the mean over the scales and flips of the config's tta_pipeline",
+    )
+    parser.add_argument(
+        "--crf",
+        action="store_true",
+        help="refine with a dense CRF (extra crf); not of images that need tiles",
+    )
+    parser.add_argument(
+        "--tile",
+        type=int,
+        default=1024,
+        metavar="PIXELS",
+        help="longest side that goes through the network at once (default: 1024)",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=int,
+        metavar="PIXELS",
+        help="what tiles share at least (default: a quarter of --tile)",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes (default: 1)"
+    )
+    parser.add_argument(
+        "--device", help="cpu, cuda, ... (default: a GPU if there is one)"
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove the predictions in the folder, whatever made them, and make all "
+        "anew",
+    )
+    args = parser.parse_args()
+    if args.workers < 1:
+        parser.error(f"--workers must be at least 1, got {args.workers}")
+    if args.overlap is None:
+        args.overlap = args.tile // 4
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+
+    from mmengine.device import get_device
+
+    from mmwood.engine.predict import PredictionFiles, list_images, predict_images
+    from mmwood.engine.predictor import load_predictor
+    from mmwood.fileio.label_folder import LabelFolder
+
+    images = list_images(args.images, args.out)
+    options = dict(
+        network=args.network,
+        checkpoint=args.checkpoint,
+        tile=args.tile,
+        overlap=args.overlap,
+        tta=args.tta,
+        crf=args.crf,
+    )
+    device = args.device or get_device()
+    alone = args.workers == 1
+    # Several processes load it each, and this one to know what it is.
+    predictor = load_predictor(**options, device=device if alone else "cpu")
+    network = predictor.network
+    files = PredictionFiles(
+        images,
+        LabelFolder(args.out, "--out"),
+        partial(load_predictor, **options, device=device),
+        network.classes,
+        network.palette,
+        args.overlays,
+        predictor if alone else None,
+    )
+    found = predict_images(files, predictor.description(), args.workers, args.overwrite)
+    print(
+        f"{args.out}: {found.made} label maps made, {found.were_there} were there; "
+        "predictions.csv says what they show, contact_sheet.png shows the least sure"
+    )
+    if found.faults:
+        raise ValueError(
+            f"{len(found.faults)} of {len(images)} images could not be predicted; they "
+            "are named above, and the same command tries them again"
+        )
+
+
+if __name__ == "__main__":
+    run(main, needs=("mmengine", "mmcv", "mmseg"))
