@@ -51,14 +51,28 @@ def load_pipeline(
     if not isinstance(cfg.get("stages"), dict) or not cfg["stages"]:
         raise PipelineError(f"{path}: stages: expected a dict of stages")
     folder = work_dir or cfg.get("work_dir") or f"work_dirs/{Path(path).stem}"
+    inputs = cfg.get("inputs") or {}
+    for name, value in inputs.items():
+        if value is None:
+            raise PipelineError(
+                f"{path}: inputs.{name} names nothing: this pipeline starts from a "
+                "folder of images, --data FOLDER"
+            )
+        inputs[name] = _at_hand(value, Path(tools).resolve().parent)
     stages = [
         parse_stage(name, content, cfg.get("threads"))
         for name, content in cfg["stages"].items()
         # What a config based on another one leaves out.
         if content is not None
     ]
-    inputs = cfg.get("inputs") or {}
     return Pipeline(stages, inputs, Path(folder), Path(tools), cfg.get("jobs") or 1)
+
+
+def _at_hand(path: str, home: Path) -> str:
+    """A path from the current folder, or a config of the project from elsewhere."""
+    from_home = home / path
+    elsewhere = path.startswith("configs/") and not Path(path).exists()
+    return str(from_home) if elsewhere and from_home.exists() else path
 
 
 class Pipeline:
