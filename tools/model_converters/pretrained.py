@@ -8,6 +8,7 @@ Examples:
     python tools/model_converters/pretrained.py --out weights timm:efficientnet_b0
 """
 
+import logging
 from pathlib import Path
 from urllib.error import URLError
 
@@ -48,6 +49,8 @@ def from_timm(name: str) -> dict[str, torch.Tensor]:
         FileNotFoundError: They are not in a cache and cannot be downloaded.
     """
     timm = require("timm", "demo", name)
+    # Its hub says five times that it tries again; the error says it once.
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     model = name.removeprefix("timm:")
     path = cache() / f"{model}.safetensors"
     overlay = dict(file=str(path)) if path.is_file() else None
