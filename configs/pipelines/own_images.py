@@ -23,6 +23,8 @@ inputs = dict(
     network_checkpoint="{segmentor_a_wood.checkpoint}",
 )
 _label = "train_dataloader.dataset.pipeline.label"
+# What stages read of the copy: masks, where there are any, are for tests alone.
+_reads = ["{data}/images", "{data}/tags.csv"]
 _show = ["--show-dir", "{dir}/pictures"]
 stages = dict(
     weights=dict(title="take ImageNet weights", outputs=dict(folder="{dir}")),
@@ -31,7 +33,7 @@ stages = dict(
         run="dataset_converters/own_images.py",
         outputs=dict(images="{work_dir}/data"),
     ),
-    classifier=dict(reads=["{data}", "{weights.folder}"], resume=True),
+    classifier=dict(resume=True),
     review=dict(
         # For --auto, where nobody can look: the surest mostly do show the object.
         rules=["--duplicates", "--in-distribution", "{data}/images"]
@@ -57,12 +59,17 @@ for _b in ("plain", "wood"):
     stages[f"seeds_{_b}"] = dict(
         args=["--tta", *_show, "--interval", "20"],
         options={"default_hooks.pseudo_label.save_scores": ["strided"]},
+        reads=_reads,
     )
     # PAMR refines IRN's labels while it trains.
-    stages[f"irn_{_b}"] = dict(resume=True, options={f"{_label}.folder": None})
-    stages[f"masks_{_b}"] = dict(args=[*_show, "--interval", "20"])
+    stages[f"irn_{_b}"] = dict(
+        resume=True, options={f"{_label}.folder": None}, reads=_reads
+    )
+    stages[f"masks_{_b}"] = dict(args=[*_show, "--interval", "20"], reads=_reads)
     stages[f"segmentor_a_{_b}"] = dict(
-        title="train the segmentation network on the pseudo masks", resume=True
+        title="train the segmentation network on the pseudo masks",
+        resume=True,
+        reads=_reads,
     )
     stages[f"test_a_{_b}"] = dict(title="test it on the training images")
     for _stage in ("affinity", "crf", "crf_scores", "segmentor_b", "test_b"):

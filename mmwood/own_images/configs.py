@@ -94,9 +94,6 @@ def _classifier(own: OwnImages, settings: Settings, places: Places) -> str:
         train = dict(
             _delete_=True, type="ConcatDataset", datasets=[Code("tagged"), others]
         )
-    test = dict(data)
-    if own.masks:
-        test["data_prefix"] = dict(img_path="images", seg_map_path="masks")
     seeds = _SEEDS["small" if backbone.small else "large"]
     names = dict(
         train_pipeline=_train_steps(settings),
@@ -106,14 +103,14 @@ def _classifier(own: OwnImages, settings: Settings, places: Places) -> str:
             num_workers=_workers(backbone),
             dataset=train,
         ),
-        test_dataloader=dict(num_workers=_workers(backbone), dataset=test),
+        test_dataloader=dict(num_workers=_workers(backbone), dataset=data),
         model=_model(backbone, places, num_classes=len(own.classes)),
         train_cfg=dict(max_epochs=settings.epochs),
         optim_wrapper=dict(optimizer=dict(lr=_rate(0.01, settings))),
         default_hooks=dict(pseudo_label=dict(threshold=seeds)),
+        # Of images with masks; the pipeline's tests name these.
+        test_evaluator=dict(metrics=dict(seeds=_seed_metric(seeds))),
     )
-    if own.masks:
-        names["test_evaluator"] = dict(metrics=dict(seeds=_seed_metric(seeds)))
     reasons = ["backbone", "long side", "crop", "batch", "epochs"]
     about = "The classifier: it learns from the tags alone."
     if len(own.classes) == 1:
@@ -222,9 +219,6 @@ def _irn(own: OwnImages, settings: Settings, places: Places) -> str:
         score_dir=str(places.work_dir / f"seeds_{branch}/pseudo_labels"),
         score_checkpoint=classifier,
     )
-    test = dict(scores)
-    if own.masks:
-        test["data_prefix"] = dict(img_path="images", seg_map_path="masks")
     # W-OoD's program has the background 0.15; with IRN's, 0.05, many images have no
     # sure background at all.
     label = {} if backbone.small else dict(label=dict(background=0.15))
@@ -249,14 +243,11 @@ def _irn(own: OwnImages, settings: Settings, places: Places) -> str:
             num_workers=workers,
             dataset=dict(**scores, pipeline=steps),
         ),
-        test_dataloader=dict(num_workers=workers, dataset=test),
+        test_dataloader=dict(num_workers=workers, dataset=scores),
         model=model,
         train_cfg=dict(max_epochs=settings.irn_epochs),
+        test_evaluator=dict(metrics=dict(seeds=_seed_metric(0.25))),
     )
-    if own.masks:
-        names["test_evaluator"] = dict(
-            metrics=dict(seeds=_seed_metric(0.25), average_precision=None)
-        )
     return _file(
         "IRN: it learns from the classifier's maps where objects end, and makes pseudo "
         "masks of them.",
@@ -311,12 +302,9 @@ def _network(own: OwnImages, settings: Settings, places: Places) -> str:
         head["dilations"] = (6, 12, 18, 24) if backbone.stride == 8 else (3, 6, 9, 12)
     model["decode_head"] = head
     workers = _workers(backbone)
-    test = dict(data, pipeline=test_pipeline)
-    if own.masks:
-        test["data_prefix"] = dict(
-            img_path=str(places.copy / "images"),
-            seg_map_path=str(places.copy / "masks"),
-        )
+    # Of the training images: there are no others. The pipeline's test names the masks.
+    images = dict(img_path=str(places.copy / "images"))
+    test = dict(data, data_prefix=images, pipeline=test_pipeline)
     rate = 0.002 if backbone.small else 2.5e-4
     names = dict(
         train_dataloader=dict(
@@ -325,7 +313,6 @@ def _network(own: OwnImages, settings: Settings, places: Places) -> str:
             drop_last=False,
             dataset=dict(data, pipeline=train_pipeline),
         ),
-        # Of the training images: there are no others.
         test_dataloader=dict(num_workers=workers, dataset=test),
         model=model,
         train_cfg=dict(max_iters=settings.iterations),
@@ -363,17 +350,19 @@ def _pipeline(own: OwnImages, settings: Settings, places: Places) -> str:
             args += [f"--{name}", f"{{own_{name}}}"]
     stages: dict[str, Any] = {}
     stages["weights"] = _weights_stage(settings)
-    if stages["weights"] is None:
-        stages["classifier"] = dict(reads=["{data}"])
+    copy = ["{data}/images", "{data}/tags.csv"]
+    none = ["{data}/ood", "{data}/untagged.csv"] if own.untagged else []
+    weights = ["{weights.folder}"] if stages["weights"] else []
+    one = none if len(own.classes) == 1 else []
+    stages["classifier"] = dict(reads=[*copy, *one, *weights])
     stages["prepare"] = dict(args=args)
     mined = settings.wood and bool(own.candidates)
     for stage in ("mine", "review"):
         if not mined:
             stages[stage] = None
     if settings.wood:
-        stages["wood"] = dict(
-            reads=["{data}", *(["{review.manifest}"] if mined else [])]
-        )
+        kept = ["{review.manifest}", "{candidates}"] if mined else []
+        stages["wood"] = dict(reads=[*copy, *none, *kept])
     else:
         stages["wood"] = stages["clusters"] = None
     for stage in ("seeds", "irn", "masks", "segmentor_a", "test_a"):
@@ -381,13 +370,20 @@ def _pipeline(own: OwnImages, settings: Settings, places: Places) -> str:
     stems = [Path(item.image).stem for item in own.tagged]
     test = f"test_a_{branch}"
     predictions = None
-    if not own.masks:
-        stages[test] = None
-    elif len(set(stems)) == len(stems):
-        predictions = f"{{{test}.dir}}/predictions"
+    if own.masks:
+        # Here alone, so that no training knows of them.
+        masks = {"test_dataloader.dataset.data_prefix.seg_map_path": "{data}/masks"}
+        measured = [*copy, "{data}/masks"]
+        for stage in (f"seeds_{branch}", f"masks_{branch}"):
+            stages[stage] = dict(options=masks, reads=measured)
+        stages[test] = dict(options=dict(masks), reads=measured)
+        if len(set(stems)) == len(stems):
+            predictions = f"{{{test}.dir}}/predictions"
+        else:
+            # They would share a file: predictions are named after images alone.
+            stages[test]["options"]["test_evaluator.metrics.iou.output_dir"] = None
     else:
-        # They would share a file: predictions are named after images alone.
-        stages[test] = dict(options={"test_evaluator.metrics.iou.output_dir": None})
+        stages[test] = None
     labels = [
         _label("seeds", f"seeds_{branch}", own),
         _label("pseudo masks", f"masks_{branch}", own),

@@ -16,10 +16,11 @@ from mmwood.fileio.files import atomic_write, file_sha256, remove_leftovers, wri
 from mmwood.fileio.images import (
     UNREADABLE,
     check_readable,
+    image_size,
     open_upright,
     why_unreadable,
 )
-from mmwood.fileio.labels import VOID, check_labels, read_label_png, save_label_png
+from mmwood.fileio.labels import VOID, check_labels, read_label_png
 from mmwood.fileio.lists import TaggedImage, bullets, without_suffix
 from mmwood.own_images.source import OwnImages
 from mmwood.utils.progress import progress
@@ -190,29 +191,29 @@ def _copy(task: Task, long_side: int, enlarge: bool) -> tuple[bool, bool] | str:
     A text is what is wrong with it.
     """
     try:
-        sources = [path for path in (task.image, task.mask) if path is not None]
-        made_of = f"{long_side} {enlarge} " + " ".join(map(file_sha256, sources))
-        label, shown = None, False
-        if task.mask is not None:
-            label = read_label_png(task.mask, "mask")
-            shown = bool(check_labels(label, task.mask, task.classes))
-        if _is_made_of(task, made_of):
-            return False, shown
-        image = open_upright(task.image)
-        if label is not None and label.shape != image.size[::-1]:
-            return (
-                f"{task.mask}: the mask has (W, H) = {label.shape[::-1]}, its image "
-                f"{task.image} {image.size}"
-            )
-        size = scaled_size(image.size, long_side, enlarge)
-        if size != image.size:
-            image = image.resize(size, Image.Resampling.BICUBIC)
+        original = image_size(task.image)
+        size = scaled_size(original, long_side, enlarge)
+        writer = Writer(overwrite=True)
+        shown = False
         if task.mask_target is not None:
             small = np.full(size[::-1], VOID, dtype=np.uint8)
-            if label is not None:
+            if task.mask is not None:
+                label = read_label_png(task.mask, "mask")
+                shown = bool(check_labels(label, task.mask, task.classes))
+                if label.shape != original[::-1]:
+                    return (
+                        f"{task.mask}: the mask has (W, H) = {label.shape[::-1]}, its "
+                        f"image {task.image} {original}"
+                    )
                 nearest = Image.fromarray(label).resize(size, Image.Resampling.NEAREST)
                 small = np.asarray(nearest)
-            save_label_png(small, task.mask_target)
+            writer.label(task.mask_target, small)
+        made_of = f"{file_sha256(task.image)} at {size}"
+        if _is_made_of(task.target, made_of):
+            return writer.counts["kept"] < (task.mask_target is not None), shown
+        image = open_upright(task.image)
+        if size != original:
+            image = image.resize(size, Image.Resampling.BICUBIC)
         about = PngInfo()
         about.add_text(_SOURCE, made_of)
         with atomic_write(task.target) as temporary:
@@ -227,12 +228,10 @@ def _copy(task: Task, long_side: int, enlarge: bool) -> tuple[bool, bool] | str:
     return True, shown
 
 
-def _is_made_of(task: Task, made_of: str) -> bool:
-    """Whether the copy is there, whole, and of these files."""
-    if task.mask_target is not None and not task.mask_target.is_file():
-        return False
+def _is_made_of(copy: Path, made_of: str) -> bool:
+    """Whether the copy is there, whole, and of this file."""
     try:
-        with Image.open(task.target) as image:
+        with Image.open(copy) as image:
             return image.info.get(_SOURCE) == made_of
     except UNREADABLE:
         return False

@@ -98,7 +98,22 @@ def test_stages_are_those_that_the_data_have_something_for(
     ]
 
     save_image(tmp_path / "masks/a.png", (60, 48), 9)
+    before = texts(plan().pipeline)
     path = plan(masks=tmp_path / "masks").pipeline
+    # Only the pipeline knows of masks, in the stages that measure.
+    after = texts(path)
+    assert {name for name in before if before[name] != after[name]} == {
+        "pipeline.py",
+        "plan.json",
+        "written.json",
+    }
+    options = Config.fromfile(path).stages
+    measured = {
+        name
+        for name, stage in options.items()
+        if "masks}" in str(stage) or "/masks" in str(stage)
+    }
+    assert measured == {"prepare", "seeds_wood", "masks_wood", "test_a_wood", "report"}
     assert set(stages(path)) == expected("wood", "wood", tested=True)
     pipeline = load_pipeline(path, REPOSITORY / "tools")
     shown = {

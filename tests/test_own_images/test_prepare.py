@@ -94,6 +94,13 @@ def test_a_copy_that_was_ended_is_finished_to_the_same_bytes(folder, masks, tmp_
     (out / "tags.csv").unlink()
     assert prepare(own, out, 40)["written"] == 3
     assert files(out) == files(tmp_path / "whole")
+    # With other masks the images stay to the byte.
+    save_label_png(np.ones((48, 60), np.uint8), masks / "b.png")
+    images = files(out / "images")
+    again = read_own_images(folder, masks=masks)
+    assert prepare(again, out, 40)["written"] == 1
+    assert files(out / "images") == images
+    assert (read_label_png(out / "masks/b.png") == 1).all()
     # Another size, an image that changed, and one that is gone.
     assert prepare(own, out, 36)["written"] == 6
     own.tagged.pop()
