@@ -154,7 +154,9 @@ def _wood(own: OwnImages, settings: Settings, places: Places) -> str:
         data_root=str(places.copy),
         data_prefix=dict(img_path="ood"),
     )
-    mined = dict(type="mmwood.OoDDataset", ann_file=str(places.work_dir / "mine.csv"))
+    mined: dict[str, Any] = dict(
+        type="mmwood.OoDDataset", ann_file=str(places.work_dir / "mine.csv")
+    )
     parts = [
         part
         for part, there in ((untagged, own.untagged), (mined, own.candidates))
@@ -162,6 +164,8 @@ def _wood(own: OwnImages, settings: Settings, places: Places) -> str:
     ]
     ood: dict[str, Any] = parts[0]
     if len(parts) == 2:
+        # None may be kept: there are others.
+        mined["may_be_empty"] = True
         ood = dict(type="ConcatDataset", datasets=parts)
     pipeline: Any = Code("{{_base_.train_pipeline}}")
     if settings.soften:
