@@ -66,5 +66,6 @@ $(CLASSIC)/installed: setup.py $(wildcard requirements/*.txt)
 	    -c requirements/constraints-openmmlab.txt --no-build-isolation pydensecrf2
 	touch $@
 
+# What make has made; never work_dirs/ as a whole, which holds reviews and trainings.
 clean:
-	rm -rf $(VENV) $(CLASSIC) site work_dirs data/context_shapes
+	rm -rf $(VENV) $(CLASSIC) site work_dirs/demo data/context_shapes

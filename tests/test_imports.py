@@ -12,6 +12,7 @@ PACKAGE = ROOT / "mmwood"
 #: Each folder imports folders further down, of another row. A folder at the top of
 #: mmwood that is in no row has no place.
 ROWS = (
+    ("own_images",),
     ("converters", "report", "pipeline"),
     ("ood",),
     ("engine", "evaluation"),

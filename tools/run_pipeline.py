@@ -4,8 +4,9 @@
 A stage that is finished and whose inputs are as they were is skipped, so the same
 command continues where a run ended, and after a change runs again what depends on it.
 
-Example:
+Examples:
     python tools/run_pipeline.py configs/pipelines/demo.py
+    python tools/run_pipeline.py configs/pipelines/own_images.py --data my_images
 """
 
 import argparse
@@ -15,12 +16,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmwood.own_images.command import add_source_options
 from mmwood.utils.command import run, script_parser
+from mmwood.utils.locations import find_config, tool_command
 
 if TYPE_CHECKING:
     from mmwood.pipeline.graph import Pipeline
 
 TOOLS = Path(__file__).resolve().parent
+OWN_IMAGES = "configs/pipelines/own_images.py"
 
 
 def parse_args() -> argparse.Namespace:
@@ -64,6 +68,33 @@ def parse_args() -> argparse.Namespace:
         help="stages that may run at the same time, where none needs the other "
         "(default: the config's jobs, or 1)",
     )
+    own = parser.add_argument_group(
+        "one's own images (configs/pipelines/own_images.py): configs for them are "
+        "written to WORK_DIR/configs, and run"
+    )
+    own.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of images with tags.csv (columns image,labels); it is only read",
+    )
+    add_source_options(own)
+    own.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="efficientnet-lite0, resnet18, resnet50, resnet101, wide-resnet38 or "
+        "timm:NAME (default: the first on a CPU; on a GPU resnet50, and resnet101 for "
+        "the segmentation network)",
+    )
+    own.add_argument(
+        "--short",
+        action="store_true",
+        help="one epoch and four iterations, to see whether everything runs; the masks "
+        "are worth nothing",
+    )
+    own.add_argument(
+        "--eject", action="store_true", help="write the configs and run nothing"
+    )
     review = parser.add_argument_group("review stages wait for a person, unless")
     review.add_argument(
         "--auto", action="store_true", help="the stage's rules decide: nobody looks"
@@ -78,6 +109,10 @@ def parse_args() -> argparse.Namespace:
         parser.error("--only goes with neither --from nor --until")
     if args.auto and args.reviewed:
         parser.error("--auto and --reviewed exclude each other")
+    if args.data is None:
+        for name in ("tags", "candidates", "masks", "backbone", "short", "eject"):
+            if getattr(args, name):
+                parser.error(f"--{name} needs --data FOLDER, the images")
     for name in ("gpus", "jobs"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -115,12 +150,44 @@ def status(pipeline: "Pipeline") -> str:
     return str(table)
 
 
+def plan_for_data(args: argparse.Namespace) -> Path:
+    """Plan a pipeline for the folder that --data names, and say how."""
+    from mmwood.own_images.plan import plan_own_images
+
+    template = find_config(OWN_IMAGES).resolve()
+    if find_config(args.config).resolve() != template:
+        raise ValueError(f"--data: {args.config} plans nothing; {template} does")
+    plan = plan_own_images(
+        template.parents[1],
+        args.data,
+        args.work_dir,
+        args.tags,
+        args.candidates,
+        args.masks,
+        args.untagged,
+        args.backbone,
+        args.short,
+    )
+    if args.status:
+        return plan.pipeline
+    print(f"{plan}\n{'configs':26}{plan.pipeline.parent}", flush=True)
+    if args.eject:
+        command = tool_command("run_pipeline.py", [str(plan.pipeline)])
+        print(f"Change them as you like, then: {command}")
+    return plan.pipeline
+
+
 def run_stages(args: argparse.Namespace) -> None:
     """Do what the options ask for, and say what was done."""
     from mmwood.pipeline.graph import load_pipeline
     from mmwood.pipeline.run import make_plan, run_plan
 
     start = time.monotonic()
+    if args.data is not None:
+        args.config = plan_for_data(args)
+        args.work_dir = None
+        if args.eject:
+            return
     pipeline = load_pipeline(args.config, TOOLS, args.work_dir)
     if args.status:
         print(status(pipeline))

@@ -34,6 +34,7 @@ def main() -> None:
     import torch
 
     from mmwood.engine.runner import build_runner, load_config
+    from mmwood.utils.last_checkpoint import last_checkpoint
 
     cfg = load_config(args)
     if args.no_validate:
@@ -52,6 +53,12 @@ def main() -> None:
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == "auto" else args.resume
+    if not cfg.get("resume") and last_checkpoint(cfg.work_dir) is not None:
+        raise ValueError(
+            f"--work-dir: {cfg.work_dir} holds the checkpoints of a training: continue "
+            "it with --resume, or name another folder, since a new one would replace "
+            "them"
+        )
     build_runner(cfg).train()
 
 

@@ -7,36 +7,14 @@
 #   tools/make_affinity_labels.py configs/irn/efficientnet-lite0_irn_mini-voc.py
 _base_ = [
     "../_base_/datasets/mini_voc_irn.py",
+    "../_base_/models/efficientnet-lite0_irn.py",
 ]
 
 classifier = "work_dirs/efficientnet-lite0_wood_mini-voc/epoch_1.pth"
 scores = dict(
     score_dir="work_dirs/cam_mini-voc/pseudo_labels", score_checkpoint=classifier
 )
-model = dict(
-    type="mmwood.IRN",
-    data_preprocessor=dict(
-        mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5], to_rgb=True
-    ),
-    backbone=dict(
-        type="TIMMBackbone",
-        model_name="tf_efficientnet_lite0",
-        output_stride=16,
-        init_cfg=dict(type="Pretrained", checkpoint=classifier, prefix="backbone."),
-    ),
-    levels=[
-        "timm_model.blocks.0",
-        "timm_model.blocks.1",
-        "timm_model.blocks.2",
-        "timm_model.blocks.4",
-        "timm_model.bn2",
-    ],
-    in_channels=[16, 24, 40, 112, 1280],
-    # The grid has 80 cells where VOC's has 125: fewer steps go as far. The maps are wide,
-    # with their best seeds at 0.4 instead of 0.15; squared, at 0.16. README.md says on
-    # what both were tried.
-    test_cfg=dict(pad_to=320, cam_power=2.0, steps=64),
-)
+model = dict(backbone=dict(init_cfg=dict(checkpoint=classifier)))
 
 pipeline = dict(
     label=dict(

@@ -1,72 +1,81 @@
-# A template for one's own images, without any mask: tags, candidates, your look at them,
-# W-OoD, pseudo masks, segmentation network, report. docs/own_images.md writes the configs
-# that it names; put your own over it, my_pipeline.py:
-#   _base_ = "configs/pipelines/own_images.py"
-#   inputs = dict(data="my_images", candidates="folder_of_images", ...)
+# One's own images, without any drawn mask: a folder of images and their tags in, pseudo
+# masks and a segmentation network out.
+#   python tools/run_pipeline.py configs/pipelines/own_images.py --data my_images
+# writes configs over this one to work_dirs/my_images/configs/ and runs them
+# (docs/own_images.md). They leave out the branch (plain: without, wood: with OoD images) and
+# the stages that the data have nothing for.
 _base_ = "../_base_/pipelines/recipe.py"
 
 work_dir = "work_dirs/own_images"
 inputs = dict(
-    data="my_images",
-    candidates="candidates",
-    classifier_config="my_config.py",
-    wood_config="my_wood_config.py",
-    irn_config="my_irn_config.py",
-    segmentor_a_config="my_segmentor.py",
+    # The folder, which is only read, and the plan for it.
+    source=None,
+    plan=None,
+    # Its copy at one scale.
+    data="{prepare.images}",
+    candidates="{prepare.images}/candidates",
+    classifier_config=None,
+    plain_config="{classifier_config}",
+    wood_config="{classifier_config}",
+    irn_config=None,
+    segmentor_a_config=None,
+    # Of the finished segmentation network.
+    network_checkpoint="{segmentor_a_wood.checkpoint}",
 )
 _label = "train_dataloader.dataset.pipeline.label"
+# What stages read of the copy: masks, where there are any, are for tests alone.
+_reads = ["{data}/images", "{data}/tags.csv"]
 _show = ["--show-dir", "{dir}/pictures"]
 stages = dict(
+    weights=dict(title="take ImageNet weights", outputs=dict(folder="{dir}")),
+    prepare=dict(
+        title="copy the images at one scale",
+        run="dataset_converters/own_images.py",
+        outputs=dict(images="{work_dir}/data"),
+    ),
     classifier=dict(resume=True),
     review=dict(
         # For --auto, where nobody can look: the surest mostly do show the object.
-        rules=["--duplicates", "--in-distribution", "{data}"]
+        rules=["--duplicates", "--in-distribution", "{data}/images"]
         + ["--max-probability", "0.99", "--keep-rest"]
     ),
-    wood=dict(resume=True),
-    seeds_wood=dict(
-        args=["--tta", *_show, "--interval", "20"],
-        options={"default_hooks.pseudo_label.save_scores": ["strided"]},
-    ),
-    # PAMR refines IRN's labels while it trains. W-OoD's program has this background;
-    # with IRN's, 0.05, many images have no sure background at all.
-    irn_wood=dict(
+    wood=dict(
+        # The config names the images.
+        options={"train_dataloader.dataset.ood.ann_file": None},
         resume=True,
-        options={f"{_label}.folder": None, f"{_label}.background": 0.15},
     ),
-    masks_wood=dict(args=[*_show, "--interval", "20"]),
-    segmentor_a_wood=dict(resume=True),
-    # Without masks there is nothing to compare with and nothing to test.
-    test_a_wood=None,
-    segmentor_b_wood=None,
-    test_b_wood=None,
+    network=dict(
+        title="the network as a folder of its own, for tools/predict.py",
+        run="model_converters/publish_network.py",
+        args=["{segmentor_a_config}", "{network_checkpoint}", "--out", "{dir}"],
+    ),
     report=dict(
         report=dict(
-            title="My images",
             text="From image tags to masks, without any drawn mask.",
-            data=dict(images="{data}", suffix=".jpg"),
-            branches=[
-                dict(
-                    name="with OoD images",
-                    labels=[
-                        dict(name="seeds", folder="{seeds_wood.scores}"),
-                        dict(name="pseudo masks", folder="{masks_wood.scores}"),
-                    ],
-                )
-            ],
+            plan="{plan}",
+            tags="{data}/tags.csv",
+            data=dict(images="{data}/images", suffix=".png"),
         )
     ),
+    # Both are for experiments.
+    plain=None,
 )
-for _stage in (
-    "seeds",
-    "irn",
-    "masks",
-    "segmentor_a",
-    "test_a",
-    "segmentor_b",
-    "test_b",
-):
-    stages[f"{_stage}_plain"] = None
-for _stage in ("affinity", "crf", "crf_scores"):
-    stages[f"{_stage}_plain"] = stages[f"{_stage}_wood"] = None
-stages["plain"] = None
+for _b in ("plain", "wood"):
+    stages[f"seeds_{_b}"] = dict(
+        args=["--tta", *_show, "--interval", "20"],
+        options={"default_hooks.pseudo_label.save_scores": ["strided"]},
+        reads=_reads,
+    )
+    # PAMR refines IRN's labels while it trains.
+    stages[f"irn_{_b}"] = dict(
+        resume=True, options={f"{_label}.folder": None}, reads=_reads
+    )
+    stages[f"masks_{_b}"] = dict(args=[*_show, "--interval", "20"], reads=_reads)
+    stages[f"segmentor_a_{_b}"] = dict(
+        title="train the segmentation network on the pseudo masks",
+        resume=True,
+        reads=_reads,
+    )
+    stages[f"test_a_{_b}"] = dict(title="test it on the training images")
+    for _stage in ("affinity", "crf", "crf_scores", "segmentor_b", "test_b"):
+        stages[f"{_stage}_{_b}"] = None

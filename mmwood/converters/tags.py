@@ -14,6 +14,7 @@ from mmwood.converters.source import TagSource
 from mmwood.converters.writer import Writer
 from mmwood.fileio.images import image_paths
 from mmwood.fileio.lists import (
+    TaggedImage,
     bullets,
     check_id,
     name_on_disk,
@@ -24,7 +25,7 @@ from mmwood.fileio.lists import (
     without_suffix,
 )
 
-__all__ = ["ImageFinder", "convert_tags", "find_image"]
+__all__ = ["ImageFinder", "convert_tags", "find_image", "resolve_tags"]
 
 #: What Label Studio puts before the name of an uploaded file.
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")
@@ -68,8 +69,34 @@ def convert_tags(
             background, or two entries mean one image, or two that differ only in their
             suffix.
     """
+    items, classes = resolve_tags(root, source, images, classes, search)
+    counts = Counter(tag for item in items for tag in item.tags or ())
+    writer = Writer(overwrite)
+    writer.tags(root / "tags.csv", items, classes)
+    writer.lines(root / "classes.txt", classes)
+    return dict(
+        images=len(items),
+        untagged=sum(not item.tags for item in items),
+        classes={name: counts[name] for name in classes},
+        **writer.counts,
+    )
+
+
+def resolve_tags(
+    root: Path,
+    source: TagSource,
+    images: str = "",
+    classes: Sequence[str] | None = None,
+    search: bool = False,
+    remedy: str = "name the classes with --classes",
+) -> tuple[list[TaggedImage], list[str]]:
+    """The images of a source by their paths from a folder, and the classes in order.
+
+    Arguments and errors are those of :func:`convert_tags`, which writes them;
+    ``remedy`` is what else helps against tags that are hardly meant.
+    """
     if not classes and not source.classes:
-        question_classes(source.items, "name the classes with --classes")
+        question_classes(source.items, remedy)
     tags = {tag for item in source.items for tag in item.tags or ()}
     classes = list(classes or source.classes or sorted(tags))
     refuse_background(classes)
@@ -90,18 +117,9 @@ def convert_tags(
             f"{len(missing)} of {len(source.items)} images are not in "
             f"{root / images}:" + bullets(missing)
         )
-    counts = Counter(tag for item in items for tag in item.tags or ())
-    if not counts:
+    if not any(item.tags for item in items):
         raise ValueError("no image has a tag")
-    writer = Writer(overwrite)
-    writer.tags(root / "tags.csv", items, classes)
-    writer.lines(root / "classes.txt", classes)
-    return dict(
-        images=len(items),
-        untagged=sum(not item.tags for item in items),
-        classes={name: counts[name] for name in classes},
-        **writer.counts,
-    )
+    return items, classes
 
 
 def find_image(root: Path, images: str, name: str) -> str | None:

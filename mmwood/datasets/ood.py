@@ -56,6 +56,8 @@ class OoDDataset(BaseDataset):
         num_per_class: Take a sample of so many images of each ``ood_class`` that there
             is; needs a manifest.
         seed: Random seed of the sample.
+        may_be_empty: Whether a manifest may give no image, as one of several sources
+            of OoD images in a ``ConcatDataset``.
         check: 'none', 'header' or 'decode', as in :class:`mmwood.ImageLevelDataset`.
         **kwargs: As in ``mmengine.dataset.BaseDataset``.
 
@@ -88,6 +90,7 @@ class OoDDataset(BaseDataset):
         num_images: int | None = None,
         num_per_class: int | None = None,
         seed: int = 0,
+        may_be_empty: bool = False,
         check: FileCheck = "header",
         metainfo: dict | None = None,
         **kwargs,
@@ -114,6 +117,7 @@ class OoDDataset(BaseDataset):
         self.num_images = num_images
         self.num_per_class = num_per_class
         self.seed = seed
+        self.may_be_empty = may_be_empty
         self.check = check
         #: Where the manifest first names each class, as ``file:line``.
         self.class_sources: dict[str, str] = {}
@@ -135,6 +139,9 @@ class OoDDataset(BaseDataset):
         if classes is not None:
             self.check_classes(classes)
         items = self._sample(items)
+        if not items:
+            # mmengine cannot serialise nothing.
+            self.serialize_data = False
         paths = [str(Path(self.data_prefix["img_path"], i.image)) for i in items]
         if self.check != "none":
             bar = progress(paths, "find images", delay=1)
@@ -209,7 +216,7 @@ class OoDDataset(BaseDataset):
         if "rejected" in self.states:
             rejected = set()
         items = [item for _, item in best.values() if item.image not in rejected]
-        if not items:
+        if not items and not self.may_be_empty:
             raise ValueError(self._explain_empty(path, counts))
         return items
 

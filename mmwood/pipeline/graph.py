@@ -50,13 +50,18 @@ def load_pipeline(
     if not isinstance(cfg.get("stages"), dict) or not cfg["stages"]:
         raise PipelineError(f"{path}: stages: expected a dict of stages")
     folder = work_dir or cfg.get("work_dir") or f"work_dirs/{Path(path).stem}"
+    inputs = cfg.get("inputs") or {}
+    if empty := [name for name, value in inputs.items() if value is None]:
+        raise PipelineError(
+            f"{path}: inputs.{empty[0]} names nothing: this pipeline starts from a "
+            "folder of images, --data FOLDER"
+        )
     stages = [
         parse_stage(name, content, cfg.get("threads"))
         for name, content in cfg["stages"].items()
         # What a config based on another one leaves out.
         if content is not None
     ]
-    inputs = cfg.get("inputs") or {}
     return Pipeline(stages, inputs, Path(folder), Path(tools), cfg.get("jobs") or 1)
 
 

@@ -1,5 +1,6 @@
 """The numbers of a report, out of the files that its spec names."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from mmwood.fileio.scores import (
     read_metrics,
     read_seed_curve,
 )
+from mmwood.fileio.tables import read_csv
 from mmwood.ood.results import read_summary
 from mmwood.ood.review.counts import Counts
 from mmwood.report.spec import Labels, Network, Spec, named
@@ -31,9 +33,11 @@ __all__ = [
     "chain",
     "class_tables",
     "mining",
+    "plan",
     "read_curve",
     "review",
     "size_rows",
+    "tags",
 ]
 
 NETWORK_SCORES = ("mIoU", "IA-mIoU", "IA_S", "IA_M", "IA_L")
@@ -78,12 +82,14 @@ class Stage:
         text: What it is, in plain words.
         kind: 'labels' or 'network'.
         rows: The mIoU comes first.
+        images: Which images it is measured on.
     """
 
     name: str
     text: str
     kind: Literal["labels", "network"]
     rows: list[Row] = field(default_factory=list)
+    images: str = "training"
 
 
 class ClassTable(NamedTuple):
@@ -147,7 +153,8 @@ def _network_stage(name: str, items: Sequence[Network | None]) -> Stage:
     metrics = [_read_metrics(item) for item in items]
     rows = [Row(term, _column(metrics, term)) for term in NETWORK_SCORES]
     rows = [row for row in rows if any(value is not None for value in row.values)]
-    return Stage(name, explain(name), "network", rows)
+    images = next(item.images for item in items if item)
+    return Stage(name, explain(name), "network", rows, images)
 
 
 def _column(
@@ -232,6 +239,39 @@ def size_rows(spec: Spec) -> list[SizeRow]:
         for network in branch.networks
         if (scores := _read_instances(network)) is not None
     ]
+
+
+def plan(path: Path) -> dict:
+    """The settings of a plan, name, value and reason of each, and what to note.
+
+    Raises:
+        ValueError: The file is no plan.
+    """
+
+    def parse(content: Any) -> dict:
+        return dict(
+            settings=[
+                [str(row[key]) for key in ("name", "value", "reason")]
+                for row in content["settings"]
+            ],
+            notes=[str(note) for note in content["notes"]],
+            changed=[str(name) for name in content["changed"]],
+        )
+
+    with named("plan"):
+        return parse_json(path, "plan for one's own images", parse)
+
+
+def tags(path: Path, classes: Sequence[str]) -> list[tuple[str, int]]:
+    """How many training images have each class as a tag, and how many there are.
+
+    Raises:
+        ValueError: The file is no table of tags.
+    """
+    items = read_csv(path)
+    counts = Counter(tag for item in items for tag in item.tags or ())
+    names = [*classes, *sorted(counts.keys() - set(classes))]
+    return [*((name, counts[name]) for name in names), ("all images", len(items))]
 
 
 def mining(path: Path) -> dict:

@@ -84,6 +84,9 @@ def _content(spec: Spec) -> dict:
         sizes=sizes,
         comparable=len({str(row.scores.settings) for row in sizes}) <= 1,
         figures=[(item, pictures.figure_source(item.file)) for item in spec.figures],
+        plan=spec.plan and numbers.plan(spec.plan),
+        tags=spec.tags
+        and numbers.tags(spec.tags, spec.data.classes if spec.data else ()),
         mining=spec.mining and numbers.mining(spec.mining),
         review=spec.review and numbers.review(spec.review),
         runs=[(run, _command(run.command), _short(run.checkpoint)) for run in runs],
@@ -137,7 +140,8 @@ def _summary(spec: Spec, stages: Sequence[numbers.Stage]) -> list[str]:
             if term in rows
         ]
         sentences.append(
-            f"On validation images the last segmentation network, “{networks[-1].name}”"
+            f"On {networks[-1].images} images the last segmentation network, "
+            f"“{networks[-1].name}”"
             f", reaches {', and '.join(parts)}."
         )
     else:

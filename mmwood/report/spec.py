@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from mmwood.fileio.files import read_json
+from mmwood.utils.check import one_of
 
 __all__ = [
     "Branch",
@@ -26,11 +27,14 @@ PICTURES = (".jpg", ".jpeg", ".png", ".svg", ".webp")
 MAX_CLASSES = 254
 #: The fields of the spec, and of the objects in it by the field that holds them.
 _FIELDS = {
-    "": ("title", "text", "data", "branches", "mining", "review", "figures", "records"),
+    "": (
+        *("title", "text", "plan", "tags", "data", "branches", "mining", "review"),
+        *("figures", "records"),
+    ),
     "data": ("images", "suffix", "masks", "classes"),
     "branches": ("name", "labels", "networks"),
     "labels": ("name", "folder", "curve", "scores"),
-    "networks": ("name", "folder", "predictions"),
+    "networks": ("name", "folder", "predictions", "images"),
     "figures": ("title", "file", "text"),
 }
 
@@ -93,6 +97,7 @@ class Network:
         instances: ``ia_iou.json`` of :class:`mmwood.IAIoUMetric`, or None.
         predictions: Folder of label PNGs, or None.
         where: The place in the spec, for messages.
+        images: What it was tested on: 'validation' images or 'training' ones.
     """
 
     name: str
@@ -100,6 +105,7 @@ class Network:
     instances: Path | None
     predictions: Path | None
     where: str
+    images: str = "validation"
 
     @property
     def label_folder(self) -> Path | None:
@@ -141,6 +147,8 @@ class Spec:
         review: The manifest that was reviewed.
         figures: More pictures.
         records: Provenance of the stages.
+        plan: Settings with their reasons, as the plan for one's own images has them.
+        tags: ``tags.csv`` of the training images.
         path: The spec's own file, for messages.
     """
 
@@ -153,6 +161,8 @@ class Spec:
     review: Path | None = None
     figures: Sequence[Figure] = ()
     records: Sequence[Path] = ()
+    plan: Path | None = None
+    tags: Path | None = None
 
     @property
     def labels(self) -> dict[str, list[Labels | None]]:
@@ -185,7 +195,7 @@ def read_spec(path: str | os.PathLike) -> Spec:
 
     ::
 
-        {"title": str, "text": str,
+        {"title": str, "text": str, "plan": JSON of settings, "tags": tags.csv,
          "data": {"images": folder, "suffix": ".jpg", "masks": folder or null,
                   "classes": [str, ...]},
          "branches": [
@@ -193,7 +203,8 @@ def read_spec(path: str | os.PathLike) -> Spec:
             "labels": [{"name": str, "folder": folder, "curve": seed_curve.json,
                         "scores": JSON of evaluate_labels.py}, ...],
             "networks": [{"name": str, "folder": folder with metrics.json and
-                          perhaps ia_iou.json, "predictions": folder}, ...]}, ...],
+                          perhaps ia_iou.json, "predictions": folder,
+                          "images": "validation" or "training"}, ...]}, ...],
          "mining": JSON of mine_ood.py, "review": manifest,
          "figures": [{"title": str, "file": picture, "text": str}, ...],
          "records": [JSON, ...]}
@@ -222,6 +233,8 @@ def read_spec(path: str | os.PathLike) -> Spec:
         review=top.path("review", "file"),
         figures=[_figure(item) for item in top.objects("figures")],
         records=[_path(*item, "file") for item in top.items("records")],
+        plan=top.path("plan", "file"),
+        tags=top.path("tags", "file"),
     )
 
 
@@ -317,10 +330,12 @@ def _labels(item: _Object) -> Labels:
 def _network(item: _Object) -> Network:
     name, folder = item.text("name"), item.path("folder", "folder")
     predictions = item.path("predictions", "folder")
+    images = item.text("images", "validation")
+    one_of(item.place("images"), images, ("validation", "training"))
     if folder is predictions is None:
         raise ValueError(f"{item.where}: expected a folder or predictions")
     if folder is None:
-        return Network(name, None, None, predictions, item.where)
+        return Network(name, None, None, predictions, item.where, images)
     metrics, instances = folder / "metrics.json", folder / "ia_iou.json"
     if not metrics.is_file():
         raise FileNotFoundError(
@@ -328,7 +343,7 @@ def _network(item: _Object) -> Network:
             "writes it with --out"
         )
     found = instances if instances.is_file() else None
-    return Network(name, metrics, found, predictions, item.where)
+    return Network(name, metrics, found, predictions, item.where, images)
 
 
 def _figure(item: _Object) -> Figure:

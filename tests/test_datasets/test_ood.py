@@ -2,6 +2,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+from mmengine.dataset import ConcatDataset
 from mmengine.logging import MMLogger
 from PIL import Image
 
@@ -157,6 +158,12 @@ def test_empty_manifests_say_what_they_hold(folder, rows, message):
     write_rows(folder, rows)
     with pytest.raises(ValueError, match=message):
         ood(folder)
+    # Beside another source that is no fault.
+    options = dict(may_be_empty=True, serialize_data=True)
+    empty = ood(folder, **options)
+    both = ConcatDataset([ood(folder, ann_file="", data_prefix={}), empty])
+    assert len(empty) == 0
+    assert len(both) == len(both.datasets[0]) > 0
 
 
 def test_empty_lists_and_folders(folder):

@@ -9,7 +9,12 @@ from mmwood.pipeline.graph import load_pipeline
 from mmwood.pipeline.references import references
 
 REPOSITORY = Path(__file__).parents[2]
-PIPELINES = sorted((REPOSITORY / "configs/pipelines").glob("*.py"))
+PIPELINES = sorted(
+    path
+    for path in (REPOSITORY / "configs/pipelines").glob("*.py")
+    # It runs with --data: tests/test_own_images/.
+    if path.stem != "own_images"
+)
 
 
 @pytest.fixture
@@ -21,17 +26,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_inputs(path: Path) -> None:
-    """An empty folder, or a config, for each input that is absent."""
+    """An empty folder for each input that is absent."""
     for value in Config.fromfile(path).inputs.values():
         if references(value) or Path(value).exists():
             continue
-        if value.endswith(".py"):
-            # A config of one's own.
-            Path(value).write_text(
-                f"_base_ = '{REPOSITORY}/configs/demo/classifier.py'\n"
-            )
-        else:
-            Path(value).mkdir(parents=True)
+        Path(value).mkdir(parents=True)
 
 
 @pytest.mark.slow
@@ -70,7 +69,7 @@ def test_what_a_report_shows_is_made(place, path):
     assert tests <= shown
     # Everything is needed by something, but for what is looked at.
     needed = {need for needs in pipeline.needs.values() for need in needs}
-    ends = {"report", "clusters", "segmentor_a_wood"}
+    ends = {"report", "clusters"}
     assert set(pipeline.stages) - needed <= ends
 
 
@@ -84,7 +83,6 @@ def test_what_a_report_shows_is_made(place, path):
         ("coco14_r101", "wood", (0.30, 0.15), 1, 0.25),
         ("voc12_advcam", "plain", (0.35, 0.15), 1.5, 0.25),
         ("voc12_advcam", "wood", (0.30, 0.15), 1.5, 0.22),
-        ("own_images", "wood", (0.30, 0.15), 1, 0.25),
     ],
 )
 def test_irn_has_the_settings_of_the_programs(
@@ -92,8 +90,6 @@ def test_irn_has_the_settings_of_the_programs(
 ):
     pipeline = Config.fromfile(REPOSITORY / f"configs/pipelines/{name}.py")
     source = pipeline.inputs.irn_config
-    if name == "own_images":
-        source = "configs/irn/resnet50_irn_own-images.py"
 
     def with_options(stage: str) -> Config:
         cfg = Config.fromfile(REPOSITORY / source)
@@ -101,18 +97,30 @@ def test_irn_has_the_settings_of_the_programs(
         return cfg
 
     for stage in ("affinity", "irn"):
-        # One's own images have no labels made before.
-        if pipeline.stages[f"{stage}_{branch}"]:
-            step = with_options(stage).train_dataloader.dataset.pipeline.label
-            assert (step.foreground, step.background) == labels
+        step = with_options(stage).train_dataloader.dataset.pipeline.label
+        assert (step.foreground, step.background) == labels
     cfg = with_options("masks")
     assert cfg.model.test_cfg.get("cam_power", 1) == power
     thresholds = (
         cfg.default_hooks.pseudo_label.threshold,
         cfg.default_hooks.visualization.threshold,
-        cfg.test_evaluator.metrics.seeds.threshold if name != "own_images" else None,
+        cfg.test_evaluator.metrics.seeds.threshold,
     )
-    assert set(thresholds) - {None} == {threshold}
+    assert set(thresholds) == {threshold}
+
+
+def test_own_images_start_from_a_folder():
+    path = REPOSITORY / "configs/pipelines/own_images.py"
+    with pytest.raises(ValueError, match=r"inputs\.source names nothing: .* --data"):
+        load_pipeline(path, REPOSITORY / "tools")
+
+
+def test_configs_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = REPOSITORY / "configs/pipelines/demo.py"
+    pipeline = load_pipeline(path, REPOSITORY / "tools")
+    assert pipeline.path("wood_config") == REPOSITORY / "configs/demo/wood.py"
+    assert pipeline.work_dir == Path("work_dirs/demo")
 
 
 def test_ood_images_have_voc_s_size():

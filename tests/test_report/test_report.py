@@ -769,3 +769,36 @@ def test_in_print(spec, browser, tmp_path):
     background = "getComputedStyle(document.body).backgroundColor"
     assert page.evaluate(background) == "rgb(255, 255, 255)"
     assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_plan_tags_and_networks_of_training_images(spec, tmp_path):
+    row = dict(name="long side", value="320", reason="half of the images")
+    plan = dict(settings=[row], notes=["an empty row"], changed=["irn.py"])
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    (tmp_path / "tags.csv").write_text("image,labels\n1.png,disc;square\n2.png,disc\n")
+    content = dict(
+        spec, plan=str(tmp_path / "plan.json"), tags=str(tmp_path / "tags.csv")
+    )
+    for branch in content["branches"]:
+        for network in branch["networks"]:
+            network["images"] = "training"
+    page = report(content, tmp_path)
+    assert page.ids[:2] == ["result", "plan"]
+    for text in ("320", "half of the images", "an empty row", "irn.py was changed"):
+        assert text in page.text
+    assert "network, on training images" in page.text
+    assert "On training images the last segmentation network" in page.text
+    assert "validation images" not in page.text
+    rows = re.findall(
+        r'<th scope="row">(\w+|all images)</th><td>(\d+)</td>', page.source
+    )
+    assert rows[:2] == [("disc", "2"), ("square", "1")]
+    assert ("all images", "2") in rows
+
+    content["branches"][0]["networks"][0]["images"] = "some"
+    with pytest.raises(ValueError, match=r"images must be 'validation' or 'training'"):
+        report(content, tmp_path)
+    (tmp_path / "plan.json").write_text("{}")
+    content["branches"][0]["networks"][0]["images"] = "training"
+    with pytest.raises(ValueError, match=r"plan: .* is no plan for one's own images"):
+        report(content, tmp_path)

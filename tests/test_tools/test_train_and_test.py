@@ -36,6 +36,13 @@ def checkpoint(small_config: Path, run_tool, tmp_path: Path) -> Path:
 
 def test_train_resume_and_refusals(small_config, checkpoint, run_tool, tmp_path):
     assert checkpoint.is_file()
+    before = hashes(tmp_path / "trained")
+    text = run_tool("train.py", small_config, "--work-dir", "trained", fails=True)
+    assert text == (
+        "--work-dir: trained holds the checkpoints of a training: continue it with "
+        "--resume, or name another folder, since a new one would replace them\n"
+    )
+    assert hashes(tmp_path / "trained") == before
     text = run_tool(
         *("train.py", small_config, "--work-dir", "trained", "--resume"),
         *("--cfg-options", "train_cfg.max_epochs=2"),

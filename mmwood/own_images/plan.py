@@ -1,0 +1,197 @@
+"""A folder of images in, a pipeline out: what there is, the settings, their configs."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median_low
+from textwrap import fill
+
+from mmwood.fileio.files import atomic_write, read_json, text_sha256, write_json
+from mmwood.own_images.backbones import find_backbone
+from mmwood.own_images.configs import Places, write_configs
+from mmwood.own_images.prepare import image_sizes
+from mmwood.own_images.settings import (
+    Facts,
+    Settings,
+    choose_settings,
+    default_backbone,
+)
+from mmwood.own_images.source import OwnImages, Untagged, read_own_images
+
+__all__ = ["OwnPlan", "gather_facts", "plan_own_images"]
+
+#: What was written last time, by hash: another text is a person's.
+_WRITTEN = "written.json"
+_PLAN = "plan.json"
+_NAME_WIDTH = 26
+
+
+@dataclass(frozen=True)
+class OwnPlan:
+    """What was planned and written.
+
+    Attributes:
+        pipeline: The config to run.
+        settings: What it follows from.
+        notes: What a person should know.
+        changed: Configs that a person has changed, so that they stayed.
+    """
+
+    pipeline: Path
+    settings: Settings
+    notes: list[str]
+    changed: list[Path]
+
+    def __str__(self) -> str:
+        lines = [
+            fill(
+                f"{row.value}  ({row.reason})",
+                100,
+                initial_indent=f"{row.name:{_NAME_WIDTH}}",
+                subsequent_indent=" " * _NAME_WIDTH,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for row in self.settings.rows
+        ]
+        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"{path} was changed by hand and stays" for path in self.changed]
+        return "\n".join(lines)
+
+
+def plan_own_images(
+    configs: Path,
+    data: Path,
+    work_dir: Path | None = None,
+    tags: Path | None = None,
+    candidates: Path | None = None,
+    masks: Path | None = None,
+    untagged: Untagged = "use",
+    backbone: str | None = None,
+    short: bool = False,
+) -> OwnPlan:
+    """Plan a pipeline for a folder, and write its configs to ``work_dir/configs``.
+
+    The same folder and options give the same bytes. A config that a person has changed
+    since stays as it is.
+
+    Args:
+        configs: Folder of the project's configs.
+        data: Folder of the images.
+        work_dir: Of the pipeline; None is ``work_dirs`` and the folder's name.
+        tags: This and the next three are of
+            :func:`mmwood.own_images.source.read_own_images`.
+        candidates: See there.
+        masks: See there.
+        untagged: See there.
+        backbone: Its name (:func:`mmwood.own_images.backbones.find_backbone`); None
+            chooses.
+        short: See :func:`mmwood.own_images.settings.choose_settings`.
+
+    Raises:
+        FileNotFoundError: A folder or a file is missing.
+        ValueError: The data or an option is not what is expected; one names the other.
+    """
+    own = read_own_images(data, tags, candidates, masks, untagged)
+    place = (work_dir or Path("work_dirs", data.resolve().name)).resolve()
+    for name, folder in (("data", data), ("candidates", candidates), ("masks", masks)):
+        if folder is not None:
+            _refuse_inside(place, folder.resolve(), name)
+    facts = gather_facts(own)
+    names = (backbone, backbone) if backbone else default_backbone(facts.gpu)
+    classifier, network = map(find_backbone, names)
+    settings = choose_settings(facts, classifier, network, short)
+    places = Places(
+        configs=configs,
+        work_dir=place,
+        data=data.resolve(),
+        tags=tags and tags.resolve(),
+        candidates=candidates and candidates.resolve(),
+        masks=masks and masks.resolve(),
+        untagged=untagged,
+    )
+    changed = _write(places.own, write_configs(own, facts, settings, places))
+    content = dict(
+        settings=[asdict(row) for row in settings.rows],
+        notes=own.notes,
+        changed=[path.name for path in changed],
+    )
+    write_json(places.own / _PLAN, content)
+    return OwnPlan(places.own / "pipeline.py", settings, own.notes, changed)
+
+
+def gather_facts(own: OwnImages) -> Facts:
+    """Sizes of images, from their headers, and the machine.
+
+    Raises:
+        ValueError: An image cannot be read; names all.
+    """
+    import torch
+
+    gpu, memory = "", _ram()
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        gpu, memory = properties.name, properties.total_memory / 1e9
+    return Facts(
+        classes=tuple(own.classes),
+        long_sides=_long_sides(own.root, [item.image for item in own.tagged]),
+        untagged=len(own.untagged),
+        candidates=len(own.candidates),
+        masks=len(own.masks),
+        ood_long_side=_ood_long_side(own),
+        gpu=gpu,
+        memory=memory,
+    )
+
+
+def _ood_long_side(own: OwnImages) -> int | None:
+    sides = _long_sides(own.root, own.untagged)
+    if own.candidates_root is not None:
+        sides += _long_sides(own.candidates_root, own.candidates)
+    return median_low(sides) if sides else None
+
+
+def _long_sides(root: Path, images: Iterable[str]) -> tuple[int, ...]:
+    return tuple(map(max, image_sizes(root, images)))
+
+
+def _ram() -> float:
+    """Memory of the machine in GB."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+
+
+def _refuse_inside(work_dir: Path, folder: Path, name: str) -> None:
+    """Keep what is written out of what is only read, and the other way round."""
+    if work_dir.is_relative_to(folder):
+        raise ValueError(
+            f"--work-dir: {work_dir} lies in --{name} {folder}, which is only read: "
+            "name a folder outside"
+        )
+    if folder.is_relative_to(work_dir / "data"):
+        raise ValueError(
+            f"--{name}: {folder} lies where the working copy goes, in "
+            f"{work_dir / 'data'}: name another --work-dir"
+        )
+
+
+def _write(folder: Path, files: dict[str, str]) -> list[Path]:
+    """Write configs; gives those that a person has changed, which stay."""
+    record = folder / _WRITTEN
+    known = read_json(record) if record.is_file() else {}
+    changed = []
+    for name, text in files.items():
+        path = folder / name
+        if path.is_file():
+            there = path.read_text(encoding="utf-8")
+            if there == text:
+                known[name] = text_sha256(text)
+                continue
+            if known.get(name) != text_sha256(there):
+                changed.append(path)
+                continue
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        known[name] = text_sha256(text)
+    write_json(record, dict(sorted(known.items())))
+    return changed

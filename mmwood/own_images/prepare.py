@@ -1,0 +1,249 @@
+"""A working copy of one's own images at the one scale that all stages see."""
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from mmwood.converters.writer import Writer, find_record
+from mmwood.fileio.files import atomic_write, file_sha256, remove_leftovers, write_json
+from mmwood.fileio.images import (
+    UNREADABLE,
+    check_readable,
+    image_size,
+    open_upright,
+    why_unreadable,
+)
+from mmwood.fileio.labels import VOID, check_labels, read_label_png
+from mmwood.fileio.lists import TaggedImage, bullets, without_suffix
+from mmwood.own_images.source import OwnImages
+from mmwood.utils.progress import progress
+
+__all__ = ["image_sizes", "prepare", "scaled_size"]
+
+_FORMAT = "mmwood prepared images 1"
+_RECORD = "prepared.json"
+#: PNG's fastest levels make files a tenth larger.
+_COMPRESSION = 3
+#: The text of a copy's PNG that says what it is a copy of.
+_SOURCE = "Source"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One image to copy, with its mask.
+
+    Attributes:
+        image: The file.
+        target: The PNG to write.
+        mask: The true mask; None is a void one if there is a target for it.
+        mask_target: The label PNG to write, or None.
+        classes: How many classes the mask may show.
+    """
+
+    image: Path
+    target: Path
+    mask: Path | None = None
+    mask_target: Path | None = None
+    classes: int = 0
+
+
+def scaled_size(
+    size: tuple[int, int], long_side: int, enlarge: bool
+) -> tuple[int, int]:
+    """(W, H) of an image at the one scale: its long side is ``long_side``.
+
+    Args:
+        size: (W, H) of the image.
+        long_side: The scale, in pixels.
+        enlarge: Whether a smaller image is enlarged.
+
+    Example:
+        >>> scaled_size((1200, 900), 320, enlarge=True)
+        (320, 240)
+    """
+    longest = max(size)
+    if longest == long_side or (longest < long_side and not enlarge):
+        return size
+    width, height = (max(1, round(side * long_side / longest)) for side in size)
+    return width, height
+
+
+def image_sizes(root: Path, images: Iterable[str]) -> list[tuple[int, int]]:
+    """(W, H) of images below a folder, upright, from their headers.
+
+    Raises:
+        ValueError: Some cannot be read; names all.
+    """
+    items = [TaggedImage(name, None, "image") for name in images]
+    paths = [root / item.image for item in items]
+    return check_readable(items, progress(paths, "sizes", delay=1), decode=False)
+
+
+def prepare(
+    own: OwnImages, out: Path, long_side: int, workers: int = 1
+) -> dict[str, int]:
+    """Write the working copy; what is there already and the same stays.
+
+    ::
+
+        out/
+          images/ID.png         tagged images
+          tags.csv, classes.txt their tags; images are named from images/
+          images.txt            their ids, one a line
+          ood/NAME.png          images without a tag, under their names with suffix
+          untagged.csv          the same with empty tags, named from ood/
+          candidates/NAME.png   candidates for OoD images
+          masks/ID.png          true masks, void where there is none
+
+    Each image is read upright once and resized by Pillow's bicubic filter, its mask to
+    the nearest pixel. If no tagged image is larger than ``long_side``, images keep
+    their size.
+
+    Args:
+        own: What there is.
+        out: The folder to write; what it holds of an earlier copy and no longer
+            belongs to it is removed.
+        long_side: The long side of the copies, in pixels.
+        workers: Processes.
+
+    Returns:
+        How many ``images``, ``ood``, ``candidates`` and ``masks`` there are, and how
+        many were ``written``.
+
+    Raises:
+        ValueError: An image or a mask cannot be read, or a mask does not fit; names
+            all. Or ``out`` holds something else.
+    """
+    find_record(out, _RECORD, format=_FORMAT)
+    folders = {name: out / name for name in ("images", "ood", "candidates", "masks")}
+    tasks = [*_tasks(own, folders)]
+    counts = dict(
+        images=len(own.tagged),
+        ood=len(own.untagged),
+        candidates=len(own.candidates),
+        masks=len(own.masks),
+    )
+    # First, so that the folder is known to be a copy when this is ended.
+    write_json(out / _RECORD, dict(format=_FORMAT, long_side=long_side, **counts))
+    remove_leftovers(out)
+    sizes = image_sizes(own.root, [item.image for item in own.tagged])
+    enlarge = max(map(max, sizes)) > long_side
+    work = partial(_copy, long_side=long_side, enlarge=enlarge)
+    if workers > 1:
+        with ProcessPoolExecutor(workers) as pool:
+            done = [*progress(pool.map(work, tasks), "copy", total=len(tasks))]
+    else:
+        done = [work(task) for task in progress(tasks, "copy")]
+    faults = [result for result in done if isinstance(result, str)]
+    if faults:
+        raise ValueError(
+            f"{len(faults)} of {len(tasks)} images cannot be used:" + bullets(faults)
+        )
+    if own.masks and not any(shown for _, shown in done):
+        raise ValueError(
+            f"--masks: none of {len(own.masks)} masks shows a class. Label 0 is "
+            f"background, c + 1 is class c, {VOID} is void: masks of 0 and 255, as "
+            "paint programs write them, need 1 in place of 255"
+        )
+    _remove_others(folders.values(), tasks)
+    items = [
+        TaggedImage(f"{without_suffix(item.image)}.png", item.tags, item.source)
+        for item in own.tagged
+    ]
+    others = [TaggedImage(f"{name}.png", set(), "") for name in own.untagged]
+    writer = Writer(overwrite=True)
+    writer.tags(out / "tags.csv", items, own.classes)
+    writer.tags(out / "untagged.csv", others, own.classes)
+    writer.lines(out / "classes.txt", own.classes)
+    writer.lines(out / "images.txt", [without_suffix(item.image) for item in items])
+    return dict(counts, written=sum(written for written, _ in done))
+
+
+def _tasks(own: OwnImages, folders: dict[str, Path]) -> Iterable[Task]:
+    for item in own.tagged:
+        name = without_suffix(item.image)
+        yield Task(
+            own.root / item.image,
+            folders["images"] / f"{name}.png",
+            own.masks.get(name),
+            folders["masks"] / f"{name}.png" if own.masks else None,
+            len(own.classes),
+        )
+    # No label file is named after these: they keep their suffix, which tells two of
+    # one name apart.
+    for name in own.untagged:
+        yield Task(own.root / name, folders["ood"] / f"{name}.png")
+    for name in own.candidates:
+        assert own.candidates_root is not None
+        yield Task(own.candidates_root / name, folders["candidates"] / f"{name}.png")
+
+
+def _copy(task: Task, long_side: int, enlarge: bool) -> tuple[bool, bool] | str:
+    """Copy one image; whether it was written and whether its mask shows a class.
+
+    A text is what is wrong with it.
+    """
+    try:
+        original = image_size(task.image)
+        size = scaled_size(original, long_side, enlarge)
+        writer = Writer(overwrite=True)
+        shown = False
+        if task.mask_target is not None:
+            small = np.full(size[::-1], VOID, dtype=np.uint8)
+            if task.mask is not None:
+                label = read_label_png(task.mask, "mask")
+                shown = bool(check_labels(label, task.mask, task.classes))
+                if label.shape != original[::-1]:
+                    return (
+                        f"{task.mask}: the mask has (W, H) = {label.shape[::-1]}, its "
+                        f"image {task.image} {original}"
+                    )
+                nearest = Image.fromarray(label).resize(size, Image.Resampling.NEAREST)
+                small = np.asarray(nearest)
+            writer.label(task.mask_target, small)
+        made_of = f"{file_sha256(task.image)} at {size}"
+        if _is_made_of(task.target, made_of):
+            return writer.counts["kept"] < (task.mask_target is not None), shown
+        image = open_upright(task.image)
+        if size != original:
+            image = image.resize(size, Image.Resampling.BICUBIC)
+        about = PngInfo()
+        about.add_text(_SOURCE, made_of)
+        with atomic_write(task.target) as temporary:
+            image.save(temporary, "PNG", pnginfo=about, compress_level=_COMPRESSION)
+    except UNREADABLE as error:
+        # A full disk is no fault of the image.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        if isinstance(error, ValueError) and str(task.mask) in str(error):
+            return str(error)
+        return f"{task.image}: {why_unreadable(error)}"
+    return True, shown
+
+
+def _is_made_of(copy: Path, made_of: str) -> bool:
+    """Whether the copy is there, whole, and of this file."""
+    try:
+        with Image.open(copy) as image:
+            return image.info.get(_SOURCE) == made_of
+    except UNREADABLE:
+        return False
+
+
+def _remove_others(folders: Iterable[Path], tasks: Sequence[Task]) -> None:
+    """Delete the copies that no image has any more."""
+    targets = {task.target for task in tasks} | {task.mask_target for task in tasks}
+    for folder in folders:
+        for path in sorted(folder.rglob("*"), reverse=True):
+            if path.is_dir():
+                if not any(path.iterdir()):
+                    os.rmdir(path)
+            elif path not in targets:
+                path.unlink()

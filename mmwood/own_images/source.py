@@ -1,0 +1,202 @@
+"""What a person has: a folder of images, their tags, candidates, masks to measure."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from mmwood.converters.cvat import read_cvat
+from mmwood.converters.label_studio import read_label_studio
+from mmwood.converters.source import TagSource
+from mmwood.converters.table import read_table
+from mmwood.converters.tags import resolve_tags
+from mmwood.fileio.files import read_text
+from mmwood.fileio.images import image_paths, list_folder
+from mmwood.fileio.lists import (
+    TaggedImage,
+    read_class_names,
+    refuse_shared_files,
+    without_suffix,
+)
+from mmwood.utils.check import one_of
+
+__all__ = ["OwnImages", "Untagged", "read_own_images", "read_source"]
+
+#: Which images without a tag serve as OoD images: all, those that the tags list with an
+#: empty field, or none.
+Untagged = Literal["use", "listed", "leave-out"]
+
+
+@dataclass
+class OwnImages:
+    """Images and what is known of them; paths are below ``root`` unless said.
+
+    Attributes:
+        root: The folder, which is only read.
+        classes: Names of the classes in the order of their labels.
+        tagged: The images with a tag.
+        untagged: Those that show no class, to be used as OoD images.
+        left_out: How many images without a tag are not used.
+        candidates: Files that should show no class, of any folder.
+        candidates_root: The folder that they lie in.
+        masks: Id of a tagged image -> the file of its true mask.
+        notes: What a person should know of the tags.
+    """
+
+    root: Path
+    classes: list[str]
+    tagged: list[TaggedImage]
+    untagged: list[str]
+    left_out: int
+    candidates: list[str]
+    candidates_root: Path | None
+    masks: dict[str, Path]
+    notes: list[str]
+
+
+def read_own_images(
+    root: Path,
+    tags: Path | None = None,
+    candidates: Path | None = None,
+    masks: Path | None = None,
+    untagged: Untagged = "use",
+) -> OwnImages:
+    """Find out what there is; no image is opened.
+
+    Args:
+        root: Folder of the images, with any suffix, in folders or not.
+        tags: A table, or an export of Label Studio or CVAT. None is ``root/tags.csv``.
+        candidates: Folder of images that should show no class.
+        masks: Folder of true masks: label PNGs with the names of the images.
+        untagged: Which images without a tag are used. An export of an annotation tool
+            does not list what nobody has annotated yet: with one, 'use' means 'listed'.
+
+    Raises:
+        FileNotFoundError: A folder, the tags or an image that they name is missing.
+        ValueError: The tags are no such file or name no image or only one class with
+            nothing to tell it from; a folder holds no image.
+    """
+    one_of("--untagged", untagged, get_args(Untagged))
+    if not root.is_dir():
+        raise FileNotFoundError(f"--data: there is no folder {root}")
+    if tags is None and not (root / "tags.csv").is_file():
+        raise FileNotFoundError(
+            f"--data: {root} holds no tags.csv: write one with the columns "
+            "image,labels (labels separated by semicolons), or name a file of tags "
+            "with --tags"
+        )
+    source, of_tool = read_source(tags or root / "tags.csv")
+    if not source.items:
+        raise ValueError(f"{tags or root / 'tags.csv'}: lists no image")
+    named = root / "classes.txt"
+    items, classes = resolve_tags(
+        root,
+        source,
+        classes=read_class_names(str(named)) if named.is_file() else None,
+        search=of_tool,
+        remedy=f"write the names of the classes into {named}, one a line",
+    )
+    shown = {tag for item in items for tag in item.tags or ()}
+    empty = [name for name in classes if name not in shown]
+    notes = list(source.notes)
+    if empty:
+        notes.append(f"classes without an image, left out: {', '.join(empty)}")
+    tagged = [item for item in items if item.tags]
+    listed = [item.image for item in items if not item.tags]
+    others = _not_listed(root, items, [candidates, masks])
+    used = {
+        "use": listed if of_tool else sorted(listed + others),
+        "listed": listed,
+        "leave-out": [],
+    }[untagged]
+    if others and untagged != "leave-out":
+        note = f"{len(others)} images of the folder are not among the tags"
+        if of_tool or untagged == "listed":
+            notes.append(f"{note}: left out, since nobody may have looked at them")
+        else:
+            notes.append(
+                f"{note}: they count as images without a tag, which show no class "
+                "(--untagged listed: only rows with an empty field do)"
+            )
+    if len(shown) == 1 and not used:
+        raise ValueError(
+            f"all tagged images have the one tag {shown.pop()!r}, and none is without: "
+            "a classifier has nothing to tell it from. Add images that do not show it, "
+            "as rows with an empty field"
+        )
+    found = list_folder(candidates, "--candidates") if candidates else []
+    return OwnImages(
+        root=root,
+        classes=[name for name in classes if name in shown],
+        tagged=tagged,
+        untagged=used,
+        left_out=len(listed) + len(others) - len(used),
+        candidates=[item.image for item in found],
+        candidates_root=candidates,
+        masks=_masks(masks, tagged) if masks else {},
+        notes=notes,
+    )
+
+
+def read_source(path: Path) -> tuple[TagSource, bool]:
+    """Tags from a file whose kind its suffix and its header tell.
+
+    Returns:
+        The tags, and whether an annotation tool wrote them, whose names of images are
+        not the paths of the files.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not of the kind that it seems to be.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"--tags: there is no file {path}")
+    kind = path.suffix.lower()
+    if kind == ".xml":
+        return read_cvat(path), True
+    if kind == ".json":
+        return read_label_studio(path), True
+    header = next(iter(read_text(path, what="table").splitlines()), "")
+    columns = {name.strip(' "') for name in re.split("[,;\t]", header)}
+    if "choice" in columns and "labels" not in columns:
+        return read_label_studio(path), True
+    return read_table(path), False
+
+
+def _not_listed(
+    root: Path, items: list[TaggedImage], others: list[Path | None]
+) -> list[str]:
+    """Images below the root that no tag names, without those of other folders."""
+    apart = [other.resolve() for other in others if other is not None]
+    known = {item.image for item in items}
+    return [
+        name
+        for path in image_paths(root)
+        if (name := path.relative_to(root).as_posix()) not in known
+        and not any(path.resolve().is_relative_to(other) for other in apart)
+    ]
+
+
+def _masks(folder: Path, tagged: list[TaggedImage]) -> dict[str, Path]:
+    """The masks that there are, by the ids of their images."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--masks: there is no folder {folder}")
+    refuse_shared_files(tagged, lambda item: without_suffix(item.image))
+    return dict(_found(folder, tagged))
+
+
+def _found(folder: Path, tagged: list[TaggedImage]) -> Iterator[tuple[str, Path]]:
+    missing = True
+    for item in tagged:
+        name = without_suffix(item.image)
+        path = folder / f"{name}.png"
+        if os.path.isfile(path):
+            missing = False
+            yield name, path
+    if missing:
+        first = folder / f"{without_suffix(tagged[0].image)}.png"
+        raise FileNotFoundError(
+            f"--masks: {folder} holds no mask of a tagged image, such as {first}"
+        )

@@ -1,0 +1,141 @@
+"""The working copy: one scale, one suffix, upright; masks to the nearest pixel."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from mmwood.fileio.labels import read_label_png, save_label_png
+from mmwood.own_images.prepare import prepare, scaled_size
+from mmwood.own_images.source import read_own_images
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def masks(folder: Path, tmp_path: Path) -> Path:
+    """True masks of two of the four tagged images."""
+    rng = np.random.default_rng(3)
+    for name in ("a.png", "walks/c.png"):
+        mask = rng.choice([0, 1, 2, 255], (48, 60)).astype(np.uint8)
+        save_label_png(mask, tmp_path / "masks" / name)
+    return tmp_path / "masks"
+
+
+def test_scaled_size():
+    assert scaled_size((4000, 3000), 320, False) == (320, 240)
+    assert scaled_size((3000, 4000), 320, True) == (240, 320)
+    assert scaled_size((100, 50), 320, True) == (320, 160)
+    assert scaled_size((100, 50), 320, False) == (100, 50)
+    assert scaled_size((5000, 1), 320, True) == (320, 1)
+
+
+def test_copies_are_those_of_pillow(folder, masks, tmp_path, save_image):
+    save_image(folder / "b.png", (600, 450), 1)
+    before = files(folder)
+    own = read_own_images(folder, masks=masks)
+    out = tmp_path / "data"
+    done = prepare(own, out, 40, workers=2)
+    assert done == dict(images=4, ood=2, candidates=0, masks=2, written=6)
+    assert files(folder) == before
+    for name in ("a.jpg", "b.png", "walks/c.tif", "walks/d.JPG"):
+        image = ImageOps.exif_transpose(Image.open(folder / name)).convert("RGB")
+        assert max(image.size) > 40
+        size = tuple(round(side * 40 / max(image.size)) for side in image.size)
+        expected = image.resize(size, Image.Resampling.BICUBIC)
+        found = Image.open((out / "images" / name).with_suffix(".png"))
+        assert np.array_equal(np.asarray(found), np.asarray(expected))
+    # The mask of an image is as the image is seen, not as its file is.
+    small = Image.fromarray(read_label_png(masks / "a.png"))
+    small = small.resize((40, 32), Image.Resampling.NEAREST)
+    assert np.array_equal(read_label_png(out / "masks/a.png"), np.asarray(small))
+    assert (read_label_png(out / "masks/b.png") == 255).all()
+    text = (out / "tags.csv").read_text()
+    assert text == "image,labels\na.png,boat\nb.png,train\nwalks/c.png,boat;train\n" + (
+        "walks/d.png,boat\n"
+    )
+    assert (out / "classes.txt").read_text() == "boat\ntrain\n"
+    assert (out / "images.txt").read_text() == "a\nb\nwalks/c\nwalks/d\n"
+    assert sorted(path.name for path in (out / "ood").iterdir()) == [
+        "empty 1.jpg.png",
+        "empty 2.png.png",
+    ]
+
+
+def test_images_keep_their_size_where_none_is_larger(folder, tmp_path, save_image):
+    save_image(folder / "b.png", (50, 40), 1)
+    save_image(folder / "empty 2.png", (600, 450), 1)
+    own = read_own_images(folder)
+    prepare(own, tmp_path / "data", 60)
+    sizes = {
+        path.name: Image.open(path).size for path in (tmp_path / "data").rglob("*.png")
+    }
+    assert sizes["b.png"] == (50, 40)
+    assert sizes["empty 2.png.png"] == (60, 45)
+
+
+def test_a_copy_that_was_ended_is_finished_to_the_same_bytes(folder, masks, tmp_path):
+    own = read_own_images(folder, masks=masks)
+    prepare(own, tmp_path / "whole", 40)
+    out = tmp_path / "data"
+    prepare(own, out, 40)
+    (out / "images/b.png").unlink()
+    (out / "masks/a.png").unlink()
+    (out / "images/.tmp-x").write_text("half")
+    os.truncate(out / "images/walks/d.png", 30)
+    (out / "tags.csv").unlink()
+    assert prepare(own, out, 40)["written"] == 3
+    assert files(out) == files(tmp_path / "whole")
+    # With other masks the images stay to the byte.
+    save_label_png(np.ones((48, 60), np.uint8), masks / "b.png")
+    images = files(out / "images")
+    again = read_own_images(folder, masks=masks)
+    assert prepare(again, out, 40)["written"] == 1
+    assert files(out / "images") == images
+    assert (read_label_png(out / "masks/b.png") == 1).all()
+    # Another size, an image that changed, and one that is gone.
+    assert prepare(own, out, 36)["written"] == 6
+    own.tagged.pop()
+    assert prepare(own, out, 36)["written"] == 0
+    assert not (out / "images/walks/d.png").exists()
+
+
+def test_faults_are_all_named(folder, masks, tmp_path):
+    for name in ("a.jpg", "walks/c.tif"):
+        os.truncate(folder / name, (folder / name).stat().st_size * 2 // 3)
+    save_label_png(np.ones((20, 20), np.uint8), masks / "b.png")
+    own = read_own_images(folder, masks=masks)
+    with pytest.raises(ValueError, match="3 of 6 images cannot be used") as error:
+        prepare(own, tmp_path / "data", 40)
+    text = str(error.value)
+    assert f"{folder / 'a.jpg'}: " in text
+    assert f"{folder / 'walks/c.tif'}: " in text
+    assert "the mask has (W, H) = (20, 20), its image" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(7, "holds \\[7\\]; with 2 classes"), (255, "none of 2 masks shows a class")],
+)
+def test_masks_of_other_values(value, message, folder, masks, tmp_path):
+    for path in masks.rglob("*.png"):
+        save_label_png(np.full((48, 60), value, np.uint8), path)
+    own = read_own_images(folder, masks=masks)
+    with pytest.raises(ValueError, match=message):
+        prepare(own, tmp_path / "data", 40)
+
+
+def test_another_folder_stays(folder, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds something else"):
+        prepare(read_own_images(folder), tmp_path / "data", 40)
+    assert files(tmp_path / "data") == {"mine.txt": b"mine"}

