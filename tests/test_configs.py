@@ -121,9 +121,8 @@ def test_published_resnet50_takes_two_steps_on_mini_voc(mini_voc, run_tool, tmp_
 @pytest.mark.slow
 def test_own_images_as_the_page_says(voc_folder, run_tool, tmp_path):
     """The page's config and table, word by word, on the images of the test."""
-    blocks = re.findall(
-        r"```(\w*)\n(.*?)```", (REPOSITORY / "docs/step_by_step.md").read_text(), flags=re.S
-    )
+    page = (REPOSITORY / "docs/step_by_step.md").read_text()
+    blocks = re.findall(r"```(\w*)\n(.*?)```", page, flags=re.S)
     (config,) = [
         text for kind, text in blocks if "resnet50_own-images" in text and kind
     ]

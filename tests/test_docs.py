@@ -425,8 +425,8 @@ SMALLER = {
     },
 }
 
-#: The chain as docs/step_by_step.md and docs/own_images.md give it. A person's part is taken by
-#: rules.
+#: The chain as docs/step_by_step.md and docs/own_images.md give it. A person's part is
+#: taken by rules.
 MAIN_PATH = (
     "python tools/dataset_converters/tags.py my_images --table labels.csv "
     "--image-column file --label-column species --images jpg --check",

@@ -185,7 +185,7 @@ def python_blocks(path: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_own_images_as_the_page_says(voc_folder, run_tool, tmp_path):
-    """The page's config trains on images and pseudo masks as the stages before leave."""
+    """The page's config trains on what the stages before it leave."""
     (block,) = [b for b in python_blocks(STEPS) if "deeplabv2_r101_voc" in b]
     (tmp_path / "configs").symlink_to(CONFIGS)
     (tmp_path / "my_segmentor.py").write_text(block)
