@@ -119,11 +119,10 @@ def test_published_resnet50_takes_two_steps_on_mini_voc(mini_voc, run_tool, tmp_
 
 
 @pytest.mark.slow
-def test_own_images_as_the_readme_says(voc_folder, run_tool, tmp_path):
-    """README's config and table, word by word, on the images of the test."""
-    blocks = re.findall(
-        r"```(\w*)\n(.*?)```", (REPOSITORY / "README.md").read_text(), flags=re.S
-    )
+def test_own_images_as_the_page_says(voc_folder, run_tool, tmp_path):
+    """The page's config and table, word by word, on the images of the test."""
+    page = (REPOSITORY / "docs/step_by_step.md").read_text()
+    blocks = re.findall(r"```(\w*)\n(.*?)```", page, flags=re.S)
     (config,) = [
         text for kind, text in blocks if "resnet50_own-images" in text and kind
     ]
@@ -142,9 +141,9 @@ def test_own_images_as_the_readme_says(voc_folder, run_tool, tmp_path):
     assert "tags.csv: 3 images, 2 classes; images that show no class: 1" in text
 
 
-def test_irn_of_own_images_as_the_readme_says(tmp_path):
-    """README's config builds: its fields are those of the model and the data sets."""
-    text = (REPOSITORY / "README.md").read_text()
+def test_irn_of_own_images_as_the_page_says(tmp_path):
+    """The page's config builds: its fields are those of the model and the data sets."""
+    text = (REPOSITORY / "docs/step_by_step.md").read_text()
     (config,) = re.findall(r"```python\n([^`]*irn_own-images[^`]*)```", text)
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     (tmp_path / "my_irn_config.py").write_text(config)

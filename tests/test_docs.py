@@ -37,11 +37,13 @@ from mmwood.utils.config import metric_configs
 from mmwood.utils.locations import TOOLS, verb
 
 REPOSITORY = Path(__file__).parents[1]
-#: README first: the other pages go on from its configs.
+STEPS = REPOSITORY / "docs/step_by_step.md"
+#: This one first: the other pages go on from its configs.
 PAGES = [
+    STEPS,
     REPOSITORY / "README.md",
     REPOSITORY / "CONTRIBUTING.md",
-    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *sorted({*(REPOSITORY / "docs").glob("*.md")} - {STEPS}),
     *sorted((REPOSITORY / "configs").glob("*/README.md")),
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.M | re.S)
@@ -427,8 +429,8 @@ SMALLER = {
     },
 }
 
-#: The chain as README and docs/own_images.md give it. A person's part is taken by
-#: rules.
+#: The chain as docs/step_by_step.md and docs/own_images.md give it. A person's part is
+#: taken by rules.
 MAIN_PATH = (
     "python tools/dataset_converters/tags.py my_images --table labels.csv "
     "--image-column file --label-column species --images jpg --check",
@@ -484,7 +486,7 @@ def make_own_images(folder: Path) -> None:
 def test_main_path_as_the_pages_say(tmp_path, run_tool):
     said = {c for page in PAGES for c in commands(page)}
     small_configs(tmp_path)
-    for name, content in python_blocks(REPOSITORY / "README.md"):
+    for name, content in python_blocks(STEPS):
         if "mmsegmentation" not in content:
             (tmp_path / name).write_text(content)
     make_own_images(tmp_path)

@@ -20,7 +20,7 @@ from mmengine.registry import HOOKS, METRICS, MODELS, init_default_scope
 from mmwood.fileio.labels import save_label_png
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-README = CONFIGS.parent / "README.md"
+STEPS = CONFIGS.parent / "docs/step_by_step.md"
 SBCE = CONFIGS / "sbce/README.md"
 
 
@@ -185,9 +185,9 @@ def python_blocks(path: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_readme_own_images(voc_folder, run_tool, tmp_path):
-    """README's config trains on images and pseudo masks as the stages before leave."""
-    (block,) = [b for b in python_blocks(README) if "deeplabv2_r101_voc" in b]
+def test_own_images_as_the_page_says(voc_folder, run_tool, tmp_path):
+    """The page's config trains on what the stages before it leave."""
+    (block,) = [b for b in python_blocks(STEPS) if "deeplabv2_r101_voc" in b]
     (tmp_path / "configs").symlink_to(CONFIGS)
     (tmp_path / "my_segmentor.py").write_text(block)
     labels = tmp_path / "work_dirs/my_irn_config/pseudo_labels/labels"
@@ -196,7 +196,7 @@ def test_readme_own_images(voc_folder, run_tool, tmp_path):
     for path in (labels / "jpg").iterdir():
         with Image.open(path) as image:
             mask = np.array(image)
-        # Two classes in README.
+        # Two classes on the page.
         save_label_png(np.where(mask == 3, 0, mask), path)
     (tmp_path / "my_images").mkdir()
     (voc_folder / "JPEGImages").rename(tmp_path / "my_images/jpg")

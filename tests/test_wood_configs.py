@@ -93,7 +93,7 @@ def test_readme_names_enough_overrides():
 
 
 def test_config_for_own_images(tmp_path):
-    text = (REPOSITORY / "README.md").read_text()
+    text = (REPOSITORY / "docs/step_by_step.md").read_text()
     own, wood = (
         next(b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if key in b)
         for key in ("resnet50_own-images.py", "my_config.py")
