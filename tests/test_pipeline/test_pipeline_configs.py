@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from mmwood.pipeline.graph import load_pipeline
 from mmwood.pipeline.references import references
+from mmwood.utils.locations import find_config
 
 REPOSITORY = Path(__file__).parents[2]
 PIPELINES = sorted(
@@ -119,7 +120,8 @@ def test_configs_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = REPOSITORY / "configs/pipelines/demo.py"
     pipeline = load_pipeline(path, REPOSITORY / "tools")
-    assert pipeline.path("wood_config") == REPOSITORY / "configs/demo/wood.py"
+    found = find_config(pipeline.path("wood_config"))
+    assert found == REPOSITORY / "configs/demo/wood.py"
     assert pipeline.work_dir == Path("work_dirs/demo")
 
 
