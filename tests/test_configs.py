@@ -42,6 +42,10 @@ def test_config_builds(name):
     if hasattr(model, "decode_head"):
         metainfo = dict(DATASETS.get(f"mmseg.{dataset.type}").METAINFO)
         metainfo.update(dataset.get("metainfo", {}))
+        if not metainfo:
+            # A config over one's own images' names the classes.
+            assert "own-images" in str(name)
+            return
         assert model.decode_head.num_classes == len(metainfo["classes"])
         # Without a palette mmseg draws background in a random colour.
         assert metainfo["palette"] == voc_palette(len(metainfo["classes"])).tolist()
