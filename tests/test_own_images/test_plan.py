@@ -76,7 +76,7 @@ def test_stages_are_those_that_the_data_have_something_for(
         after = [name.format(branch) for name in rest]
         after += [f"test_a_{branch}"] * tested
         after += ["clusters"] * (branch == "wood")
-        return {*common, *middle, *after, "report"}
+        return {*common, *middle, *after, "network", "report"}
 
     assert set(stages(plan().pipeline)) == expected("wood", "wood")
     found = plan(untagged="leave-out")
@@ -123,7 +123,7 @@ def test_stages_are_those_that_the_data_have_something_for(
     }
     assert {"seeds_wood", "masks_wood", "test_a_wood", "clusters"} <= shown
     needed = {need for needs in pipeline.needs.values() for need in needs}
-    assert set(pipeline.stages) - needed == {"report"}
+    assert set(pipeline.stages) - needed == {"network", "report"}
 
 
 def test_one_class_is_learned_from_images_without_it(plan, folder):
