@@ -287,6 +287,8 @@ def with_mmwood(config: Config) -> Config:
     config = with_loss(
         config,
         type="mmwood.SizeBalancedCELoss",
+        # Weights of 1 at least, divided by pixels: never below the plain loss.
+        form="text",
         background=None if no_background else 0,
     )
     metrics = [

@@ -8,7 +8,7 @@ cluster_pipeline = [
     dict(type="PackInputs"),
 ]
 # Without L_d: over random seeds 0, 1 and 2 the seeds' mIoU at 0.15 is 35.4, with the published
-# weight 0.007 it is 34.9, and without OoD images 34.0 (README.md).
+# weight 0.007 it is 34.9, and without OoD images 34.0 (docs/results.md).
 model = dict(head=dict(type="mmwood.WOoDHead", distance_weight=0.0))
 train_dataloader = dict(
     batch_size=32,

@@ -288,34 +288,29 @@ def voc_aug_entries(voc: Path) -> tuple[dict[str, list[Entry]], Sequence[str]]:
     Tags are those of VOC's annotations, instance maps are looked at where there is a
     folder of them.
     """
-    objects = voc / "SegmentationObjectAug"
-    annotations = voc / "Annotations"
-    lists = {
-        name: list_entries(
-            voc / LISTS / f"{name}.txt",
-            voc / "JPEGImages",
-            masks=voc / "SegmentationClassAug",
-            objects=objects if objects.is_dir() else None,
-            annotations=annotations if annotations.is_dir() else None,
-        )
-        for name in ("trainaug", "val")
-    }
-    return lists, VOC_CLASSES
+    return _voc_entries(voc, ("trainaug", "val"), "Aug"), VOC_CLASSES
 
 
 def mini_voc_entries(root: Path) -> tuple[dict[str, list[Entry]], Sequence[str]]:
     """Lists and classes of what :mod:`mmwood.converters.mini_voc` writes."""
-    objects = root / "SegmentationObject"
-    lists = {
+    return _voc_entries(root, ("train", "val")), VOC_CLASSES
+
+
+def _voc_entries(
+    root: Path, names: Sequence[str], ending: str = ""
+) -> dict[str, list[Entry]]:
+    """The lists of a VOC folder whose folders of masks have an ending."""
+    objects, annotations = root / f"SegmentationObject{ending}", root / "Annotations"
+    return {
         name: list_entries(
             root / LISTS / f"{name}.txt",
             root / "JPEGImages",
-            masks=root / "SegmentationClass",
+            masks=root / f"SegmentationClass{ending}",
             objects=objects if objects.is_dir() else None,
+            annotations=annotations if annotations.is_dir() else None,
         )
-        for name in ("train", "val")
+        for name in names
     }
-    return lists, VOC_CLASSES
 
 
 def coco_entries(root: Path) -> tuple[dict[str, list[Entry]], Sequence[str]]:

@@ -45,6 +45,7 @@ from mmwood.utils.config import (
     type_name,
     without_names,
 )
+from mmwood.utils.locations import read_config
 
 __all__ = ["NETWORK", "Network", "load_network", "publish_network"]
 
@@ -234,7 +235,7 @@ def _read_config(path: Path, field: str) -> Config:
         raise FileNotFoundError(f"{field}: there is no config {path}")
     if path.suffix != ".py":
         raise ValueError(f"{field}: {path} is no config: expected a .py file")
-    cfg = Config.fromfile(path)
+    cfg = read_config(path)
     if not isinstance(cfg.get("model"), dict):
         raise ValueError(f"{field}: {path} has no model")
     return cfg

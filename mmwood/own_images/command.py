@@ -2,11 +2,13 @@
 
 from argparse import ArgumentParser, _ArgumentGroup
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
-from mmwood.own_images.source import Untagged
+__all__ = ["Untagged", "add_source_options"]
 
-__all__ = ["add_source_options"]
+#: Which images without a tag serve as OoD images: all, those that the tags list with an
+#: empty field, or none.
+Untagged = Literal["use", "listed", "leave-out"]
 
 
 def add_source_options(parser: ArgumentParser | _ArgumentGroup) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from mmwood.fileio.labels import voc_palette
 from mmwood.own_images.backbones import Backbone
+from mmwood.own_images.command import Untagged
 from mmwood.own_images.settings import Facts, Settings
-from mmwood.own_images.source import OwnImages, Untagged
+from mmwood.own_images.source import OwnImages
 
 __all__ = ["Places", "write_configs"]
 
@@ -191,7 +192,7 @@ def _wood(own: OwnImages, settings: Settings, places: Places) -> str:
                 pipeline=pipeline,
             ),
         ),
-        # For the small network L_d brought nothing (README.md, "Numbers").
+        # For the small network L_d brought nothing (docs/results.md).
         model=dict(
             head=dict(type="mmwood.WOoDHead", distance_weight=0.0 if small else 0.007)
         ),

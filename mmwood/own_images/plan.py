@@ -9,6 +9,7 @@ from textwrap import fill
 
 from mmwood.fileio.files import atomic_write, read_json, text_sha256, write_json
 from mmwood.own_images.backbones import find_backbone
+from mmwood.own_images.command import Untagged
 from mmwood.own_images.configs import Places, write_configs
 from mmwood.own_images.prepare import image_sizes
 from mmwood.own_images.settings import (
@@ -17,7 +18,7 @@ from mmwood.own_images.settings import (
     choose_settings,
     default_backbone,
 )
-from mmwood.own_images.source import OwnImages, Untagged, read_own_images
+from mmwood.own_images.source import OwnImages, read_own_images
 
 __all__ = ["OwnPlan", "gather_facts", "plan_own_images"]
 

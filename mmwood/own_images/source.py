@@ -1,11 +1,9 @@
 """What a person has: a folder of images, their tags, candidates, masks to measure."""
 
-import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from mmwood.converters.cvat import read_cvat
 from mmwood.converters.label_studio import read_label_studio
@@ -20,13 +18,10 @@ from mmwood.fileio.lists import (
     refuse_shared_files,
     without_suffix,
 )
+from mmwood.own_images.command import Untagged
 from mmwood.utils.check import one_of
 
-__all__ = ["OwnImages", "Untagged", "read_own_images", "read_source"]
-
-#: Which images without a tag serve as OoD images: all, those that the tags list with an
-#: empty field, or none.
-Untagged = Literal["use", "listed", "leave-out"]
+__all__ = ["OwnImages", "read_own_images", "read_source"]
 
 
 @dataclass
@@ -184,19 +179,12 @@ def _masks(folder: Path, tagged: list[TaggedImage]) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"--masks: there is no folder {folder}")
     refuse_shared_files(tagged, lambda item: without_suffix(item.image))
-    return dict(_found(folder, tagged))
-
-
-def _found(folder: Path, tagged: list[TaggedImage]) -> Iterator[tuple[str, Path]]:
-    missing = True
-    for item in tagged:
-        name = without_suffix(item.image)
-        path = folder / f"{name}.png"
-        if os.path.isfile(path):
-            missing = False
-            yield name, path
-    if missing:
-        first = folder / f"{without_suffix(tagged[0].image)}.png"
+    names = [without_suffix(item.image) for item in tagged]
+    paths = {name: folder / f"{name}.png" for name in names}
+    found = {name: path for name, path in paths.items() if path.is_file()}
+    if not found:
         raise FileNotFoundError(
-            f"--masks: {folder} holds no mask of a tagged image, such as {first}"
+            f"--masks: {folder} holds no mask of a tagged image, such as "
+            f"{paths[names[0]]}"
         )
+    return found

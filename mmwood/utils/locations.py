@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from unittest.mock import patch
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -76,8 +75,11 @@ def read_config(path: str | os.PathLike) -> "Config":
             base = str(_shipped(Path(name)) or base)
         return base, scope
 
-    with patch.object(Config, "_get_cfg_path", staticmethod(get_cfg_path)):
+    Config._get_cfg_path = staticmethod(get_cfg_path)
+    try:
         return Config.fromfile(path)
+    finally:
+        Config._get_cfg_path = staticmethod(stock)
 
 
 def _shipped(path: Path) -> Path | None:

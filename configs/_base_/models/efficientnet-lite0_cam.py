@@ -1,16 +1,8 @@
-# A classifier on EfficientNet-Lite0 at output stride 16, batch normalisation in evaluation.
-# Weights: tools/model_converters/efficientnet_lite.py weights/efficientnet-lite0.pth
+# A classifier on EfficientNet-Lite0, its batch normalisation in evaluation.
+_base_ = "./efficientnet-lite0.py"
+
 model = dict(
     type="mmwood.CAMClassifier",
-    data_preprocessor=dict(
-        mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5], to_rgb=True
-    ),
-    backbone=dict(
-        type="TIMMBackbone",
-        model_name="tf_efficientnet_lite0",
-        output_stride=16,
-        init_cfg=dict(type="Pretrained", checkpoint="weights/efficientnet-lite0.pth"),
-    ),
     norm_eval=True,
     head=dict(type="mmwood.CAMHead", num_classes=20, in_channels=1280),
 )

@@ -1,16 +1,10 @@
 # IRN over the frozen EfficientNet-Lite0 of the classifier whose maps it spreads, for images
 # of long side 320; name that classifier as model.backbone.init_cfg.checkpoint.
+_base_ = "./efficientnet-lite0.py"
+
 model = dict(
     type="mmwood.IRN",
-    data_preprocessor=dict(
-        mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5], to_rgb=True
-    ),
-    backbone=dict(
-        type="TIMMBackbone",
-        model_name="tf_efficientnet_lite0",
-        output_stride=16,
-        init_cfg=dict(type="Pretrained", checkpoint=None, prefix="backbone."),
-    ),
+    backbone=dict(init_cfg=dict(checkpoint=None, prefix="backbone.")),
     levels=[
         "timm_model.blocks.0",
         "timm_model.blocks.1",

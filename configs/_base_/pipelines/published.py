@@ -24,13 +24,7 @@ for _b, _name in dict(plain="without OoD images", wood="with OoD images").items(
     stages[f"segmentor_b_{_b}"] = dict(
         title=f"train one with SB-CE and EWC from halfway on, {_name}",
         resume=True,
-        options=dict(
-            _delete_=True,
-            **{
-                "train_dataloader.dataset.data_prefix.seg_map_path": "{masks_%s.labels}"
-                % _b
-            },
-        ),
+        options={"load_from": None, "default_hooks.ewc.file": None},
     )
     for _task in "ab":
         stages[f"test_{_task}_{_b}"] = _test
