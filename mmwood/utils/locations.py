@@ -67,10 +67,10 @@ def read_config(path: str | os.PathLike) -> "Config":
     path = find_config(path)
     if not path.is_file():
         raise FileNotFoundError(f"config: there is no file {path}")
-    stock = Config._get_cfg_path
+    stock = vars(Config)["_get_cfg_path"]
 
     def get_cfg_path(name: str, filename: str) -> tuple[str, str | None]:
-        base, scope = stock(name, filename)
+        base, scope = stock.__func__(name, filename)
         if scope is None and not os.path.exists(base):
             base = str(_shipped(Path(name)) or base)
         return base, scope
@@ -79,7 +79,7 @@ def read_config(path: str | os.PathLike) -> "Config":
     try:
         return Config.fromfile(path)
     finally:
-        Config._get_cfg_path = staticmethod(stock)
+        Config._get_cfg_path = stock
 
 
 def _shipped(path: Path) -> Path | None:

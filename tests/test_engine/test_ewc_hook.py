@@ -452,8 +452,8 @@ def test_two_processes_and_accumulation_do_what_a_large_batch_does(
     fixed, task_a, train, run_tool, tmp_path
 ):
     fixed.model.backbone.norm_eval = True
-    # A mean over all pixels, as images do not ignore equally many.
-    use_loss(fixed, avg_non_ignore=False)
+    # A mean over all pixels: images' weights differ, and what they ignore.
+    use_loss(fixed, average="pixels", avg_non_ignore=False)
     fixed.merge_from_dict(penalise(task_a))
     fixed.train_dataloader.dataset.pop("indices")
     fixed.custom_hooks.append(dict(hook("consolidate"), num_workers=1))

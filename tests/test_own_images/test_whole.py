@@ -122,8 +122,8 @@ def test_what_a_newcomer_may_get_wrong(drawn, call, tmp_path):
     text = error(demo, "--data", "drawn")
     assert f"--data: {demo} plans nothing; " in text
     own = (OWN_IMAGES, "--data", "drawn")
-    text = error(*own, "--backbone", "resnet5", "--dry-run")
-    assert len(text.splitlines()) == 1
+    _taken, text = error(*own, "--backbone", "resnet5", "--dry-run").splitlines()
+    assert text.startswith("--backbone: ")
     assert not (tmp_path / "work_dirs").exists()
     text = call(*own, "--eject")
     assert text.splitlines()[-1].startswith("Change them as you like, then: python ")
