@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import socket
 import subprocess
@@ -164,6 +165,28 @@ def run_tool(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., st
 def call(request: pytest.FixtureRequest, run_tool: Callable) -> Callable[..., str]:
     """As ``run_tool``, for the test module's TOOL."""
     return partial(run_tool, request.module.TOOL)
+
+
+@pytest.fixture
+def call_main(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> Callable[..., str]:
+    """As ``run_tool``, in this process; what ends the tool comes last."""
+
+    def call(tool: str, *arguments: object, fails: bool = False) -> str:
+        path = str(REPOSITORY / "tools" / tool)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+        code = None
+        try:
+            runpy.run_path(path, run_name="__main__")
+        except SystemExit as error:
+            code = error.code
+        text = "".join(capfd.readouterr()) + (code if isinstance(code, str) else "")
+        assert bool(code) == fails, text
+        return text
+
+    return call
 
 
 @pytest.fixture
