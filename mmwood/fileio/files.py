@@ -32,6 +32,10 @@ __all__ = [
 TEMPORARY = ".tmp-"
 #: How Excel's files begin, new ones, which are ZIP archives, and old ones.
 _WORKBOOKS = (b"PK\3\4", b"\xd0\xcf\x11\xe0")
+_NO_TEXT = (
+    "is an Excel workbook or an archive, not text: save it as CSV in UTF-8, or unpack "
+    "the archive"
+)
 
 
 @contextmanager
@@ -118,7 +122,8 @@ def _walk(folder: str, leave_out: str | None, above: tuple[str, ...]) -> Iterato
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
-        if not entry.is_dir():
+        # Of a link to itself, is_dir of an entry fails.
+        if not (os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()):
             yield Path(entry.path)
         elif leave_out is None or not fnmatch(entry.name, leave_out):
             yield from _walk(entry.path, leave_out, (*above, place))
@@ -163,15 +168,13 @@ def read_text(
         raise FileNotFoundError(f"there is no {what} {path}")
     content = path.read_bytes()
     if content.startswith(_WORKBOOKS):
-        raise ValueError(
-            f"{path}: is an Excel workbook or an archive, not text: save it as CSV in "
-            "UTF-8"
-        )
+        raise ValueError(f"{path}: {_NO_TEXT}")
     try:
         return content.decode(encoding)
     except UnicodeError as error:
         line = content.count(b"\n", 0, getattr(error, "start", 0)) + 1
-        raise ValueError(f"{path}:{line}: is not {encoding}: {remedy}") from error
+        name = encoding.removesuffix("-sig")
+        raise ValueError(f"{path}:{line}: is not {name}: {remedy}") from error
 
 
 def read_json(
@@ -201,8 +204,12 @@ def read_xml(path: str | os.PathLike, what: str) -> ElementTree.Element:
         FileNotFoundError: There is no such file.
         ValueError: It is not XML; the message names the line.
     """
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         raise FileNotFoundError(f"there is no {what} {path}")
+    with path.open("rb") as file:
+        if file.read(4) in _WORKBOOKS:
+            raise ValueError(f"{path}: {_NO_TEXT}")
     try:
         return ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, LookupError, ValueError) as error:

@@ -119,7 +119,8 @@ def check_readable(
             faults.append(f"{item.source}: {path}: {why_unreadable(error)}")
     if faults:
         raise ValueError(
-            f"{len(faults)} of {len(items)} images cannot be read:" + bullets(faults)
+            f"{len(faults)} of {len(items)} images cannot be read; mend them, save "
+            "them as JPEG or PNG, or remove them:" + bullets(faults)
         )
     return sizes
 
@@ -275,7 +276,7 @@ def why_unreadable(error: BaseException) -> str:
         error = error.__cause__ or error
     if isinstance(error, UnidentifiedImageError):
         # Pillow's own text holds an address in memory.
-        return "not an image"
+        return "not an image that Pillow reads"
     if isinstance(error, Image.DecompressionBombError):
         return f"has more than {MOST_PIXELS:,} pixels: cut it into parts"
     text = getattr(error, "strerror", None) or str(error)

@@ -23,6 +23,8 @@ __all__ = [
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: The value of pixels without a label.
 VOID = 255
+#: How many values that a mask may not hold an error names.
+_NAMED = 5
 
 
 class DamagedError(ValueError):
@@ -158,9 +160,10 @@ def check_labels(
     values = set(np.unique(label).tolist()) - {0, ignore_index}
     wrong = sorted(value for value in values if not 0 < value <= classes)
     if wrong:
+        more = " and more" if len(wrong) > _NAMED else ""
         raise ValueError(
-            f"{what} {path} holds {wrong}; with {classes} classes it may hold "
-            f"0..{classes} and {ignore_index}"
+            f"{what} {path} holds {wrong[:_NAMED]}{more}; with {classes} classes it "
+            f"may hold 0..{classes} and {ignore_index}"
         )
     return values
 

@@ -141,7 +141,8 @@ def refuse_shared_files(
         both = f"{item.source}: image {item.image!r}"
         if known == name:
             raise ValueError(
-                f"{both} was listed before, as {other.image!r} at {other.source}"
+                f"{both} was listed before, as {other.image!r} at {other.source}: list "
+                "it once, or rename one if their suffixes differ"
             )
         raise ValueError(
             f"{both} and {other.image!r} at {other.source} differ only in letter case "
@@ -243,7 +244,9 @@ def read_class_names(
             raise FileNotFoundError(f"{field}: there is no file {path}")
         classes = [line for _, line in read_lines(path)]
     if len(set(classes)) != len(classes):
-        raise ValueError(f"{field}: a name occurs twice in {list(classes)}")
+        raise ValueError(
+            f"{field}: a name occurs twice in {list(classes)}: list it once"
+        )
     return tuple(classes)
 
 

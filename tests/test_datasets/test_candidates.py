@@ -70,7 +70,7 @@ def test_unreadable_images_have_a_stand_in(tmp_path):
     faults = [sample.fault for sample in samples]
     assert faults[0] is None
     assert "truncated" in faults[1]
-    assert faults[2] == faults[3] == "not an image"
+    assert faults[2] == faults[3] == "not an image that Pillow reads"
     assert faults[4] == "No such file or directory"
     # BGR, as mmcv loads.
     expected = torch.tensor([255, 0, 9], dtype=torch.uint8).view(3, 1, 1)

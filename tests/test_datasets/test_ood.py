@@ -183,7 +183,7 @@ def test_refused_lists(folder):
     with pytest.raises(ValueError, match=r"ood\.csv:6: 'square'"):
         ood(folder, classes=["disc"])
     (folder / "list.txt").write_text("a.jpg\nb.jpg\n./a.jpg\n")
-    with pytest.raises(ValueError, match=r"txt:3: image '\./a\.jpg' .* at .*txt:1$"):
+    with pytest.raises(ValueError, match=r"txt:3: image '\./a\.jpg' .*txt:1: list"):
         ood(folder, ann_file="list.txt")
     with pytest.raises(ValueError, match="a name occurs twice"):
         ood(folder, classes=["disc", "disc"])

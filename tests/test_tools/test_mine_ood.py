@@ -135,7 +135,8 @@ def test_manifest_equals_a_plain_loop(mined, run_tool, tmp_path):
         assert row.state == "unseen"
         assert row.sha256 == hashlib.sha256(Path(image).read_bytes()).hexdigest()
     assert Path("work/unreadable.txt").read_text() == (
-        "images/015.png\tnot an image\nimages/none.png\tNo such file or directory\n"
+        "images/015.png\tnot an image that Pillow reads\n"
+        "images/none.png\tNo such file or directory\n"
     )
     summary = json.loads(Path("work/ood.json").read_text())
     assert (summary["candidates"], summary["unreadable"]) == (25, 2)
