@@ -17,7 +17,7 @@ def read_cvat(path: Path) -> TagSource:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is no such XML, or names an image twice.
+        ValueError: The file is no such XML, names an image twice, or has shapes alone.
     """
     root = read_xml(path, "export")
     images = root.findall("image")
@@ -40,6 +40,11 @@ def read_cvat(path: Path) -> TagSource:
             raise ValueError(f"{source}: a <tag> has no label")
         items[name] = TaggedImage(name, set(labels), source)
         shapes += len(image) - len(labels)
+    if shapes and not any(item.tags for item in items.values()):
+        raise ValueError(
+            f"{path}: no image has a tag, they have {shapes} shapes: tag whole images, "
+            "with labels of the type tag"
+        )
     classes = [
         (label.findtext("name") or "").strip()
         for label in root.findall("meta//label")

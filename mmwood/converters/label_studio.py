@@ -18,6 +18,9 @@ from mmwood.fileio.tables import merge_rows, read_rows
 
 __all__ = ["read_label_studio"]
 
+#: What has the options that messages name.
+_TOOL = "of tools/dataset_converters/tags.py"
+
 
 def read_label_studio(
     path: Path, control: str | None = None, image_key: str = "image"
@@ -73,33 +76,46 @@ def _from_tasks(
     image_key: str,
     notes: list[str],
 ) -> list[TaggedImage]:
-    items, controls, without, cancelled = [], set(), 0, 0
+    items, controls, others, without, cancelled = [], set(), set(), 0, 0
     for number, task in enumerate(tasks):
         source = f"{path}: task {task.get('id', f'[{number}]')}"
         image = _image(task.get("data"), image_key, source)
         annotations = task.get("annotations")
-        if not isinstance(annotations, list):
-            raise ValueError(f"{source}: lacks the list of annotations")
+        if not (
+            isinstance(annotations, list)
+            and all(isinstance(annotation, dict) for annotation in annotations)
+        ):
+            raise ValueError(
+                f"{source}: lacks the list of annotations: export the project as JSON"
+            )
         used = [a for a in annotations if not a.get("was_cancelled")]
         cancelled += len(annotations) - len(used)
         without += not used
         for annotation in used:
             tags: set[str] = set()
-            for result in annotation.get("result", ()):
+            for result in annotation.get("result") or ():
                 if result.get("type") != "choices":
+                    others.add(str(result.get("type")))
                     continue
                 name = result.get("from_name")
                 controls.add(name)
                 if control in (None, name):
                     tags |= _choices(result.get("value"), source)
             items.append(TaggedImage(image, tags, source))
+    if control is None and others and not controls:
+        raise ValueError(
+            f"{path} has no Choices, it has {sorted(others)}: classify whole images, "
+            "with Choices"
+        )
     if control is None and len(controls) > 1:
         raise ValueError(
-            f"{path} has several Choices: name one of {sorted(controls)} with --control"
+            f"{path} has several Choices: name one of {sorted(controls)} with "
+            f"--control {_TOOL}"
         )
     if control is not None and control not in controls:
         raise ValueError(
-            f"{path} has no Choices {control!r} (--control); it has {sorted(controls)}"
+            f"{path} has no Choices {control!r} (--control {_TOOL}); it has "
+            f"{sorted(controls)}"
         )
     for count, what in (
         (without, "tasks have no annotation and are left out"),
@@ -117,7 +133,8 @@ def _from_min(
     if tasks and not any(control in task for task in tasks):
         keys = sorted(set().union(*tasks))
         raise ValueError(
-            f"{path}: no task has the Choices {control!r} (--control); they have {keys}"
+            f"{path}: no task has the Choices {control!r} (--control {_TOOL}); they "
+            f"have {keys}"
         )
     for number, task in enumerate(tasks):
         source = f"{path}: task {task.get('id', f'[{number}]')}"
@@ -132,7 +149,8 @@ def _image(data: Any, key: str, source: str) -> str:
     if not isinstance(image, str) or not image:
         keys = sorted(data) if isinstance(data, dict) else data
         raise ValueError(
-            f"{source}: its data has no image {key!r} (--image-key); it has {keys}"
+            f"{source}: its data has no image {key!r} (--image-key {_TOOL}); it has "
+            f"{keys}"
         )
     return image
 

@@ -49,4 +49,7 @@ def read_table(
         TaggedImage(image, split_tags(labels, separator), source)
         for source, (image, labels) in rows
     ]
-    return TagSource(merge_rows(items), notes=notes)
+    merged = merge_rows(items)
+    if more := len(items) - len(merged):
+        notes.append(f"{path}: rows whose image has one already, joined to it: {more}")
+    return TagSource(merged, notes=notes)

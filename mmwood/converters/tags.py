@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -104,21 +104,26 @@ def resolve_tags(
     missing, items = [], []
     for item in source.items:
         if fault := unknown_classes(item.tags or (), classes):
-            raise ValueError(f"{item.source}: image {item.image!r} has {fault}")
+            end = "" if fault.endswith("?") else "."
+            raise ValueError(
+                f"{item.source}: image {item.image!r} has {fault}{end} Mend it, or "
+                f"{remedy}"
+            )
         name, place = item.image, item.source
         path = finder.search(name, place) if search else finder.inside(name)
         if path is None:
-            missing.append(f"{place}: {name}")
+            missing.append(f"{place}: {name}{finder.hint(name)}")
         else:
             items.append(replace(item, image=check_id(path, place)))
     refuse_shared_files(items, lambda item: without_suffix(item.image))
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(source.items)} images are not in "
-            f"{root / images}:" + bullets(missing)
+            f"{root / images}, where their paths start:" + bullets(missing)
         )
     if not any(item.tags for item in items):
-        raise ValueError("no image has a tag")
+        first = f", from {items[0].source} on" if items else ""
+        raise ValueError(f"no image has a tag: write what each shows beside it{first}")
     return items, classes
 
 
@@ -200,14 +205,28 @@ class ImageFinder:
             )
         return alike[0] if alike else None
 
+    def hint(self, name: str) -> str:
+        """What else a name may mean that no file has; empty if nothing."""
+        stem = PurePosixPath(name.replace("\\", "/")).stem.casefold()
+        alike = self._by_stem.get(stem)
+        return f" (there is {alike[0]})" if alike else ""
+
     @cached_property
     def _cleaned(self) -> dict[str, list[str]]:
         """The images below the folder by what an upload makes of their names."""
+        return self._images_by(lambda path: _cleaned(path.name))
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        """The same by their names without folder, suffix and letter case."""
+        return self._images_by(lambda path: path.stem.casefold())
+
+    def _images_by(self, key: Callable[[Path], str]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         if self.folder.is_dir():
             for path in image_paths(self.folder):
                 relative = Path(os.path.relpath(path, self.root)).as_posix()
-                found.setdefault(_cleaned(path.name), []).append(relative)
+                found.setdefault(key(path), []).append(relative)
         return found
 
 
