@@ -77,6 +77,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
 
+    import torch
     from mmengine.device import get_device
 
     from mmwood.engine.predict import PredictionFiles, list_images, predict_images
@@ -93,6 +94,11 @@ def main() -> None:
         crf=args.crf,
     )
     device = args.device or get_device()
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"--device: {device} cannot be used: {reason}") from error
     alone = args.workers == 1
     # Several processes load it each, and this one to know what it is.
     predictor = load_predictor(**options, device=device if alone else "cpu")

@@ -228,6 +228,9 @@ def _refuse_no_network(path: Path) -> None:
         raise FileNotFoundError(
             f"NETWORK: there is no folder {path}; {MAKER} writes it"
         )
+    inner = path / "network"
+    if inner.is_dir() and not (path / "manifest.json").is_file():
+        raise ValueError(f"NETWORK: {path} holds the network: name {inner}")
 
 
 def _read_config(path: Path, field: str) -> Config:

@@ -35,6 +35,7 @@ from mmwood.fileio.images import (
     read_picture,
     refuse_foreign_drawing,
     save_picture,
+    why_unreadable,
 )
 from mmwood.fileio.label_folder import LabelFolder, image_ids
 from mmwood.fileio.labels import read_label_png, save_label_png
@@ -121,10 +122,10 @@ class PredictionFiles(Dataset):
             'made' or 'there'; or 'fault' and why the image cannot be predicted.
         """
         image = self.images[index]
-        size = os.path.getsize(image.path)
-        there = self._is_finished(image, size)
         overlay = self.folder.overlay(image.image_id)
         try:
+            size = _size(image.path)
+            there = self._is_finished(image, size)
             if not there:
                 self._predict(image, size)
             if self.overlays and not (there and overlay.is_file()):
@@ -198,6 +199,15 @@ class _UnusableError(Exception):
     """An image cannot be predicted; the others can."""
 
 
+def _size(path: str) -> int:
+    """Bytes of an image's file, which a link may not lead to."""
+    try:
+        return os.path.getsize(path)
+    except OSError as error:
+        reason = why_unreadable(error)
+        raise _UnusableError(f"the image {path} cannot be read: {reason}") from error
+
+
 def list_images(
     images: Sequence[str | os.PathLike], out: str | os.PathLike | None = None
 ) -> list[ImageFile]:
@@ -240,6 +250,12 @@ def list_images(
                 raise ValueError(f"IMAGES: {first} names no image")
             paths = [first.parent / item.image for item in items]
         else:
+            for path in paths:
+                if path.is_dir():
+                    raise ValueError(
+                        f"IMAGES: {path} is a folder beside others: name one folder "
+                        "that holds all, or image files"
+                    )
             items = [TaggedImage(str(path), None, "IMAGES") for path in paths]
         check_there(items, paths, "IMAGES")
         for path in paths:

@@ -201,10 +201,14 @@ def test_damaged_images_are_named_and_the_rest_goes_on(
     good = (images / "image_2.jpg").read_bytes()
     (images / "image_2.jpg").write_bytes(good[: len(good) // 2])
     (images / "image_4.jpg").write_text("a page that says: not found")
+    for name, target in (("gone.jpg", "nowhere.jpg"), ("circle.jpg", "circle.jpg")):
+        (images / name).symlink_to(target)
     text = call(network_folder, images, "--out", "masks", fails=True)
     assert f"the image {images / 'image_2.jpg'} cannot be read: " in text
     assert f"the image {images / 'image_4.jpg'} cannot be read: not an image" in text
-    assert "2 of 6 images could not be predicted" in text
+    assert f"the image {images / 'gone.jpg'} cannot be read: No such file" in text
+    assert f"the image {images / 'circle.jpg'} cannot be read: Too many" in text
+    assert "4 of 8 images could not be predicted" in text
     assert "Traceback" not in text
     out = tmp_path / "masks"
     assert len([*out.glob("labels/*.png")]) == 4
@@ -214,7 +218,8 @@ def test_damaged_images_are_named_and_the_rest_goes_on(
     assert not json.loads((out / "manifest.json").read_text())["complete"]
     # Mended, and another image put in the place of a third.
     (images / "image_2.jpg").write_bytes(good)
-    (images / "image_4.jpg").unlink()
+    for name in ("image_4.jpg", "gone.jpg", "circle.jpg"):
+        (images / name).unlink()
     before = (out / "labels/image_0.png").read_bytes()
     Image.fromarray(np.full((40, 48, 3), 200, np.uint8)).save(images / "image_0.jpg")
     text = call(network_folder, images, "--out", "masks")
@@ -258,6 +263,7 @@ def put(path: Path, text: str = "x") -> Path:
         (["{config}", "{images}"], "is a config: name its weights too, with --check"),
         (["{weights}", "{images}"], "is no folder of a network: give the folder that"),
         (["empty", "{images}"], "NETWORK: there is no empty/manifest.json; tools/mod"),
+        ([".", "{images}"], "NETWORK: . holds the network: name network"),
         (["{images}", "{images}"], "manifest.json; tools/model_converters/publish_n"),
         (
             ["{config}", "{images}", "--checkpoint", "none.pth"],
@@ -276,6 +282,7 @@ def put(path: Path, text: str = "x") -> Path:
         (["{net}", "notes.csv"], "IMAGES: notes.csv is no image (.jpg, .jpeg"),
         (["{net}", "blank.txt"], "IMAGES: blank.txt names no image"),
         (["{net}", "words.txt"], "words.txt:1: two words"),
+        (["{net}", "empty", "{images}"], "IMAGES: empty is a folder beside others: "),
         (["{net}", "twins"], "image 'a' was listed before, as 'a' at twins/a.jpg"),
         (["{net}", "{images}", "--out", "{images}"], "is in the folder of the images"),
         (
@@ -288,6 +295,7 @@ def put(path: Path, text: str = "x") -> Path:
             "--out: full holds files but no manifest.json, so they are not mmwood's",
         ),
         (["{net}", "{images}", "--out", "notes.csv"], "--out: cannot write to notes"),
+        (["{net}", "{images}", "--device", "gpu"], "--device: gpu cannot be used: "),
         (["{net}", "{images}", "--tile", "8"], "--tile must be an integer of at leas"),
         (["{net}", "{images}", "--overlap", "999"], "--overlap must be an integer"),
         (["{net}", "{images}", "--tta", "--tile", "64"], "has no tta_pipeline"),
