@@ -1,6 +1,7 @@
 """Backbones by name: what the configs need to know of them, and where weights are."""
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ __all__ = ["KNOWN", "Backbone", "Weights", "find_backbone", "torchvision_weights
 
 KNOWN = ("efficientnet-lite0", "resnet18", "resnet50", "resnet101", "wide-resnet38")
 _TIMM = "timm:"
+_INSTEAD = "take a convolutional network, such as timm:efficientnet_b0"
 #: mmwood's own conversion, of a file that everybody has to find.
 _WRN38 = Path("weights/wide_resnet38.pth")
 #: Side of the picture that shows which maps a timm model has.
@@ -167,8 +169,10 @@ def _from_timm(name: str) -> Backbone:
     timm = require("timm", "demo", f"--backbone {name}")
     model_name = name.removeprefix(_TIMM)
     if model_name not in timm.list_models():
-        close = timm.list_models(f"*{model_name}*")[:5]
-        known = f"such as {', '.join(close)}" if close else "see timm.list_models()"
+        models = timm.list_models()
+        close = [known for known in models if model_name in known]
+        close = close or get_close_matches(model_name, models, 5)
+        known = f"it has {', '.join(close[:5])}" if close else "see timm.list_models()"
         raise ValueError(f"--backbone: timm has no model {model_name!r}; {known}")
     options: dict[str, Any] = dict(output_stride=16)
     try:
@@ -187,7 +191,7 @@ def _from_timm(name: str) -> Backbone:
     if len(found) < 2:
         raise ValueError(
             f"--backbone {name}: it gives no maps (B, D, h, w) at several strides: "
-            "take a convolutional network, such as timm:efficientnet_b0"
+            f"{_INSTEAD}"
         )
     last = found.pop("")
     # The last five; where there are fewer, the finest stands for those before it.
@@ -241,7 +245,7 @@ def _shapes(model: Any, stages: list[str], name: str) -> dict[str, int]:
             keep("", model.eval()(torch.zeros(1, 3, _SIDE, _SIDE)))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ValueError(
-            f"--backbone {name}: it takes no pictures of any size: {error}"
+            f"--backbone {name}: it takes no pictures of any size ({error}): {_INSTEAD}"
         ) from error
     for hook in hooks:
         hook.remove()

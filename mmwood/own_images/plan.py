@@ -19,6 +19,7 @@ from mmwood.own_images.settings import (
     default_backbone,
 )
 from mmwood.own_images.source import OwnImages, read_own_images
+from mmwood.pipeline.references import references
 
 __all__ = ["OwnPlan", "gather_facts", "plan_own_images"]
 
@@ -96,11 +97,12 @@ def plan_own_images(
     """
     own = read_own_images(data, tags, candidates, masks, untagged)
     place = (work_dir or Path("work_dirs", data.resolve().name)).resolve()
+    _refuse_taken(place, data.resolve())
     for name, folder in (("data", data), ("candidates", candidates), ("masks", masks)):
         if folder is not None:
             _refuse_inside(place, folder.resolve(), name)
     facts = gather_facts(own)
-    names = (backbone, backbone) if backbone else default_backbone(facts.gpu)
+    names = default_backbone(facts.gpu) if backbone is None else (backbone, backbone)
     classifier, network = map(find_backbone, names)
     settings = choose_settings(facts, classifier, network, short)
     places = Places(
@@ -112,8 +114,14 @@ def plan_own_images(
         masks=masks and masks.resolve(),
         untagged=untagged,
     )
+    for text in map(str, (*own.classes, *vars(places).values())):
+        if "{{" in text or references(text):
+            raise ValueError(
+                f"{text}: a name in braces is a reference in configs: rename it"
+            )
     changed = _write(places.own, write_configs(own, facts, settings, places))
     content = dict(
+        data=str(places.data),
         settings=[asdict(row) for row in settings.rows],
         notes=own.notes,
         changed=[path.name for path in changed],
@@ -160,6 +168,22 @@ def _long_sides(root: Path, images: Iterable[str]) -> tuple[int, ...]:
 def _ram() -> float:
     """Memory of the machine in GB."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+
+
+def _refuse_taken(work_dir: Path, data: Path) -> None:
+    """Refuse a file, and a work dir whose results are of other images."""
+    for path in (work_dir, *work_dir.parents):
+        if path.is_file():
+            raise ValueError(f"--work-dir: {path} is a file: name a folder")
+    plan = work_dir / "configs" / _PLAN
+    if not plan.is_file() or not (work_dir / "data").exists():
+        return
+    other = read_json(plan).get("data", "")
+    # The images may have been moved.
+    if other != str(data) and Path(other).is_dir():
+        raise ValueError(
+            f"--work-dir: {work_dir} has the results of {other}: name another folder"
+        )
 
 
 def _refuse_inside(work_dir: Path, folder: Path, name: str) -> None:

@@ -144,7 +144,8 @@ def prepare(
     faults = [result for result in done if isinstance(result, str)]
     if faults:
         raise ValueError(
-            f"{len(faults)} of {len(tasks)} images cannot be used:" + bullets(faults)
+            f"{len(faults)} of {len(tasks)} images cannot be used; mend or remove them:"
+            + bullets(faults)
         )
     if own.masks and not any(shown for _, shown in done):
         raise ValueError(

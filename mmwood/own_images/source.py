@@ -1,6 +1,7 @@
 """What a person has: a folder of images, their tags, candidates, masks to measure."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -12,6 +13,7 @@ from mmwood.converters.table import read_table
 from mmwood.converters.tags import resolve_tags
 from mmwood.fileio.files import read_text
 from mmwood.fileio.images import image_paths, list_folder
+from mmwood.fileio.labels import VOID
 from mmwood.fileio.lists import (
     TaggedImage,
     read_class_names,
@@ -71,9 +73,15 @@ def read_own_images(
     Raises:
         FileNotFoundError: A folder, the tags or an image that they name is missing.
         ValueError: The tags are no such file or name no image or only one class with
-            nothing to tell it from; a folder holds no image.
+            nothing to tell it from, or more than a mask can hold; a folder holds no
+            image, or that of candidates a tagged one.
     """
     one_of("--untagged", untagged, get_args(Untagged))
+    if root.is_file():
+        raise ValueError(
+            f"--data: {root} is a file: name the folder of the images, and a file of "
+            "tags with --tags"
+        )
     if not root.is_dir():
         raise FileNotFoundError(f"--data: there is no folder {root}")
     if tags is None and not (root / "tags.csv").is_file():
@@ -82,22 +90,31 @@ def read_own_images(
             "image,labels (labels separated by semicolons), or name a file of tags "
             "with --tags"
         )
-    source, of_tool = read_source(tags or root / "tags.csv")
+    file = tags or root / "tags.csv"
+    source, of_tool = read_source(file)
     if not source.items:
-        raise ValueError(f"{tags or root / 'tags.csv'}: lists no image")
+        raise ValueError(f"{file}: lists no image: write a row for each")
     named = root / "classes.txt"
+    names = read_class_names(str(named), field=str(named)) if named.is_file() else None
     items, classes = resolve_tags(
         root,
         source,
-        classes=read_class_names(str(named)) if named.is_file() else None,
+        classes=names,
         search=of_tool,
         remedy=f"write the names of the classes into {named}, one a line",
     )
-    shown = {tag for item in items for tag in item.tags or ()}
-    empty = [name for name in classes if name not in shown]
+    shown = Counter(tag for item in items for tag in item.tags or ())
+    if len(shown) >= VOID:
+        raise ValueError(
+            f"{file}: names {len(shown)} classes, a mask holds {VOID - 1}: join some"
+        )
     notes = list(source.notes)
-    if empty:
-        notes.append(f"classes without an image, left out: {', '.join(empty)}")
+    for count, what in (
+        (0, "without an image, left out"),
+        (1, "of a single image, too few to learn from"),
+    ):
+        if few := [name for name in classes if shown[name] == count]:
+            notes.append(f"classes {what}: {', '.join(few)}")
     tagged = [item for item in items if item.tags]
     listed = [item.image for item in items if not item.tags]
     others = _not_listed(root, items, [candidates, masks])
@@ -117,18 +134,18 @@ def read_own_images(
             )
     if len(shown) == 1 and not used:
         raise ValueError(
-            f"all tagged images have the one tag {shown.pop()!r}, and none is without: "
-            "a classifier has nothing to tell it from. Add images that do not show it, "
-            "as rows with an empty field"
+            f"{file}: all tagged images have the one tag {next(iter(shown))!r}, and "
+            f"with --untagged {untagged} there is none without: a classifier has "
+            "nothing to tell it from. Add images that do not show it, as rows with an "
+            "empty field"
         )
-    found = list_folder(candidates, "--candidates") if candidates else []
     return OwnImages(
         root=root,
         classes=[name for name in classes if name in shown],
         tagged=tagged,
         untagged=used,
         left_out=len(listed) + len(others) - len(used),
-        candidates=[item.image for item in found],
+        candidates=_candidates(candidates, root, tagged) if candidates else [],
         candidates_root=candidates,
         masks=_masks(masks, tagged) if masks else {},
         notes=notes,
@@ -172,6 +189,18 @@ def _not_listed(
         if (name := path.relative_to(root).as_posix()) not in known
         and not any(path.resolve().is_relative_to(other) for other in apart)
     ]
+
+
+def _candidates(folder: Path, root: Path, tagged: list[TaggedImage]) -> list[str]:
+    """The images of a folder that holds none of the tagged ones."""
+    found = list_folder(folder, "--candidates")
+    for path in (root / item.image for item in tagged):
+        if path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"--candidates: {folder} holds {path}, which has a tag: name a folder "
+                "of images that show no class"
+            )
+    return [item.image for item in found]
 
 
 def _masks(folder: Path, tagged: list[TaggedImage]) -> dict[str, Path]:

@@ -109,22 +109,7 @@ def test_from_a_folder_to_masks(drawn, call, tmp_path):
         assert re.search(rf"skip  {stage}: done|run   {stage}: if \w+ leaves", plan)
 
 
-def test_what_a_newcomer_may_get_wrong(drawn, call, tmp_path):
-    def error(*arguments):
-        text = call(*arguments, fails=True)
-        assert "Traceback" not in text
-        return text.strip()
-
-    text = error(OWN_IMAGES)
-    assert "inputs.source names nothing: this pipeline starts from a folder" in text
-    assert "--masks needs --data FOLDER" in error(OWN_IMAGES, "--masks", "masks")
-    demo = REPOSITORY / "configs/pipelines/demo.py"
-    text = error(demo, "--data", "drawn")
-    assert f"--data: {demo} plans nothing; " in text
-    own = (OWN_IMAGES, "--data", "drawn")
-    _taken, text = error(*own, "--backbone", "resnet5", "--dry-run").splitlines()
-    assert text.startswith("--backbone: ")
-    assert not (tmp_path / "work_dirs").exists()
-    text = call(*own, "--eject")
+def test_eject(drawn, call, tmp_path):
+    text = call(OWN_IMAGES, "--data", "drawn", "--eject")
     assert text.splitlines()[-1].startswith("Change them as you like, then: python ")
     assert (tmp_path / "work_dirs/drawn/configs/wood.py").is_file()
