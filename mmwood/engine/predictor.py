@@ -49,7 +49,7 @@ class Predictor:
 
     An image that fits into a tile after the resizing of the config's test pipeline is
     done whole: its labels are those of ``tools/test.py`` and of MMSegmentation's
-    inferencer. A larger one is done in overlapping tiles
+    inferencer, but for rounding. A larger one is done in overlapping tiles
     (:mod:`mmwood.functional.tiles`), and its scores are kept a strip at a time:
     4 x classes x tile x width bytes, in pixels of the resized image, whatever its
     height.
@@ -78,6 +78,8 @@ class Predictor:
     ) -> None:
         check_tiles(tile, overlap, "--")
         self.network = network
+        # Convolutions are faster so on CPUs; the scores differ by rounding.
+        network.model.to(memory_format=torch.channels_last)
         self.model, self.classes = network.model, network.classes
         self.tile, self.overlap, self.tta = tile, overlap, tta
         self.binary = getattr(self.model, "out_channels", len(self.classes)) == 1

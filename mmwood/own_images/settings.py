@@ -142,8 +142,8 @@ def choose_settings(
     images = len(facts.long_sides)
     note(
         "data",
-        f"{images} images, {len(facts.classes)} classes",
-        f"with a tag: {', '.join(facts.classes)}",
+        f"{images} images with a tag",
+        f"their classes: {', '.join(facts.classes)}",
     )
     note("backbone", backbone.name, _backbone_reason(facts, backbone))
     note("network", f"DeepLab-v2 on {network.name}", "trained on the pseudo masks")
