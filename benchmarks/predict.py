@@ -158,8 +158,9 @@ def main() -> None:
         result = compare("masks, an image", "MMSegInferencer", ours, theirs)
         print(
             f"{args.config}, {len(ours)} images of {folder.name}: "
-            f"{np.mean(differ):.1e} of the labels differ; {result.ours_median:.3f} s of the processor an image against "
-            f"{result.reference_median:.3f} s, ratio {result.ratio:.3f}"
+            f"{np.mean(differ):.1e} of the labels differ; {result.ours_median:.3f} s "
+            f"of the processor an image against {result.reference_median:.3f} s, "
+            f"ratio {result.ratio:.3f}"
         )
         path = root / "large.jpg"
         large_image([Path(image.path) for image in images], tuple(args.large), path)

@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmwood.fileio.files import write_json
+from mmwood.fileio.files import file_sha256, write_json
 from mmwood.fileio.label_folder import LabelFolder, ScoreMaps, save_score_maps
 from mmwood.fileio.labels import save_label_png
 
@@ -100,6 +100,22 @@ def tool_environment() -> dict[str, str]:
         PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         PORT=str(port),
     )
+
+
+@pytest.fixture(scope="session")
+def hashes() -> Callable[..., dict[str, str]]:
+    """A hash of each file below a folder; and "" for each folder, if asked for."""
+
+    def run(folder: Path, folders: bool = False) -> dict[str, str]:
+        return {
+            path.relative_to(folder).as_posix(): file_sha256(path)
+            if path.is_file()
+            else ""
+            for path in sorted(folder.rglob("*"))
+            if folders or path.is_file()
+        }
+
+    return run
 
 
 @pytest.fixture(params=[torch.float16, torch.bfloat16], ids=str)

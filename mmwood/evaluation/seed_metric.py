@@ -27,13 +27,15 @@ class SeedScores:
     IRN and W-OoD.
 
     Args:
-        confusion: Pixel counts, ground truth by seed. Shape: (T, C + 1, C + 1).
+        confusion: Pixel counts, ground truth by seed. Shape: (..., L, L).
+        labels: How many of the L labels, the first, are scored; None: all.
     """
 
-    def __init__(self, confusion: np.ndarray) -> None:
+    def __init__(self, confusion: np.ndarray, labels: int | None = None) -> None:
         confusion = confusion.astype(np.float64)
-        true_positive = np.diagonal(confusion, axis1=1, axis2=2)
-        seed, truth = confusion.sum(axis=1), confusion.sum(axis=2)
+        true_positive = np.diagonal(confusion, axis1=-2, axis2=-1)[..., :labels]
+        seed = confusion.sum(axis=-2)[..., :labels]
+        truth = confusion.sum(axis=-1)[..., :labels]
         # A class that is in neither has no score: 0 / 0 is left out of the means.
         with np.errstate(invalid="ignore", divide="ignore"):
             self.iou = true_positive / (seed + truth - true_positive)

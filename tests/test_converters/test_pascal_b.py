@@ -2,7 +2,6 @@
 
 import copy
 import csv
-import hashlib
 import json
 import os
 import re
@@ -115,14 +114,6 @@ def item(label: int, box: tuple, category: int | None = None, **fields) -> Item:
     category = label if category is None else category
     area = box[2] * box[3]
     return Item(label, category, rectangle(*box), area, fields.get("crowd", False))
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_the_table_has_the_classes_of_voc():
@@ -477,7 +468,7 @@ def test_a_build_is_a_voc_folder(source, tmp_path):
     assert record["not_drawn"] == annotated - expected.sum()
 
 
-def test_again_is_the_same_and_damage_is_repaired(source, tmp_path):
+def test_again_is_the_same_and_damage_is_repaired(source, tmp_path, hashes):
     make(tmp_path, "b", source, images=tmp_path, place="copy")
     whole = hashes(tmp_path / "b")
     make(tmp_path, "other", source, images=tmp_path, place="copy")
@@ -500,7 +491,7 @@ def test_again_is_the_same_and_damage_is_repaired(source, tmp_path):
     assert maps[5].stat().st_mtime_ns == kept
 
 
-def test_another_build_is_not_mixed_in(source, tmp_path):
+def test_another_build_is_not_mixed_in(source, tmp_path, hashes):
     make(tmp_path, "b", source)
     first = hashes(tmp_path / "b")
     make(tmp_path, "b", source)
@@ -642,7 +633,7 @@ def decide(path: Path, **states: list[tuple[str, str]]) -> None:
 
 
 @pytest.mark.slow
-def test_a_review_lists_each_class_of_each_image(source, tmp_path):
+def test_a_review_lists_each_class_of_each_image(source, tmp_path, hashes):
     folder = tmp_path / "review"
     record = make(tmp_path, "b", source, images=tmp_path, review=folder)
     assert record == make(tmp_path, "plain", source)
@@ -678,7 +669,7 @@ def test_a_review_lists_each_class_of_each_image(source, tmp_path):
 
 
 @pytest.mark.slow
-def test_rounds_of_review(source, tmp_path):
+def test_rounds_of_review(source, tmp_path, hashes):
     folder = tmp_path / "review"
     fields = dict(images=tmp_path, review=folder, number=15, force=True)
     chosen = set(make(tmp_path, "b", source, **fields)["images"])

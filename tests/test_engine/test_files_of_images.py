@@ -1,7 +1,6 @@
 """Files that hooks name after images: each in its folder, none shared, none stale."""
 
 import gc
-import hashlib
 import json
 import weakref
 from pathlib import Path
@@ -52,14 +51,6 @@ def run(build_runner, small_config):
     return run
 
 
-def files(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 def test_the_hooks_of_a_test_list_its_images_once():
     class Counted:
         calls, length = 0, 3
@@ -84,7 +75,7 @@ def test_the_hooks_of_a_test_list_its_images_once():
     assert kept() is None
 
 
-def test_images_of_one_name_have_files_of_their_own(run, tmp_path):
+def test_images_of_one_name_have_files_of_their_own(run, tmp_path, hashes):
     """PackInputs hands over no img_id by default."""
     names = ("x/a.jpg", "y/a.jpg", "b.jpg")
     for seed, name in enumerate(names):
@@ -93,11 +84,11 @@ def test_images_of_one_name_have_files_of_their_own(run, tmp_path):
     hook.update(default_hooks__visualization__out_dir=str(tmp_path / "pictures"))
     run(dataset_of(tmp_path / "data", *names), **hook).test()
     expected = ["b.png", "x/a.png", "y/a.png"]
-    assert list(files(tmp_path / "work/pseudo_labels/labels")) == expected
-    assert list(files(tmp_path / "pictures")) == expected
+    assert list(hashes(tmp_path / "work/pseudo_labels/labels")) == expected
+    assert list(hashes(tmp_path / "pictures")) == expected
 
 
-def test_a_data_set_of_another_package_has_ids_too(run, tmp_path):
+def test_a_data_set_of_another_package_has_ids_too(run, tmp_path, hashes):
     for seed, name in enumerate(("cat/a.jpg", "dog/a.jpg", "dog/b.jpg")):
         save_image(tmp_path / "data" / name, seed)
     foreign = dict(
@@ -106,7 +97,7 @@ def test_a_data_set_of_another_package_has_ids_too(run, tmp_path):
         pipeline=[dict(type="mmwood.LoadImage"), dict(type="PackInputs")],
     )
     run(foreign).test()
-    labels = files(tmp_path / "work/pseudo_labels/labels")
+    labels = hashes(tmp_path / "work/pseudo_labels/labels")
     assert list(labels) == ["cat/a.png", "dog/a.png", "dog/b.png"]
 
 
@@ -143,13 +134,13 @@ def test_two_images_of_a_loader_never_share_a_file(
     assert not list((tmp_path / "work").rglob("*.png"))
 
 
-def test_drawings_replace_nothing_of_the_user(run, tmp_path):
+def test_drawings_replace_nothing_of_the_user(run, tmp_path, hashes):
     """--show-dir may be the folder of the images itself."""
     for name in ("0.jpg", "1.jpg", "a.png"):
         save_image(tmp_path / "data" / name)
     # Nothing is drawn before the one that cannot be.
     dataset = dataset_of(tmp_path / "data", "0.jpg", "1.jpg", "a.png")
-    before = files(tmp_path / "data")
+    before = hashes(tmp_path / "data")
     runner = run(
         dataset,
         default_hooks__pseudo_label=None,
@@ -158,16 +149,16 @@ def test_drawings_replace_nothing_of_the_user(run, tmp_path):
     )
     with pytest.raises(FileExistsError, match=r"a\.png is there, and mmwood did not"):
         runner.test()
-    assert files(tmp_path / "data") == before
+    assert hashes(tmp_path / "data") == before
 
 
 @pytest.mark.parametrize("manifest", [None, {}, {"format": "another program's"}])
-def test_labels_of_somebody_else_are_never_removed(manifest, run, tmp_path):
+def test_labels_of_somebody_else_are_never_removed(manifest, run, tmp_path, hashes):
     save_image(tmp_path / "data/a.jpg")
     save_image(tmp_path / "masks/labels/a.png")
     if manifest is not None:
         (tmp_path / "masks/manifest.json").write_text(json.dumps(manifest))
-    before = files(tmp_path / "masks")
+    before = hashes(tmp_path / "masks")
     for overwrite in (False, True):
         runner = run(
             dataset_of(tmp_path / "data", "a.jpg"),
@@ -176,11 +167,11 @@ def test_labels_of_somebody_else_are_never_removed(manifest, run, tmp_path):
         )
         with pytest.raises(ValueError, match="name another folder"):
             runner.test()
-    assert files(tmp_path / "masks") == before
+    assert hashes(tmp_path / "masks") == before
 
 
 def test_labels_of_an_earlier_training_are_made_anew(
-    build_runner, small_config, tmp_path
+    build_runner, small_config, tmp_path, hashes
 ):
     """Runner.train() and test(), twice into one work dir with other weights."""
 
@@ -196,7 +187,7 @@ def test_labels_of_an_earlier_training_are_made_anew(
         scores = runner.test()
         # Any number of times, from the files.
         assert runner.test() == runner.test() == scores
-        return scores, files(tmp_path / work_dir / "pseudo_labels")
+        return scores, hashes(tmp_path / work_dir / "pseudo_labels")
 
     first = train_and_test("work", 0.001)
     second = train_and_test("work", 1.0)
@@ -204,19 +195,21 @@ def test_labels_of_an_earlier_training_are_made_anew(
     assert second != first
 
 
-def test_labels_of_other_weights_are_not_mixed_in(build_runner, small_config, tmp_path):
+def test_labels_of_other_weights_are_not_mixed_in(
+    build_runner, small_config, tmp_path, hashes
+):
     """Without a checkpoint, too: nobody knows how often such weights were drawn."""
 
     def test(seed: int):
         return build_runner(small_config, "work", randomness=dict(seed=seed)).test()
 
     test(0)
-    before = files(tmp_path / "work/pseudo_labels")
+    before = hashes(tmp_path / "work/pseudo_labels")
     with pytest.raises(ValueError, match="made with another weights_sha256"):
         test(1)
-    assert files(tmp_path / "work/pseudo_labels") == before
+    assert hashes(tmp_path / "work/pseudo_labels") == before
     test(0)
-    assert files(tmp_path / "work/pseudo_labels") == before
+    assert hashes(tmp_path / "work/pseudo_labels") == before
 
 
 def test_labels_of_another_pipeline_of_a_joined_data_set(run, tmp_path):

@@ -1,6 +1,5 @@
 """A drawn folder from its tags to masks, a network and a report, by one command."""
 
-import hashlib
 import re
 from pathlib import Path
 
@@ -20,14 +19,6 @@ TOOL = "run_pipeline.py"
 OWN_IMAGES = REPOSITORY / "configs/pipelines/own_images.py"
 SUFFIXES = (".jpg", ".png", ".tif", ".JPG")
 CLASSES = ("boat", "train")
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 @pytest.fixture
@@ -65,7 +56,7 @@ def drawn(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_from_a_folder_to_masks(drawn, call, tmp_path):
+def test_from_a_folder_to_masks(drawn, call, tmp_path, hashes):
     before = hashes(drawn)
     own = ("--data", "drawn", "--masks", "masks", "--short", "--work-dir", "out")
     text = call(OWN_IMAGES, *own)

@@ -1,6 +1,5 @@
 """What a person may get wrong: one line says it, and nothing is changed or written."""
 
-import hashlib
 import json
 import os
 import re
@@ -20,17 +19,6 @@ TOOL = "run_pipeline.py"
 OWN_IMAGES = "configs/pipelines/own_images.py"
 CONFIGS = Path(__file__).parents[2] / "configs"
 Change = Callable[[Path], object]
-
-
-def hashes(folder: Path) -> dict[str, str | None]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(
-            path.read_bytes()
-        ).hexdigest()
-        if path.is_file()
-        else None
-        for path in sorted(folder.rglob("*"))
-    }
 
 
 def put(name: str, content: str | bytes) -> Change:
@@ -438,12 +426,12 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("change", "options", "lines"), KINDS)
-def test_wrong_input(change, options, lines, folder, call_main, tmp_path):
+def test_wrong_input(change, options, lines, folder, call_main, tmp_path, hashes):
     if "timm" in options:
         pytest.importorskip("timm")
     if change is not None:
         change(folder)
-    before = hashes(tmp_path)
+    before = hashes(tmp_path, folders=True)
     if not options.startswith("configs/"):
         options = f"{OWN_IMAGES} --data my_images {options}"
     text = call_main(TOOL, *options.split(), fails=True)
@@ -454,7 +442,7 @@ def test_wrong_input(change, options, lines, folder, call_main, tmp_path):
     assert len(found) == len(lines), text
     for line, pattern in zip(found, lines):
         assert re.match(pattern, line), line
-    assert hashes(tmp_path) == before
+    assert hashes(tmp_path, folders=True) == before
 
 
 @pytest.mark.parametrize(
@@ -513,7 +501,7 @@ def test_a_work_dir_is_of_the_images_that_were_copied(folder, tmp_path):
     plan_own_images(CONFIGS, folder, work)
 
 
-def test_what_was_ended_by_a_fault_goes_on_when_it_is_mended(folder, tmp_path):
+def test_what_was_ended_by_a_fault_goes_on_when_it_is_mended(folder, tmp_path, hashes):
     good = tmp_path / "good"
     shutil.copytree(folder, good)
     image("../masks/a.png", "L")(folder)

@@ -6,7 +6,6 @@ unreadable images of mining in test_mine_ood.py, the review's journal in
 test_review_decisions.py.
 """
 
-import hashlib
 import json
 import os
 import resource
@@ -76,15 +75,6 @@ def run_full(tmp_path: Path) -> Callable[..., str]:
         return result.stderr
 
     return run
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """Hashes of the files of a folder; what is half written would be among them."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def cut(path: Path) -> None:
@@ -209,7 +199,7 @@ def test_what_is_wrong_stands_in_the_last_line(
 
 # -- labels -----------------------------------------------------------------
 def test_labels_are_resumed_after_a_lost_image_and_a_full_disk(
-    small_config, voc_folder, run_tool, start_tool, run_full, tmp_path
+    small_config, voc_folder, run_tool, start_tool, run_full, tmp_path, hashes
 ):
     pytest.importorskip("mmpretrain")
     # The maps of a larger image do not fit.
@@ -244,7 +234,7 @@ def test_labels_are_resumed_after_a_lost_image_and_a_full_disk(
     assert process.returncode != 0
     assert f"No such file or directory: '{lost}'" in error
     names = [f"{kind}/image_{n}" for n in range(5) for kind in ("labels", "scores")]
-    found = contents(folder)
+    found = hashes(folder)
     assert {name.rpartition(".")[0] for name in found} == {*names, "manifest"}
     assert not json.loads((folder / "manifest.json").read_text())["complete"]
 
@@ -256,11 +246,11 @@ def test_labels_are_resumed_after_a_lost_image_and_a_full_disk(
     error = run_full(*arguments)
     assert f"File too large; make room and try again: '{scores.resolve()}'" in error
     found.pop("scores/image_4.npz")
-    assert contents(folder) == found
+    assert hashes(folder) == found
 
     text = run_tool(*arguments)
     assert "4 of 6 images are finished" in text
-    after = contents(folder)
+    after = hashes(folder)
     assert len(after) == 13
     kept = set(found) - {"manifest.json"}
     assert {name: after[name] for name in kept} == {name: found[name] for name in kept}
@@ -338,7 +328,7 @@ def test_mining_is_resumed_after_a_full_disk(tmp_path):
     assert finished.tolist() == [True] * 99 + [False] * 198
 
 
-def test_drawing_is_resumed_after_a_full_disk(tmp_path):
+def test_drawing_is_resumed_after_a_full_disk(tmp_path, hashes):
     with (
         no_file_above(2000),
         pytest.raises(OSError, match=r"make room and try again: '.*train_000000\.jpg'"),
@@ -347,7 +337,7 @@ def test_drawing_is_resumed_after_a_full_disk(tmp_path):
     assert not list(tmp_path.rglob("*.jpg"))
     context_shapes.generate(tmp_path / "a", 2, 1, 1)
     context_shapes.generate(tmp_path / "b", 2, 1, 1)
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
 
 
 @pytest.mark.parametrize("damage", [cut, lambda path: path.write_bytes(bytes(500))])

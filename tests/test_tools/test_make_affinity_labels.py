@@ -75,17 +75,9 @@ def config(voc_folder: Path, tmp_path: Path) -> Path:
     return path
 
 
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 @pytest.mark.slow
 def test_labels_are_made_kept_made_again_and_read(
-    config, voc_folder, run_tool, tmp_path, monkeypatch
+    config, voc_folder, run_tool, tmp_path, monkeypatch, hashes
 ):
     text = run_tool("make_affinity_labels.py", config)
     folder = tmp_path / "labels"
@@ -159,7 +151,7 @@ def test_labels_are_made_kept_made_again_and_read(
 
 
 @pytest.mark.slow
-def test_other_labels_are_refused_or_replaced(config, run_tool, tmp_path):
+def test_other_labels_are_refused_or_replaced(config, run_tool, tmp_path, hashes):
     quick = ("--cfg-options", f"{STEP}refine=None")
     run_tool("make_affinity_labels.py", config, *quick)
     folder = tmp_path / "labels"

@@ -1,6 +1,5 @@
 """The command that builds PASCAL-B, on a drawn LVIS and on a piece of the real COCO."""
 
-import hashlib
 import json
 import os
 import signal
@@ -76,14 +75,6 @@ def lvis_and_coco(tmp_path: Path) -> tuple[Path, Path]:
     return paths
 
 
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 def table_rows(text: str) -> dict[str, list[str]]:
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines()]
     return {row[0]: row[1:] for row in rows if row}
@@ -94,7 +85,7 @@ def states(manifest: Path) -> Counter:
 
 
 @pytest.mark.slow
-def test_lvis_with_the_plants_of_coco(lvis_and_coco, run_tool, call, tmp_path):
+def test_lvis_with_the_plants_of_coco(lvis_and_coco, run_tool, call, tmp_path, hashes):
     lvis, coco = lvis_and_coco
     arguments = ("built", "--lvis", lvis, "--coco", coco, "--number", 60)
     text = run_tool(TOOL, *arguments)
@@ -125,7 +116,7 @@ def test_lvis_with_the_plants_of_coco(lvis_and_coco, run_tool, call, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_build_is_resumed_to_the_same_bytes(
-    lvis_and_coco, call, start_tool, tmp_path
+    lvis_and_coco, call, start_tool, tmp_path, hashes
 ):
     lvis, coco = lvis_and_coco
     arguments = ("--lvis", lvis, "--coco", coco)
@@ -177,7 +168,7 @@ def test_a_piece_of_the_real_coco(tiny_coco, call, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_review_of_the_real_coco(tiny_coco, call, run_tool, tmp_path):
+def test_a_review_of_the_real_coco(tiny_coco, call, run_tool, tmp_path, hashes):
     path = tiny_coco / "annotations/instances_val2017.json"
     arguments = ("b", "--coco", path, "--images", tiny_coco, "--number", 12)
     arguments += ("--review", "review")

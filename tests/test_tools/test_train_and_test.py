@@ -19,14 +19,6 @@ pytestmark = pytest.mark.slow
 FULL = ("--cfg-options", "default_hooks.pseudo_label.save_scores=['strided','full']")
 
 
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 @pytest.fixture
 def checkpoint(small_config: Path, run_tool, tmp_path: Path) -> Path:
     """What one epoch of training leaves."""
@@ -34,7 +26,9 @@ def checkpoint(small_config: Path, run_tool, tmp_path: Path) -> Path:
     return tmp_path / "trained/epoch_1.pth"
 
 
-def test_train_resume_and_refusals(small_config, checkpoint, run_tool, tmp_path):
+def test_train_resume_and_refusals(
+    small_config, checkpoint, run_tool, tmp_path, hashes
+):
     assert checkpoint.is_file()
     before = hashes(tmp_path / "trained")
     text = run_tool("train.py", small_config, "--work-dir", "trained", fails=True)
@@ -71,7 +65,7 @@ def test_train_resume_and_refusals(small_config, checkpoint, run_tool, tmp_path)
 
 
 def test_labels_pictures_metrics_and_repair(
-    small_config, checkpoint, run_tool, tmp_path
+    small_config, checkpoint, run_tool, tmp_path, hashes
 ):
     run_tool(
         *("test.py", small_config, checkpoint, "--tta", "--work-dir", "tested"),
@@ -157,7 +151,7 @@ def test_labels_pictures_metrics_and_repair(
 
 
 def test_adv_cam_is_resumed_and_not_mixed_with_plain_maps(
-    small_config, checkpoint, run_tool, tmp_path
+    small_config, checkpoint, run_tool, tmp_path, hashes
 ):
     arguments = ("test.py", small_config, checkpoint, "--tta", "--work-dir", "tested")
     options = (*FULL, "tta_model.type=mmwood.AdvCAM", "tta_model.steps=3")
@@ -180,7 +174,7 @@ def test_adv_cam_is_resumed_and_not_mixed_with_plain_maps(
 
 
 def test_killed_run_is_resumed_to_the_same_bytes(
-    small_config, checkpoint, run_tool, start_tool, tmp_path
+    small_config, checkpoint, run_tool, start_tool, tmp_path, hashes
 ):
     arguments = ("test.py", small_config, checkpoint, "--tta", *FULL)
     slow = (*arguments, "test_dataloader.batch_size=1")
@@ -207,7 +201,9 @@ def test_killed_run_is_resumed_to_the_same_bytes(
     assert metrics[0] == metrics[1]
 
 
-def test_two_processes_do_what_one_does(small_config, checkpoint, run_tool, tmp_path):
+def test_two_processes_do_what_one_does(
+    small_config, checkpoint, run_tool, tmp_path, hashes
+):
     options = ("--tta", *FULL, "test_dataloader.batch_size=1")
     for processes, start in (
         (1, ("test.py", small_config, checkpoint)),

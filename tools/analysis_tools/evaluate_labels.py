@@ -65,21 +65,14 @@ def score(counts: np.ndarray) -> dict[str, float]:
     """Scores as mmwood.SeedMetric has them, and the fraction of open pixels."""
     classes = len(counts)
     # An open pixel is a label of its own that no pixel truly has.
-    square = np.zeros((1, classes + 1, classes + 1))
-    square[0, :classes] = counts
-    scores = SeedScores(square)
-    mean = {
-        name: float(np.nanmean(values[0, :classes]))
-        for name, values in (
-            ("mIoU", scores.iou),
-            ("precision", scores.class_precision),
-            ("recall", scores.class_recall),
-        )
-    }
-    total = mean["precision"] + mean["recall"]
-    mean["F1"] = 2 * mean["precision"] * mean["recall"] / total if total else 0.0
-    mean["open"] = float(counts[:, -1].sum() / counts.sum())
-    return {name: round(100 * value, 3) for name, value in mean.items()}
+    square = np.zeros((classes + 1, classes + 1))
+    square[:classes] = counts
+    scores = SeedScores(square, labels=classes)
+    mean = dict(
+        mIoU=scores.miou, precision=scores.precision, recall=scores.recall, F1=scores.f1
+    )
+    mean["open"] = counts[:, -1].sum() / counts.sum()
+    return {name: round(100 * float(value), 3) for name, value in mean.items()}
 
 
 def main() -> None:
