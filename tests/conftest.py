@@ -135,7 +135,7 @@ def tool_server() -> Iterator[subprocess.Popen]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=dict(os.environ, OMP_NUM_THREADS="1"),
+        env=tool_environment(),
         text=True,
     ) as server:
         yield server
@@ -164,9 +164,9 @@ def run_tool(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., st
             with NamedTemporaryFile("r") as output:
                 task = dict(
                     command=command[3:],
-                    cwd=str(tmp_path),
-                    env=environment,
                     output=output.name,
+                    environment=environment,
+                    folder=str(tmp_path),
                 )
                 print(json.dumps(task), file=server.stdin, flush=True)
                 status = int(server.stdout.readline())

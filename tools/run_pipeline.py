@@ -203,7 +203,7 @@ def run_stages(args: argparse.Namespace) -> None:
     if plan.done:
         print(f"done before: {', '.join(plan.done)}", flush=True)
     jobs = args.jobs or pipeline.jobs
-    ran = run_plan(pipeline, plan, args.gpus, jobs, args.auto, args.reviewed)
+    ran = run_plan(pipeline, plan, args.gpus, jobs, args.auto, args.reviewed, fork=True)
     print(
         f"{len(ran)} stages ran in {(time.monotonic() - start) / 60:.1f} minutes; "
         f"everything is in {pipeline.work_dir}"

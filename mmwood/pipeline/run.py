@@ -12,10 +12,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from mmwood.pipeline.graph import Pipeline
 from mmwood.pipeline.kinds import Review
+from mmwood.pipeline.launch import can_fork, fork_tool
 from mmwood.pipeline.progress import Progress
 from mmwood.pipeline.records import machine, now, versions
 from mmwood.pipeline.stage import PipelineError, Stage
@@ -110,6 +112,7 @@ def run_plan(
     jobs: int = 1,
     auto: bool = False,
     reviewed: bool = False,
+    fork: bool = False,
 ) -> list[str]:
     """Run a plan's stages as soon as those that they need are done.
 
@@ -120,6 +123,8 @@ def run_plan(
         jobs: Stages that run at the same time.
         auto: Let reviews decide by their ``rules``.
         reviewed: Take reviews as they are, though rows are unseen.
+        fork: Whether stages may be forked from this process, which must have no other
+            thread (:mod:`mmwood.pipeline.launch`).
 
     Returns:
         The stages that ran.
@@ -135,7 +140,7 @@ def run_plan(
     for name in plan.reasons:
         pipeline.stages[name].check_folder(pipeline)
     with _only_one(pipeline.work_dir / "records/lock") as lock:
-        return _Runner(pipeline, plan, gpus, jobs, auto, reviewed, lock).run()
+        return _Runner(pipeline, plan, gpus, jobs, auto, reviewed, fork, lock).run()
 
 
 def _check_packages(stages: Iterable[Stage]) -> None:
@@ -156,7 +161,7 @@ class Job:
     stage: Stage
     key: dict
     command: list[str]
-    process: subprocess.Popen
+    process: subprocess.Popen | BaseProcess
     started: str
     clock: float
     log: Path
@@ -172,11 +177,15 @@ class _Runner:
         jobs: int,
         auto: bool,
         reviewed: bool,
+        fork: bool,
         lock: int,
     ) -> None:
         self.pipeline, self.plan = pipeline, plan
         self.gpus, self.jobs = gpus, jobs
         self.auto, self.reviewed, self.lock = auto, reviewed, lock
+        # One stage alone imports no more than it needs.
+        runs = [name for name in plan.reasons if pipeline.stages[name].runs_config]
+        self.fork = fork and len(runs) > 1
         self.running: dict[int, Job] = {}
         self.progress = Progress(self.running)
         self.ran: list[str] = []
@@ -195,10 +204,10 @@ class _Runner:
                     break
                 self._wait()
         except BaseException:
-            for job in self.running.values():
-                job.process.terminate()
-            for job in self.running.values():
-                job.process.wait()
+            for pid in self.running:
+                os.kill(pid, signal.SIGTERM)
+            for pid in self.running:
+                os.waitpid(pid, 0)
             raise
         finally:
             self.pipeline.hashes.save()
@@ -261,21 +270,30 @@ class _Runner:
         environment = dict(os.environ, PYTHONUNBUFFERED="1")
         if stage.threads is not None:
             environment["OMP_NUM_THREADS"] = str(stage.threads)
+        process = self._launch(command, log, environment, processes)
+        assert process.pid is not None
+        self.running[process.pid] = Job(
+            stage, key, command, process, now(), time.monotonic(), log, processes
+        )
+
+    def _launch(
+        self, command: list[str], log: Path, environment: dict, processes: int
+    ) -> subprocess.Popen | BaseProcess:
+        if self.fork and processes == 1 and can_fork():
+            return fork_tool(command, log, environment)
         end = signal.SIGTERM if processes > 1 else signal.SIGKILL
         with log.open("wb") as file:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-W", "ignore", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                # The lock stays taken while a stage of a killed pipeline runs on.
+                # The lock stays taken while a stage of a killed pipeline runs on; what
+                # is forked has it.
                 pass_fds=(self.lock,),
                 preexec_fn=partial(end_with_parent, end),
             )
-        self.running[process.pid] = Job(
-            stage, key, command, process, now(), time.monotonic(), log, processes
-        )
 
     def _wait(self) -> None:
         """Wait for one of the stages to end."""
@@ -284,21 +302,22 @@ class _Runner:
                 ended, status, usage = os.wait4(pid, os.WNOHANG)
                 if ended:
                     del self.running[pid]
-                    job.process.returncode = os.waitstatus_to_exitcode(status)
-                    self._end(job, usage.ru_maxrss)
+                    code = os.waitstatus_to_exitcode(status)
+                    if isinstance(job.process, subprocess.Popen):
+                        job.process.returncode = code
+                    self._end(job, code, usage.ru_maxrss)
                     return
             time.sleep(_TICK)
             self.progress.draw()
 
-    def _end(self, job: Job, peak: int) -> None:
+    def _end(self, job: Job, code: int, peak: int) -> None:
         name = job.stage.name
         seconds = time.monotonic() - job.clock
-        if job.process.returncode:
+        if code:
             tail = ""
             with suppress(OSError):
                 tail = job.log.read_text(encoding="utf-8", errors="replace")
             lines = [line for line in tail.splitlines() if line.strip()][-12:]
-            code = job.process.returncode
             how = f"exit status {code}" if code > 0 else f"signal {-code}"
             self.failure = "\n".join(
                 [
