@@ -325,8 +325,9 @@ def measure(name: str, root: Path, images: int, repeats: int) -> dict:
     run = stage(data, 1)
     run()
     first = peak()
-    run = stage(data, images)
-    run()
+    if images > 1:
+        run = stage(data, images)
+        run()
     seconds = []
     for _ in range(repeats):
         start = time.process_time()

@@ -122,29 +122,6 @@ def test_published_resnet50_takes_two_steps_on_mini_voc(mini_voc, run_tool, tmp_
     assert "Epoch(train) [1][2/2]" in text
 
 
-@pytest.mark.slow
-def test_own_images_as_the_page_says(voc_folder, run_tool, tmp_path):
-    """The page's config and table, word by word, on the images of the test."""
-    page = (REPOSITORY / "docs/step_by_step.md").read_text()
-    blocks = re.findall(r"```(\w*)\n(.*?)```", page, flags=re.S)
-    (config,) = [
-        text for kind, text in blocks if "resnet50_own-images" in text and kind
-    ]
-    (table,) = [text for _, text in blocks if text.startswith("image,labels")]
-    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
-    (tmp_path / "my_config.py").write_text(config)
-    (voc_folder.rename(tmp_path / "my_images") / "tags.csv").write_text(table)
-    (tmp_path / "my_images/JPEGImages").rename(tmp_path / "my_images/jpg")
-    for number, line in enumerate(table.splitlines()[1:]):
-        image = tmp_path / "my_images/jpg" / f"image_{number}.jpg"
-        image.rename(tmp_path / "my_images" / line.split(",")[0])
-    # Three images are less than the config's batch.
-    few = [option for option in SMALL if "batch_size" not in option]
-    text = run_tool("train.py", "my_config.py", *few)
-    assert "Epoch(train) [1][1/1]" in text
-    assert "tags.csv: 3 images, 2 classes; images that show no class: 1" in text
-
-
 def test_irn_of_own_images_as_the_page_says(tmp_path):
     """The page's config builds: its fields are those of the model and the data sets."""
     text = (REPOSITORY / "docs/step_by_step.md").read_text()
