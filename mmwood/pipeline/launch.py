@@ -106,7 +106,7 @@ def _become(
     sys.argv = [*command]
     places = [os.path.dirname(command[0]), *filter(None, places)]
     sys.path[:0] = map(os.path.abspath, places)
-    status = 0
+    status: str | int | None = 0
     try:
         runpy.run_path(command[0], run_name="__main__")
     except SystemExit as error:
