@@ -24,7 +24,7 @@ __all__ = ["can_fork", "fork_tool"]
 
 #: What most tools import, as far as it is installed.
 _IMPORTED = (
-    *("torch", "mmengine.runner", "mmcv.transforms", "mmpretrain.models"),
+    *("mmengine.runner", "mmcv.transforms", "mmpretrain.models"),
     *("mmpretrain.datasets", "mmseg.models", "mmseg.datasets", "matplotlib.pyplot"),
     *("sklearn.cluster", "timm", "tqdm", "prettytable", "cv2"),
 )
@@ -32,11 +32,15 @@ _IMPORTED = (
 
 @cache
 def can_fork() -> bool:
-    """Import what tools import, and say whether they can be forked from this process.
+    """Whether tools can be forked from this process, which then imports what they do.
 
     On Linux they can, unless there is a GPU: what CUDA holds is of one process.
     """
     if not sys.platform.startswith("linux"):
+        return False
+    from mmengine.device import get_device
+
+    if get_device() != "cpu":
         return False
     # Some of what is imported prints.
     with redirect_stdout(StringIO()), warnings.catch_warnings():
@@ -44,9 +48,7 @@ def can_fork() -> bool:
         for name in _IMPORTED:
             with suppress(ImportError):
                 import_module(name)
-    from mmengine.device import get_device
-
-    return get_device() == "cpu"
+    return True
 
 
 def fork_tool(
