@@ -118,6 +118,19 @@ def hashes() -> Callable[..., dict[str, str]]:
     return run
 
 
+@pytest.fixture(scope="session")
+def is_alive() -> Callable[[int], bool]:
+    """Whether a process runs; on Linux. One that nobody has waited for does not."""
+
+    def run(pid: int) -> bool:
+        try:
+            return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+        except FileNotFoundError:
+            return False
+
+    return run
+
+
 @pytest.fixture(params=[torch.float16, torch.bfloat16], ids=str)
 def half_dtype(request: pytest.FixtureRequest) -> torch.dtype:
     """Types of autocast on a CPU."""

@@ -35,7 +35,7 @@ from mmwood.fileio.images import (
     read_picture,
     refuse_foreign_drawing,
     save_picture,
-    why_unreadable,
+    unreadable,
 )
 from mmwood.fileio.label_folder import LabelFolder, image_ids
 from mmwood.fileio.labels import read_label_png, save_label_png
@@ -204,8 +204,7 @@ def _size(path: str) -> int:
     try:
         return os.path.getsize(path)
     except OSError as error:
-        reason = why_unreadable(error)
-        raise _UnusableError(f"the image {path} cannot be read: {reason}") from error
+        raise _UnusableError(unreadable(path, error)) from error
 
 
 def list_images(

@@ -27,6 +27,7 @@ __all__ = [
     "read_rgb",
     "refuse_foreign_drawing",
     "save_picture",
+    "unreadable",
     "why_unreadable",
 ]
 
@@ -173,8 +174,7 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
     except FileNotFoundError:
         raise
     except UNREADABLE as error:
-        reason = why_unreadable(error)
-        raise ValueError(f"the image {path} cannot be read: {reason}") from error
+        raise ValueError(unreadable(path, error)) from error
 
 
 def save_picture(picture: np.ndarray, path: str | os.PathLike) -> None:
@@ -267,6 +267,11 @@ def _refuse_depth(image: Image.Image) -> None:
             f"holds {kind}, of which nobody knows what is white: save it with 8 or 16 "
             "bits"
         )
+
+
+def unreadable(path: str | os.PathLike, error: BaseException) -> str:
+    """What to say of an image that cannot be read, and why."""
+    return f"the image {path} cannot be read: {why_unreadable(error)}"
 
 
 def why_unreadable(error: BaseException) -> str:

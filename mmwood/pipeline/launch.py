@@ -16,7 +16,6 @@ from functools import cache
 from importlib import import_module
 from io import FileIO, StringIO, TextIOWrapper
 from multiprocessing.process import BaseProcess
-from typing import NoReturn
 
 from mmwood.utils.processes import end_with_parent
 
@@ -56,7 +55,6 @@ def fork_tool(
     output: str | os.PathLike,
     environment: Mapping[str, str],
     folder: str | os.PathLike = ".",
-    end: signal.Signals = signal.SIGKILL,
 ) -> BaseProcess:
     """Start a tool as ``python -W ignore command`` does.
 
@@ -65,14 +63,13 @@ def fork_tool(
         output: File of what it prints; it is replaced.
         environment: Its environment variables.
         folder: Its working directory.
-        end: What it receives when this process ends.
 
     Returns:
-        The process, which has been started.
+        The process, which has been started and ends with this one.
     """
     process = multiprocessing.get_context("fork").Process(
         target=_become,
-        args=(command, os.path.abspath(output), environment, folder, end),
+        args=(command, os.path.abspath(output), environment, folder),
     )
     with warnings.catch_warnings():
         # NumPy's threads are no threads of Python.
@@ -86,9 +83,8 @@ def _become(
     output: str,
     environment: Mapping[str, str],
     folder: str | os.PathLike,
-    end: signal.Signals,
-) -> NoReturn:
-    end_with_parent(end)
+) -> None:
+    end_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
@@ -103,36 +99,30 @@ def _become(
     )
     os.chdir(folder)
     warnings.simplefilter("ignore")
-    _take_libraries(environment.get("OMP_NUM_THREADS"))
-    places = environment.get("PYTHONPATH", "").split(os.pathsep)
+    _reset_libraries(environment.get("OMP_NUM_THREADS"))
     sys.argv = [*command]
+    places = environment.get("PYTHONPATH", "").split(os.pathsep)
     places = [os.path.dirname(command[0]), *filter(None, places)]
     sys.path[:0] = map(os.path.abspath, places)
-    status: str | int | None = 0
     try:
         runpy.run_path(command[0], run_name="__main__")
-    except SystemExit as error:
-        status = error.code
+    except SystemExit:
+        # What started this function ends the process so.
+        raise
     except BaseException:
         traceback.print_exc()
-        status = 1
-    sys.exit(status)
+        sys.exit(1)
 
 
-def _take_libraries(threads: str | None) -> None:
+def _reset_libraries(threads: str | None) -> None:
     """Give libraries that were loaded before the fork what they get at their start."""
     import numpy as np
+    import torch
+    from threadpoolctl import threadpool_limits
 
     # Two processes without a seed draw different numbers; of Python's own this holds.
     np.random.seed()
-    with suppress(ImportError):
-        import torch
-
-        torch.seed()
-        if threads:
-            torch.set_num_threads(int(threads))
-    with suppress(ImportError):
-        from threadpoolctl import threadpool_limits
-
-        if threads:
-            threadpool_limits(int(threads))
+    torch.seed()
+    if threads:
+        torch.set_num_threads(int(threads))
+        threadpool_limits(int(threads))

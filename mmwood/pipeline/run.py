@@ -271,6 +271,7 @@ class _Runner:
         if stage.threads is not None:
             environment["OMP_NUM_THREADS"] = str(stage.threads)
         process = self._launch(command, log, environment, processes)
+        # It has been started, which the type does not tell.
         assert process.pid is not None
         self.running[process.pid] = Job(
             stage, key, command, process, now(), time.monotonic(), log, processes

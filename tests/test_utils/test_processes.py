@@ -23,18 +23,11 @@ time.sleep(600)
 """
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="only Linux ends them with the parent"
 )
-def test_workers_end_with_a_killed_process():
+def test_workers_end_with_a_killed_process(is_alive):
     with subprocess.Popen(
         [sys.executable, "-c", LOADER],
         stdout=subprocess.PIPE,

@@ -35,7 +35,7 @@ from mmwood.fileio.images import (
     check_readable,
     check_there,
     open_upright,
-    why_unreadable,
+    unreadable,
 )
 from mmwood.fileio.labels import VOID, check_labels, read_label_png
 from mmwood.fileio.lists import TaggedImage, read_id_list
@@ -142,8 +142,7 @@ def _small_jpeg(path: Path) -> bytes:
     try:
         image = open_upright(path)
     except UNREADABLE as error:
-        reason = why_unreadable(error)
-        raise ValueError(f"the image {path} cannot be read: {reason}") from error
+        raise ValueError(unreadable(path, error)) from error
     small = image.resize(small_size(image.size), Image.Resampling.BICUBIC)
     jpeg = io.BytesIO()
     small.save(jpeg, "JPEG", quality=85, optimize=True)
