@@ -152,7 +152,8 @@ def tool_server() -> Iterator[subprocess.Popen]:
         text=True,
     ) as server:
         yield server
-        server.stdin.close()
+        # Closing its input need not end it: what this process has forked may hold it.
+        server.kill()
 
 
 @pytest.fixture
