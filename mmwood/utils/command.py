@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mmwood.utils.distribution import check_distribution
 from mmwood.utils.locations import TOOLS, verb
+from mmwood.utils.memory import keep_freed_memory
 
 __all__ = ["add_common_arguments", "named_path", "png_path", "run", "script_parser"]
 
@@ -121,6 +122,7 @@ def run(main: Callable[[], object], needs: Sequence[str] = ()) -> None:
     try:
         if needs:
             check_distribution(tuple(needs))
+            keep_freed_memory()
         main()
     except Exception as error:
         message = _message(error)
