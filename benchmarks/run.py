@@ -68,6 +68,11 @@ BENCHMARKS = {
         f"--config {DEMO} --crop 112",
         f"--config {DEMO} --images 4 --crop 64 --steps 2",
     ),
+    "freed_memory": Benchmark(
+        "freed_memory.py",
+        {**OPENMMLAB, "timm": "demo"},
+        quick=f"--config {DEMO} --images 4 --crop 64 --steps 2 --processes 1",
+    ),
     "hosts": Benchmark(
         "hosts.py",
         {**OPENMMLAB, "timm": "demo"},
