@@ -1,5 +1,6 @@
 """What a person has: a folder of images, their tags, candidates, masks to measure."""
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ def read_own_images(
         root: Folder of the images, with any suffix, in folders or not.
         tags: A table, or an export of Label Studio or CVAT. None is ``root/tags.csv``.
         candidates: Folder of images that should show no class.
-        masks: Folder of true masks: label PNGs with the names of the images.
+        masks: Folder of true masks: label PNGs with the names of the images, in the
+            same folders, or without the one that holds all of them.
         untagged: Which images without a tag are used. An export of an annotation tool
             does not list what nobody has annotated yet: with one, 'use' means 'listed'.
 
@@ -209,11 +211,13 @@ def _masks(folder: Path, tagged: list[TaggedImage]) -> dict[str, Path]:
         raise FileNotFoundError(f"--masks: there is no folder {folder}")
     refuse_shared_files(tagged, lambda item: without_suffix(item.image))
     names = [without_suffix(item.image) for item in tagged]
-    paths = {name: folder / f"{name}.png" for name in names}
-    found = {name: path for name, path in paths.items() if path.is_file()}
-    if not found:
-        raise FileNotFoundError(
-            f"--masks: {folder} holds no mask of a tagged image, such as "
-            f"{paths[names[0]]}"
-        )
-    return found
+    # All images may lie in one folder, images/, and their masks directly in this one.
+    shared = os.path.commonpath([os.path.dirname(name) for name in names])
+    for start in (".", shared):
+        paths = {name: folder / f"{os.path.relpath(name, start)}.png" for name in names}
+        found = {name: path for name, path in paths.items() if path.is_file()}
+        if found:
+            return found
+    raise FileNotFoundError(
+        f"--masks: {folder} holds no mask of a tagged image, such as {paths[names[0]]}"
+    )

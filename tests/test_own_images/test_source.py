@@ -2,8 +2,11 @@
 
 import json
 
+import numpy as np
+import pytest
 from PIL import Image
 
+from mmwood.fileio.labels import save_label_png
 from mmwood.own_images.source import read_own_images
 
 
@@ -76,3 +79,18 @@ def test_order_of_the_classes(folder):
     own = read_own_images(folder)
     assert own.classes == ["train", "boat"]
     assert own.notes == ["classes without an image, left out: ship"]
+
+
+@pytest.mark.parametrize("below", ["photos/2024/", ""])
+def test_masks_with_and_without_the_folder_of_all_images(below, tmp_path, save_image):
+    root, masks = tmp_path / "my_images", tmp_path / "masks"
+    names = ("photos/2024/a", "photos/2024/night/b")
+    for name in names:
+        save_image(root / f"{name}.jpg", (6, 5), 0)
+    (root / "tags.csv").write_text(
+        f"image,labels\n{names[0]}.jpg,boat\n{names[1]}.jpg,train\n"
+    )
+    path = masks / below / "night/b.png"
+    path.parent.mkdir(parents=True)
+    save_label_png(np.ones((5, 6), np.uint8), path)
+    assert read_own_images(root, masks=masks).masks == {names[1]: path}
