@@ -111,6 +111,7 @@ def main() -> None:
         network.palette,
         args.overlays,
         predictor if alone else None,
+        network.levels,
     )
     found = predict_images(files, predictor.description(), args.workers, args.overwrite)
     print(

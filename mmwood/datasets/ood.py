@@ -9,6 +9,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from mmwood.datasets.image_level import FileCheck
+from mmwood.datasets.transforms.loading import levels_of
 from mmwood.fileio.candidates import STATES, State, read_manifest
 from mmwood.fileio.files import text_sha256
 from mmwood.fileio.images import check_readable, check_there, list_folder
@@ -147,7 +148,8 @@ class OoDDataset(BaseDataset):
             bar = progress(paths, "find images", delay=1)
             check_there(items, bar, "data_prefix.img_path")
             bar = progress(paths, "read images", delay=1)
-            check_readable(items, bar, decode=self.check == "decode")
+            levels = levels_of(self)
+            check_readable(items, bar, self.check == "decode", levels)
         self._report(items, classes)
         return [
             dict(

@@ -35,6 +35,7 @@ from mmwood.fileio.files import (
     text_sha256,
     write_json,
 )
+from mmwood.fileio.images import Levels
 from mmwood.fileio.label_folder import PSEUDO_LABELS, LabelFolder
 from mmwood.fileio.labels import voc_palette
 from mmwood.fileio.tables import write_table
@@ -95,6 +96,12 @@ class Network:
     def test_pipeline(self) -> list[dict]:
         """The config's test pipeline."""
         return _test_pipeline(self.cfg)
+
+    @property
+    def levels(self) -> Levels | None:
+        """What the test pipeline takes for black and white, if it says so."""
+        found = (step.get("levels") for step in self.test_pipeline())
+        return next((tuple(levels) for levels in found if levels), None)
 
 
 def load_network(

@@ -3,12 +3,16 @@
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from mmwood.fileio.files import atomic_write, walk
 from mmwood.fileio.lists import TaggedImage, bullets
@@ -17,10 +21,14 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "SOFTWARE",
     "UNREADABLE",
+    "Levels",
+    "check_levels",
     "check_readable",
     "check_there",
+    "deep_values",
     "image_paths",
     "image_size",
+    "is_deep",
     "list_folder",
     "open_upright",
     "read_picture",
@@ -47,6 +55,12 @@ MOST_PIXELS = 2**30
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2
 #: Who drew a picture, for its metadata.
 SOFTWARE = "mmwood"
+#: The values that are black and white in images of more than 8 bits a channel: between
+#: them 0 to 255 is linear, what is beyond is black and white, too. A pixel without a
+#: number (NaN) is black. Images of 8 bits stay as they are.
+Levels = tuple[float, float]
+#: How Pillow's decoders name channels of 16 bits that it would cut to 8.
+_DEEP_COLOURS = ("RGB;16", "RGBA;16", "RGBX;16", "LA;16", "CMYK;16")
 
 
 def image_paths(folder: str | os.PathLike) -> Iterator[Path]:
@@ -103,8 +117,27 @@ def check_there(
         )
 
 
+def check_levels(levels: Sequence[float] | None, field: str) -> Levels | None:
+    """Two values as :data:`Levels`.
+
+    Raises:
+        ValueError: They are not two numbers, the lower one first.
+    """
+    if levels is None:
+        return None
+    if len(levels) != 2 or not -np.inf < levels[0] < levels[1] < np.inf:
+        raise ValueError(
+            f"{field}: the values that are black and white, the lower one first, got "
+            f"{list(levels)}"
+        )
+    return levels[0], levels[1]
+
+
 def check_readable(
-    items: Sequence[TaggedImage], paths: Iterable[str | os.PathLike], decode: bool
+    items: Sequence[TaggedImage],
+    paths: Iterable[str | os.PathLike],
+    decode: bool,
+    levels: Levels | None = None,
 ) -> list[tuple[int, int]]:
     """The images' sizes (W, H), from their headers or from decoding them whole.
 
@@ -115,7 +148,7 @@ def check_readable(
     sizes, faults = [], []
     for item, path in zip(items, paths):
         try:
-            sizes.append(image_size(path, decode))
+            sizes.append(image_size(path, decode, levels))
         except UNREADABLE as error:
             faults.append(f"{item.source}: {path}: {why_unreadable(error)}")
     if faults:
@@ -126,34 +159,47 @@ def check_readable(
     return sizes
 
 
-def image_size(path: str | os.PathLike, decode: bool = False) -> tuple[int, int]:
+def image_size(
+    path: str | os.PathLike, decode: bool = False, levels: Levels | None = None
+) -> tuple[int, int]:
     """(W, H) with the camera's orientation, from the header or from decoding it whole.
 
     Raises:
-        One of :data:`UNREADABLE`: It cannot be read.
+        One of :data:`UNREADABLE`: It cannot be read, as :func:`read_rgb`.
     """
-    with Image.open(path) as image:
-        _refuse_depth(image)
+    with _opened(path) as (image, stream):
+        _refuse_depth(image, levels)
         if decode:
-            _to_rgb(image)
+            return _to_rgb(image, stream, levels).size
+        size = image.size
+        if isinstance(image, TiffImageFile):
+            # Some versions of Pillow have turned the image's size already.
+            size = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
         turned = image.getexif().get(_ORIENTATION, 1) >= 5
-        return image.size[::-1] if turned else image.size
+        return size[::-1] if turned else size
 
 
-def read_rgb(file: str | os.PathLike | BinaryIO) -> np.ndarray:
+def read_rgb(
+    file: str | os.PathLike | BinaryIO, levels: Levels | None = None
+) -> np.ndarray:
     """Read an image upright.
 
-    Images of 16 bits are divided by 256, as OpenCV does, hence MMSegmentation's
-    loader.
+    Without ``levels`` images of 16 bits are divided by 256, as OpenCV does, hence
+    MMSegmentation's loader.
+
+    Args:
+        file: The image.
+        levels: What is black and white where it has more than 8 bits a channel.
 
     Returns:
         Shape (H, W, 3), uint8 RGB.
 
     Raises:
-        One of :data:`UNREADABLE`: It cannot be read, or its values are floats or
-            integers of 32 bits, of which nobody knows what is white.
+        One of :data:`UNREADABLE`: It cannot be read, or, without ``levels``, its values
+            are floats, integers of 32 bits, or of less than 13 bits in 16: nobody knows
+            what is white.
     """
-    image = open_upright(file)
+    image = open_upright(file, levels=levels)
     pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
     # Of a large image, np.array would make three copies on the way.
     for top in range(0, image.height, _ROWS):
@@ -162,7 +208,7 @@ def read_rgb(file: str | os.PathLike | BinaryIO) -> np.ndarray:
     return pixels
 
 
-def read_picture(path: str | os.PathLike) -> np.ndarray:
+def read_picture(path: str | os.PathLike, levels: Levels | None = None) -> np.ndarray:
     """As :func:`read_rgb`, with errors that name the file.
 
     Raises:
@@ -170,7 +216,7 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
         ValueError: It cannot be read.
     """
     try:
-        return read_rgb(path)
+        return read_rgb(path, levels)
     except FileNotFoundError:
         raise
     except UNREADABLE as error:
@@ -214,10 +260,33 @@ def refuse_foreign_drawing(path: str | os.PathLike) -> None:
         )
 
 
+def is_deep(path: str | os.PathLike) -> bool:
+    """Whether an image has more than 8 bits a channel, from its header.
+
+    Raises:
+        One of :data:`UNREADABLE`: It cannot be read.
+    """
+    with _opened(path) as (image, _):
+        return _is_deep_grey(image) or _is_deep_colour(image)
+
+
+def deep_values(path: str | os.PathLike) -> np.ndarray:
+    """The values of an image of more than 8 bits a channel. Shape: (n,).
+
+    Raises:
+        One of :data:`UNREADABLE`: It cannot be read.
+    """
+    with _opened(path) as (image, stream):
+        if _is_deep_colour(image):
+            return _colours(image, stream)[..., :3].ravel()
+        return np.asarray(image).ravel()
+
+
 def open_upright(
     file: str | os.PathLike | BinaryIO,
     draft: tuple[int, int] | None = None,
     mode: str = "RGB",
+    levels: Levels | None = None,
 ) -> Image.Image:
     """As :func:`read_rgb`, but Pillow's image.
 
@@ -226,28 +295,47 @@ def open_upright(
         draft: (W, H) that is enough: a JPEG's decoder leaves out what would be thrown
             away.
         mode: 'RGB', or 'L' for shades of grey.
+        levels: As in :func:`read_rgb`.
     """
-    with Image.open(file) as image:
+    with _opened(file) as (image, stream):
         if draft is not None:
             image.draft(mode, draft)
-        return _converted(_to_rgb(image), mode)
+        return _converted(_to_rgb(image, stream, levels), mode)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    _refuse_depth(image)
+@contextmanager
+def _opened(
+    file: str | os.PathLike | BinaryIO,
+) -> Iterator[tuple[ImageFile, BinaryIO]]:
+    """Pillow's image and its file.
+
+    Of a path Pillow would map some TIFFs into memory, and garble those that a camera
+    has turned (Pillow 13.0).
+    """
+    if isinstance(file, (str, os.PathLike)):
+        with open(file, "rb") as stream, Image.open(stream) as image:
+            yield image, stream
+    else:
+        with Image.open(file) as image:
+            yield image, file
+
+
+def _to_rgb(image: ImageFile, stream: BinaryIO, levels: Levels | None) -> Image.Image:
+    _refuse_depth(image, levels)
+    upright: Image.Image = image
+    if _is_deep_colour(image):
+        upright = Image.fromarray(_to_bytes(_colours(image, stream), levels))
+        if image.mode == "LA":
+            upright = upright.convert("LA")
+        if image.format != "TIFF":
+            # OpenCV turns these alone.
+            orientation = image.getexif().get(_ORIENTATION, 1)
+            upright.getexif()[_ORIENTATION] = orientation
     # In place, and converted only if need be: a large image is in memory once.
-    ImageOps.exif_transpose(image, in_place=True)
-    image.load()
-    upright = image
-    if upright.mode == "I" or upright.mode.startswith("I;16"):
-        values = np.asarray(upright)
-        # Twelve bits in a file of sixteen, for instance.
-        if 0 < values.max() < 4096:
-            raise ValueError(
-                f"has 16 bits, but no value above {values.max()}: divided by 256 it "
-                "would be black. Stretch its values to 0..65535, or save it with 8 bits"
-            )
-        upright = Image.fromarray((values >> 8).astype(np.uint8))
+    ImageOps.exif_transpose(upright, in_place=True)
+    upright.load()
+    if _is_deep_grey(upright):
+        upright = Image.fromarray(_to_bytes(np.asarray(upright), levels))
     if upright.mode == "LA":
         coloured = upright.convert("RGBA")
         upright = Image.new("RGB", coloured.size, _CANVAS)
@@ -259,13 +347,67 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _refuse_depth(image: Image.Image) -> None:
+def _is_deep_grey(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def _is_deep_colour(image: ImageFile) -> bool:
+    """Whether Pillow would cut the colours of 16 bits; before it has decoded it."""
+    for tile in image.tile[:1]:
+        raw = tile[3][0] if isinstance(tile[3], tuple) and tile[3] else tile[3]
+        return isinstance(raw, str) and raw.startswith(_DEEP_COLOURS)
+    return False
+
+
+def _colours(image: ImageFile, stream: BinaryIO) -> np.ndarray:
+    """Colours of 16 bits, RGB or RGBA."""
+    deep = image.mode != "CMYK"
+    # Pillow says what is damaged, OpenCV does not.
+    image.load()
+    stream.seek(0)
+    content = np.frombuffer(stream.read(), dtype=np.uint8)
+    values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if deep else None
+    if values is None or values.dtype != np.uint16 or values.ndim != 3:
+        raise ValueError(
+            f"holds {image.mode} of 16 bits in a form that is not read: save it as RGB"
+        )
+    order = cv2.COLOR_BGRA2RGBA if values.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    return cv2.cvtColor(values, order)
+
+
+def _to_bytes(values: np.ndarray, levels: Levels | None) -> np.ndarray:
+    """Values of more than 8 bits, (H, W) or RGB(A), as uint8 by :data:`Levels`."""
+    colours = values[..., :3] if values.ndim == 3 else values
+    if levels is None:
+        most = int(colours.max())
+        # Twelve bits in a file of sixteen, for instance.
+        if 0 < most < 4096:
+            raise ValueError(
+                f"has 16 bits, but no value above {most}: divided by 256 it would be "
+                "black. Say which values are black and white (--levels 0 "
+                f"{(1 << most.bit_length()) - 1}, or levels of mmwood.LoadImage), or "
+                "save it with 8 bits"
+            )
+        return (values >> 8).astype(np.uint8)
+    low, high = levels
+    scaled = np.nan_to_num(colours.astype(np.float32), nan=low) - low
+    scaled *= 255 / (high - low)
+    found = np.rint(scaled.clip(0, 255, out=scaled)).astype(np.uint8)
+    if values.shape[2:] == (4,):
+        # Of how much there is of it, all is 65535.
+        found = np.dstack([found, (values[..., 3] >> 8).astype(np.uint8)])
+    return found
+
+
+def _refuse_depth(image: Image.Image, levels: Levels | None) -> None:
     # Pillow opens PNGs and PPMs of 16 bits as 32 bits, too.
-    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+    deep = image.mode == "I" and image.format not in ("PNG", "PPM")
+    if levels is None and (image.mode == "F" or deep):
         kind = "floats" if image.mode == "F" else "integers of 32 bits"
         raise ValueError(
-            f"holds {kind}, of which nobody knows what is white: save it with 8 or 16 "
-            "bits"
+            f"holds {kind}, of which nobody knows what is white: say which values are "
+            "black and white (--levels LOW HIGH, or levels of mmwood.LoadImage), or "
+            "save it with 8 or 16 bits"
         )
 
 

@@ -12,7 +12,7 @@ Untagged = Literal["use", "listed", "leave-out"]
 
 
 def add_source_options(parser: ArgumentParser | _ArgumentGroup) -> None:
-    """Add ``--tags``, ``--candidates``, ``--masks`` and ``--untagged``."""
+    """Add what names the tags and what comes with the images."""
     parser.add_argument(
         "--tags",
         type=Path,
@@ -39,4 +39,12 @@ def add_source_options(parser: ArgumentParser | _ArgumentGroup) -> None:
         default="use",
         help="images without a tag show no class and are OoD images; 'listed': only "
         "those that the tags list with an empty field (default: use)",
+    )
+    parser.add_argument(
+        "--levels",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="values that are black and white where images have more than 8 bits, such "
+        "as 0 4095 (default: a pipeline finds them; a copy by hand needs them)",
     )

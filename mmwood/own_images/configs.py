@@ -7,6 +7,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from numpy import format_float_positional
+
 from mmwood.fileio.labels import voc_palette
 from mmwood.own_images.backbones import Backbone
 from mmwood.own_images.command import Untagged
@@ -291,8 +293,12 @@ def _network(own: OwnImages, settings: Settings, places: Places) -> str:
         dict(type="RandomFlip", prob=0.5),
         dict(type="PackSegInputs"),
     ]
+    load: dict[str, Any] = dict(type="LoadImageFromFile")
+    if settings.levels is not None:
+        # Copies have 8 bits; what the network meets later need not.
+        load = dict(type="mmwood.LoadImage", levels=settings.levels)
     test_pipeline = [
-        dict(type="LoadImageFromFile"),
+        load,
         dict(type="Resize", scale=(side, side), keep_ratio=True),
         dict(type="LoadAnnotations"),
         dict(type="PackSegInputs"),
@@ -348,6 +354,10 @@ def _pipeline(own: OwnImages, settings: Settings, places: Places) -> str:
     inputs[f"{branch}_checkpoint"] = f"{{{last[0]}.checkpoint}}"
     args = ["{source}", "--out", "{work_dir}/data"]
     args += ["--long-side", str(settings.long_side), "--untagged", places.untagged]
+    if settings.levels is not None:
+        # argparse takes -1e-05 for an option.
+        low, high = (format_float_positional(v, trim="-") for v in settings.levels)
+        args += ["--levels", low, high]
     for name in ("tags", "candidates", "masks"):
         path = getattr(places, name)
         if path is not None:

@@ -1,16 +1,18 @@
 """A folder of images in, a pipeline out: what there is, the settings, their configs."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median_low
 from textwrap import fill
 
 from mmwood.fileio.files import atomic_write, read_json, text_sha256, write_json
+from mmwood.fileio.images import Levels, check_levels
 from mmwood.own_images.backbones import find_backbone
 from mmwood.own_images.command import Untagged
 from mmwood.own_images.configs import Places, write_configs
+from mmwood.own_images.levels import deep_images, find_levels
 from mmwood.own_images.prepare import image_sizes
 from mmwood.own_images.settings import (
     Facts,
@@ -72,6 +74,7 @@ def plan_own_images(
     untagged: Untagged = "use",
     backbone: str | None = None,
     short: bool = False,
+    levels: Sequence[float] | None = None,
 ) -> OwnPlan:
     """Plan a pipeline for a folder, and write its configs to ``work_dir/configs``.
 
@@ -90,6 +93,7 @@ def plan_own_images(
         backbone: Its name (:func:`mmwood.own_images.backbones.find_backbone`); None
             chooses.
         short: See :func:`mmwood.own_images.settings.choose_settings`.
+        levels: What is black and white in images of more than 8 bits; None finds out.
 
     Raises:
         FileNotFoundError: A folder or a file is missing.
@@ -101,7 +105,7 @@ def plan_own_images(
     for name, folder in (("data", data), ("candidates", candidates), ("masks", masks)):
         if folder is not None:
             _refuse_inside(place, folder.resolve(), name)
-    facts = gather_facts(own)
+    facts = gather_facts(own, check_levels(levels, "--levels"))
     names = default_backbone(facts.gpu) if backbone is None else (backbone, backbone)
     classifier, network = map(find_backbone, names)
     settings = choose_settings(facts, classifier, network, short)
@@ -130,8 +134,12 @@ def plan_own_images(
     return OwnPlan(places.own / "pipeline.py", settings, own.notes, changed)
 
 
-def gather_facts(own: OwnImages) -> Facts:
-    """Sizes of images, from their headers, and the machine.
+def gather_facts(own: OwnImages, levels: Levels | None = None) -> Facts:
+    """Sizes of images, from their headers, their levels, and the machine.
+
+    Args:
+        own: What there is.
+        levels: Those that a person names.
 
     Raises:
         ValueError: An image cannot be read; names all.
@@ -142,27 +150,37 @@ def gather_facts(own: OwnImages) -> Facts:
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         gpu, memory = properties.name, properties.total_memory / 1e9
+    deep = deep_images(own)
+    named = levels is not None
+    if deep and levels is None:
+        levels = find_levels(deep)
+    tagged = [item.image for item in own.tagged]
     return Facts(
         classes=tuple(own.classes),
-        long_sides=_long_sides(own.root, [item.image for item in own.tagged]),
+        long_sides=_long_sides(own.root, tagged, levels),
+        deep=len(deep),
+        levels=levels if deep else None,
+        levels_named=named,
         untagged=len(own.untagged),
         candidates=len(own.candidates),
         masks=len(own.masks),
-        ood_long_side=_ood_long_side(own),
+        ood_long_side=_ood_long_side(own, levels),
         gpu=gpu,
         memory=memory,
     )
 
 
-def _ood_long_side(own: OwnImages) -> int | None:
-    sides = _long_sides(own.root, own.untagged)
+def _ood_long_side(own: OwnImages, levels: Levels | None) -> int | None:
+    sides = _long_sides(own.root, own.untagged, levels)
     if own.candidates_root is not None:
-        sides += _long_sides(own.candidates_root, own.candidates)
+        sides += _long_sides(own.candidates_root, own.candidates, levels)
     return median_low(sides) if sides else None
 
 
-def _long_sides(root: Path, images: Iterable[str]) -> tuple[int, ...]:
-    return tuple(map(max, image_sizes(root, images)))
+def _long_sides(
+    root: Path, images: Iterable[str], levels: Levels | None
+) -> tuple[int, ...]:
+    return tuple(map(max, image_sizes(root, images, levels)))
 
 
 def _ram() -> float:

@@ -15,6 +15,7 @@ from mmwood.converters.writer import Writer, find_record
 from mmwood.fileio.files import atomic_write, file_sha256, remove_leftovers, write_json
 from mmwood.fileio.images import (
     UNREADABLE,
+    Levels,
     check_readable,
     image_size,
     open_upright,
@@ -75,7 +76,9 @@ def scaled_size(
     return width, height
 
 
-def image_sizes(root: Path, images: Iterable[str]) -> list[tuple[int, int]]:
+def image_sizes(
+    root: Path, images: Iterable[str], levels: Levels | None = None
+) -> list[tuple[int, int]]:
     """(W, H) of images below a folder, upright, from their headers.
 
     Raises:
@@ -83,11 +86,15 @@ def image_sizes(root: Path, images: Iterable[str]) -> list[tuple[int, int]]:
     """
     items = [TaggedImage(name, None, "image") for name in images]
     paths = [root / item.image for item in items]
-    return check_readable(items, progress(paths, "sizes", delay=1), decode=False)
+    return check_readable(items, progress(paths, "sizes", delay=1), False, levels)
 
 
 def prepare(
-    own: OwnImages, out: Path, long_side: int, workers: int = 1
+    own: OwnImages,
+    out: Path,
+    long_side: int,
+    workers: int = 1,
+    levels: Levels | None = None,
 ) -> dict[str, int]:
     """Write the working copy; what is there already and the same stays.
 
@@ -112,6 +119,7 @@ def prepare(
             belongs to it is removed.
         long_side: The long side of the copies, in pixels.
         workers: Processes.
+        levels: What is black and white in images of more than 8 bits; copies have 8.
 
     Returns:
         How many ``images``, ``ood``, ``candidates`` and ``masks`` there are, and how
@@ -133,9 +141,9 @@ def prepare(
     # First, so that the folder is known to be a copy when this is ended.
     write_json(out / _RECORD, dict(format=_FORMAT, long_side=long_side, **counts))
     remove_leftovers(out)
-    sizes = image_sizes(own.root, [item.image for item in own.tagged])
+    sizes = image_sizes(own.root, [item.image for item in own.tagged], levels)
     enlarge = max(map(max, sizes)) > long_side
-    work = partial(_copy, long_side=long_side, enlarge=enlarge)
+    work = partial(_copy, long_side=long_side, enlarge=enlarge, levels=levels)
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
             done = [*progress(pool.map(work, tasks), "copy", total=len(tasks))]
@@ -186,13 +194,15 @@ def _tasks(own: OwnImages, folders: dict[str, Path]) -> Iterable[Task]:
         yield Task(own.candidates_root / name, folders["candidates"] / f"{name}.png")
 
 
-def _copy(task: Task, long_side: int, enlarge: bool) -> tuple[bool, bool] | str:
+def _copy(
+    task: Task, long_side: int, enlarge: bool, levels: Levels | None
+) -> tuple[bool, bool] | str:
     """Copy one image; whether it was written and whether its mask shows a class.
 
     A text is what is wrong with it.
     """
     try:
-        original = image_size(task.image)
+        original = image_size(task.image, levels=levels)
         size = scaled_size(original, long_side, enlarge)
         writer = Writer(overwrite=True)
         shown = False
@@ -210,9 +220,11 @@ def _copy(task: Task, long_side: int, enlarge: bool) -> tuple[bool, bool] | str:
                 small = np.asarray(nearest)
             writer.label(task.mask_target, small)
         made_of = f"{file_sha256(task.image)} at {size}"
+        if levels is not None:
+            made_of += f", levels {levels}"
         if _is_made_of(task.target, made_of):
             return writer.counts["kept"] < (task.mask_target is not None), shown
-        image = open_upright(task.image)
+        image = open_upright(task.image, levels=levels)
         if size != original:
             image = image.resize(size, Image.Resampling.BICUBIC)
         about = PngInfo()

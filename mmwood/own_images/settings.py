@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import ceil
 from statistics import median_low
 
+from mmwood.fileio.images import Levels
 from mmwood.own_images.backbones import Backbone
 
 __all__ = ["Facts", "Setting", "Settings", "choose_settings", "default_backbone"]
@@ -39,6 +40,8 @@ CLUSTERS, IMAGES_PER_CLUSTER = 50, 4
 CANDIDATES_PER_IMAGE = 10
 #: Steps of IRN's random walk, and the long side that they are for.
 WALK = dict(small=(64, 320), large=(256, 500))
+#: Of all pixels of more than 8 bits this share becomes black, and as large a one white.
+OUTERMOST = 0.001
 #: OoD images of less than this fraction of the long side are soft when enlarged.
 SOFT = 0.75
 
@@ -55,6 +58,9 @@ class Facts:
         masks: True masks to measure with.
         ood_long_side: The lower median long side of untagged images and candidates;
             None without.
+        deep: Images of more than 8 bits a channel, of all kinds.
+        levels: What is black and white in them; None without.
+        levels_named: Whether a person said so.
         gpu: The GPU's name; '' is a CPU.
         memory: Of the GPU, or of the machine without one, in GB.
     """
@@ -65,6 +71,9 @@ class Facts:
     candidates: int = 0
     masks: int = 0
     ood_long_side: int | None = None
+    deep: int = 0
+    levels: Levels | None = None
+    levels_named: bool = False
     gpu: str = ""
     memory: float = 16.0
 
@@ -95,6 +104,7 @@ class Settings:
         soften: Least and largest size that half of W-OoD's images are softened to, or
             None.
         walk_steps: Of IRN's random walk.
+        levels: What is black and white in images of more than 8 bits, or None.
         rows: All of it with reasons.
     """
 
@@ -112,6 +122,7 @@ class Settings:
     clusters: int
     soften: tuple[int, int] | None
     walk_steps: int
+    levels: Levels | None
     rows: tuple[Setting, ...]
 
 
@@ -145,6 +156,17 @@ def choose_settings(
         f"{images} images with a tag",
         f"their classes: {', '.join(facts.classes)}",
     )
+    if facts.levels is not None:
+        note(
+            "levels",
+            "{:g} is black, {:g} white".format(*facts.levels),
+            f"{facts.deep} images have more than 8 bits; "
+            + (
+                "--levels"
+                if facts.levels_named
+                else f"{OUTERMOST:.1%} of their pixels are darker, as many brighter"
+            ),
+        )
     note("backbone", backbone.name, _backbone_reason(facts, backbone))
     note("network", f"DeepLab-v2 on {network.name}", "trained on the pseudo masks")
 
@@ -225,6 +247,7 @@ def choose_settings(
         clusters,
         soften,
         walk_steps,
+        facts.levels,
         tuple(rows),
     )
 

@@ -3,6 +3,7 @@
 import os
 from functools import partial
 
+import cv2
 import mmcv
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from PIL import Image
 from mmwood.datasets import ImageLevelDataset, OoDDataset
 from mmwood.datasets.transforms import LoadImage
 from mmwood.fileio.images import (
+    deep_values,
     image_size,
+    is_deep,
     list_folder,
     read_picture,
     read_rgb,
@@ -23,6 +26,16 @@ from mmwood.ood.review.pictures import Cache, PictureError, Pictures
 from mmwood.pipeline.hashes import tree
 
 RAMP = np.linspace(0, 65535, 60 * 80).reshape(60, 80)
+COLOURS = np.dstack([RAMP, RAMP[::-1], RAMP[:, ::-1]])
+
+
+def save(values, path):
+    """Values (H, W) or RGB(A), of any depth."""
+    if values.ndim == 2:
+        Image.fromarray(values).save(path)
+    else:
+        codes = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+        assert cv2.imwrite(str(path), cv2.cvtColor(values, codes[values.shape[2]]))
 
 
 def by_dataset(path, check="decode"):
@@ -74,10 +87,12 @@ def test_sixteen_bits_are_scaled_alike(name, tmp_path):
         ("int.tif", RAMP.astype(np.int32), "holds integers of 32 bits"),
         ("twelve.png", (RAMP / 16).astype(np.uint16), "no value above 4095"),
         ("twelve.tif", (RAMP / 16).astype(np.uint16), "no value above 4095"),
+        ("twelve_rgb.png", (COLOURS / 16).astype(np.uint16), "no value above 4095"),
+        ("twelve_rgb.tif", (COLOURS / 16).astype(np.uint16), "no value above 4095"),
     ],
 )
 def test_nothing_becomes_white_or_black(name, values, reason, tmp_path):
-    Image.fromarray(values).save(tmp_path / name)
+    save(values, tmp_path / name)
     # A header does not tell how large the values are.
     checks = [check for check in CHECKS if "twelve" not in name or check != by_header]
     for read in (*READERS, *checks):
@@ -87,6 +102,56 @@ def test_nothing_becomes_white_or_black(name, values, reason, tmp_path):
             assert reason in str(error.value)
         if read not in (read_rgb, by_review, image_hash):
             assert name in str(error.value)
+
+
+ALPHA = np.full((60, 80, 1), 65535)
+
+
+@pytest.mark.parametrize(
+    ("values", "levels"),
+    [
+        (np.uint16(RAMP // 256 * 8 + 1000), (1000, 3040)),
+        (np.uint16(COLOURS // 256 * 8 + 1000), (1000, 3040)),
+        (np.uint16(np.dstack([COLOURS // 256 * 8 + 1000, ALPHA])), (1000, 3040)),
+        (np.int32(RAMP // 256 * 8 - 1000), (-1000, 1040)),
+        (np.float32(RAMP // 256 / 255), (0, 1)),
+        (np.uint8(RAMP // 256), (1000, 3040)),
+    ],
+    ids=["grey", "colours", "alpha", "integers", "floats", "8 bits"],
+)
+def test_levels_are_black_and_white(values, levels, tmp_path):
+    in_png = values.dtype in (np.uint8, np.uint16)
+    grey = values.ndim == 2
+    expected = (np.dstack([RAMP] * 3) if grey else COLOURS) // 256
+    loader = LoadImage(levels=levels)
+    for name in ("a.tif", "a.png")[: 1 + in_png]:
+        save(values, path := tmp_path / name)
+        for found in (
+            read_rgb(path, levels),
+            read_picture(path, levels),
+            loader(dict(img_path=str(path)))["img"][..., ::-1],
+        ):
+            assert np.array_equal(found, expected)
+        assert is_deep(path) == (values.dtype != np.uint8)
+        colours = values if grey else values[..., :3]
+        np.testing.assert_array_equal(deep_values(path), colours.ravel())
+
+
+def test_beyond_the_levels_and_no_number(tmp_path):
+    values = np.float32([[-1, 0, 0.5], [1, 2, np.nan]])
+    save(values, tmp_path / "a.tif")
+    found = read_rgb(tmp_path / "a.tif", (0, 1))[..., 0]
+    assert found.tolist() == [[0, 0, 128], [255, 255, 0]]
+
+
+@pytest.mark.parametrize("levels", [(1, 1), (3, 2), (1, 2, 3), (0, np.inf)])
+def test_levels_that_are_none(levels):
+    with pytest.raises(
+        ValueError, match=r"levels: the values that are black and white"
+    ):
+        LoadImage(levels=levels)
+    with pytest.raises(ValueError, match="levels need"):
+        LoadImage(levels=(0, 1), imdecode_backend="cv2")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "CMYK", "1"])
@@ -101,12 +166,31 @@ def test_eight_bits_are_read_as_mmcv_reads_them(mode, tmp_path):
         np.testing.assert_array_equal(read(path), expected)
 
 
-def test_cameras_turn_images(tmp_path):
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif", "grey.tif", "deep.tif"])
+def test_cameras_turn_images(kind, orientation, tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(RAMP.astype(np.uint8)).save(tmp_path / "a.jpg", exif=exif)
-    assert image_size(tmp_path / "a.jpg") == (60, 80)
-    assert read_rgb(tmp_path / "a.jpg").shape == (80, 60, 3)
+    exif[0x0112] = orientation
+    values = dict(grey=RAMP // 256, deep=RAMP).get(kind.partition(".")[0])
+    if values is None:
+        values = COLOURS // 256
+    kept = np.uint16 if kind == "deep.tif" else np.uint8
+    path = tmp_path / f"a.{kind}"
+    # Of no other kind but JPEG; without it, colours are of two pixels.
+    options = dict(quality=100, subsampling=0)
+    Image.fromarray(values.astype(kept)).save(path, exif=exif, **options)
+    seen = values // 256 if kind == "deep.tif" else values
+    turns = {3: 2, 4: 2, 5: 3, 6: 3, 7: 1, 8: 1}
+    expected = np.rot90(seen, turns.get(orientation, 0))
+    if orientation in (2, 4, 5, 7):
+        expected = expected[:, ::-1]
+    assert image_size(path) == image_size(path, decode=True) == expected.shape[1::-1]
+    for read in (read_rgb, read_picture, by_loader):
+        found = read(path)
+        if values.ndim == 2:
+            found = found[..., 0]
+        tolerance = 6 if kind == "jpg" else 0
+        np.testing.assert_allclose(found.astype(int), expected, atol=tolerance)
 
 
 @pytest.fixture

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 #: Names of the images, and their tags.
 IMAGES = {
@@ -41,6 +42,23 @@ def folder(tmp_path: Path) -> Path:
     rows = [f"{name},{tags}" for name, tags in IMAGES.items()]
     (root / "tags.csv").write_text("\n".join(["image,labels", *rows]) + "\n")
     return root
+
+
+@pytest.fixture
+def deepen(folder: Path) -> Callable[[int, int], None]:
+    """Give the images of :func:`folder` 16 bits: times the first plus the second."""
+
+    def run(factor: int, offset: int) -> None:
+        for name in IMAGES:
+            image = ImageOps.exif_transpose(Image.open(folder / name)).convert("RGB")
+            values = np.asarray(image)[..., ::-1].astype(np.uint16) * factor + offset
+            (folder / name).unlink()
+            path = (folder / name).with_suffix(".png")
+            assert cv2.imwrite(str(path), values)
+        rows = [f"{Path(name).with_suffix('.png')},{IMAGES[name]}" for name in IMAGES]
+        (folder / "tags.csv").write_text("\n".join(["image,labels", *rows]) + "\n")
+
+    return run
 
 
 @pytest.fixture

@@ -66,6 +66,34 @@ def test_the_same_bytes_and_a_persons_config(plan, tmp_path):
     assert plan(short=True).changed == []
 
 
+def test_levels(plan, deepen):
+    rows = {row.name: row for row in plan().settings.rows}
+    assert "levels" not in rows
+    deepen(4, 0)
+    found = plan()
+    (row,) = (row for row in found.settings.rows if row.name == "levels")
+    assert row.reason == (
+        "6 images have more than 8 bits; 0.1% of their pixels are darker, as many "
+        "brighter"
+    )
+    low, high = found.settings.levels
+    assert row.value == f"{low} is black, {high} white"
+    assert 0 <= low < 100
+    assert 900 < high <= 1020
+    network = Config.fromfile(found.pipeline.parent / "network.py")
+    loader = network.test_dataloader.dataset.pipeline[0]
+    assert loader == dict(type="mmwood.LoadImage", levels=(low, high))
+    pipeline = load_pipeline(found.pipeline, REPOSITORY / "tools")
+    command = pipeline.stages["prepare"].command(pipeline)
+    assert command[command.index("--levels") + 1 :][:2] == [str(low), str(high)]
+    named = plan(levels=(-0.00001, 4095))
+    (row,) = (row for row in named.settings.rows if row.name == "levels")
+    assert row.value == "-1e-05 is black, 4095 white"
+    assert row.reason == "6 images have more than 8 bits; --levels"
+    with pytest.raises(ValueError, match="--levels: the values that are black and"):
+        plan(levels=(2, 1))
+
+
 def test_stages_are_those_that_the_data_have_something_for(
     plan, folder, tmp_path, save_image
 ):

@@ -150,6 +150,38 @@ def test_any_kind_of_image(call, network_folder, tmp_path):
     assert turned.size == (30, 44)
 
 
+def test_sixteen_bits(
+    run_tool, call, segmentor_config, segmentor_weights, images, tmp_path
+):
+    cfg = Config.fromfile(segmentor_config)
+    loader = cfg.test_dataloader.dataset.pipeline[0]
+    loader.update(type="mmwood.LoadImage", levels=(1000, 1000 + 8 * 255))
+    cfg.dump(tmp_path / "deep.py")
+    publish = "model_converters/publish_network.py"
+    run_tool(publish, "deep.py", segmentor_weights, "--out", "network")
+    for path in images.iterdir():
+        pixels = cv2.imread(str(path))
+        deep = pixels.astype(np.uint16) * 8 + 1000
+        for name, values in (("8", pixels), ("16", deep)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            assert cv2.imwrite(str(tmp_path / f"{name}/{path.stem}.png"), values)
+    labels = []
+    for name in ("8", "16"):
+        call("network", name, "--out", f"masks_{name}", "--overlays")
+        kinds = ("labels", "overlays")
+        folders = [tmp_path / f"masks_{name}" / kind for kind in kinds]
+        labels.append([contents(folder) for folder in folders])
+    assert labels[0] == labels[1]
+    # A network that does not know what is white takes no guess.
+    text = call(
+        *(segmentor_config, "16", "--checkpoint", segmentor_weights),
+        *("--out", "refused"),
+        fails=True,
+    )
+    assert "6 of 6 images could not be predicted" in text
+    assert "levels of mmwood.LoadImage" in text
+
+
 @pytest.fixture
 def large_images(tmp_path) -> Path:
     """Twelve images that take tiles."""

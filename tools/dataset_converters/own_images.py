@@ -11,6 +11,7 @@ Example:
 import os
 from pathlib import Path
 
+from mmwood.fileio.images import check_levels
 from mmwood.own_images.command import add_source_options
 from mmwood.own_images.prepare import prepare
 from mmwood.own_images.source import read_own_images
@@ -35,13 +36,14 @@ def main() -> None:
     args = parser.parse_args()
     if args.long_side < 1 or args.workers < 1:
         parser.error("--long-side and --workers must be at least 1")
+    levels = check_levels(args.levels, "--levels")
     end_children_with_this()
     own = read_own_images(
         args.data, args.tags, args.candidates, args.masks, args.untagged
     )
     for note in own.notes:
         print(note)
-    done = prepare(own, args.out, args.long_side, args.workers)
+    done = prepare(own, args.out, args.long_side, args.workers, levels)
     print(
         f"{args.out}: {done['images']} tagged images, {done['ood']} without a tag, "
         f"{done['candidates']} candidates, {done['masks']} masks; {done['written']} "

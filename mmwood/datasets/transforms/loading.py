@@ -1,6 +1,7 @@
 """Loading that names the file when it fails."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -8,13 +9,19 @@ from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine import fileio
 from mmengine.structures import PixelData
 
-from mmwood.fileio.images import UNREADABLE, read_rgb, why_unreadable
+from mmwood.fileio.images import (
+    UNREADABLE,
+    Levels,
+    check_levels,
+    read_rgb,
+    why_unreadable,
+)
 from mmwood.fileio.label_folder import load_score_maps
 from mmwood.fileio.labels import read_label_png
 from mmwood.functional.cam import strided_size
 from mmwood.registry import TRANSFORMS
 
-__all__ = ["LoadImage", "LoadScoreMaps", "LoadSemanticMask"]
+__all__ = ["LoadImage", "LoadScoreMaps", "LoadSemanticMask", "levels_of"]
 
 
 @TRANSFORMS.register_module()
@@ -27,26 +34,46 @@ class LoadImage(LoadImageFromFile):
     inferencers hand it over, stays as it is.
 
     Args:
+        levels: The values that are black and white where an image has more than 8 bits
+            a channel (:data:`mmwood.fileio.images.Levels`).
         **kwargs: As in ``LoadImageFromFile``.
 
     Raises:
-        ValueError: The image cannot be decoded whole, or holds floats.
+        ValueError: The image cannot be decoded whole, or, without ``levels``, holds
+            floats; ``levels`` are none, or beside a way of decoding that knows none.
         FileNotFoundError: There is no such file.
+
+    Example:
+        >>> LoadImage(levels=(0, 4095)).levels
+        (0, 4095)
     """
 
-    def __init__(self, imdecode_backend: str = "pillow", **kwargs) -> None:
+    def __init__(
+        self,
+        imdecode_backend: str = "pillow",
+        levels: Sequence[float] | None = None,
+        **kwargs,
+    ) -> None:
         super().__init__(imdecode_backend=imdecode_backend, **kwargs)
+        self.levels = check_levels(levels, "levels")
+        self._plain = (imdecode_backend, self.color_type) == ("pillow", "color")
+        self._plain &= self.file_client_args is None
+        if self.levels is not None and not self._plain:
+            raise ValueError(
+                "mmwood.LoadImage: levels need imdecode_backend='pillow', "
+                "color_type='color' and no file_client_args"
+            )
 
     def transform(self, results: dict) -> dict | None:
         """Add ``img`` (H, W, 3) uint8 BGR, ``img_shape`` and ``ori_shape``."""
         if "img" in results and "img_path" not in results:
             return results
         path = results["img_path"]
-        plain = self.imdecode_backend, self.color_type, self.file_client_args
         try:
-            if plain != ("pillow", "color", None):
+            if not self._plain:
                 return super().transform(results)
-            image = read_rgb(io.BytesIO(fileio.get(path, self.backend_args)))
+            content = io.BytesIO(fileio.get(path, self.backend_args))
+            image = read_rgb(content, self.levels)
         except (*UNREADABLE, AssertionError) as error:
             if self.ignore_empty:
                 return None
@@ -58,6 +85,17 @@ class LoadImage(LoadImageFromFile):
         results["img"] = image.astype(np.float32) if self.to_float32 else image
         results["img_shape"] = results["ori_shape"] = image.shape[:2]
         return results
+
+
+def levels_of(dataset: object) -> Levels | None:
+    """What the pipeline of a data set takes for black and white, if it says so."""
+    pipeline = getattr(dataset, "pipeline", None)
+    loaders = (
+        transform
+        for transform in getattr(pipeline, "transforms", ())
+        if isinstance(transform, LoadImage)
+    )
+    return next((loader.levels for loader in loaders), None)
 
 
 @TRANSFORMS.register_module()

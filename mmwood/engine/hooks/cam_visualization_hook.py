@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmwood.datasets.transforms.loading import levels_of
 from mmwood.engine.image_ids import ImageIds
 from mmwood.fileio.images import read_picture, refuse_foreign_drawing, save_picture
 from mmwood.fileio.label_folder import LabelFolder
@@ -94,11 +95,12 @@ class CAMVisualizationHook(Hook):
         classes = sample.cam_classes.cpu()
         truth = sample.get("gt_sem_seg")
         label = seed_from_cam(cam, classes, self.threshold).numpy()
+        dataset = runner.test_dataloader.dataset
         shared = dict(
-            image=read_picture(sample.img_path),
+            image=read_picture(sample.img_path, levels_of(dataset)),
             cam_classes=classes.tolist(),
             truth=None if truth is None else truth.data[0].cpu().numpy(),
-            class_names=runner.test_dataloader.dataset.metainfo["classes"],
+            class_names=dataset.metainfo["classes"],
         )
         if "edge" in sample:
             panel = irn_panel(
