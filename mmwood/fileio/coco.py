@@ -14,11 +14,13 @@ import numpy as np
 
 from mmwood.fileio.files import read_json
 from mmwood.fileio.lists import TaggedImage, check_id
+from mmwood.fileio.run_lengths import lengths_of_runs
 from mmwood.utils.require import require
 
 __all__ = [
     "CocoFile",
     "encode_mask",
+    "encode_part",
     "entry_size",
     "image_name",
     "instance_mask",
@@ -352,6 +354,30 @@ def encode_mask(mask: np.ndarray) -> dict:
         )
     rle = run_lengths().encode(np.asfortranarray(mask.view(np.uint8)))
     return dict(size=list(mask.shape), counts=rle["counts"].decode("ascii"))
+
+
+def encode_part(mask: np.ndarray, left: int, top: int, size: tuple[int, int]) -> dict:
+    """As :func:`encode_mask`, of a mask that is known in its box alone.
+
+    Args:
+        mask: The pixels in the box.
+        left: Of the box, in pixels.
+        top: Of the box.
+        size: Height and width of the image.
+
+    Shape:
+        - mask: (h, w) bool
+
+    Example:
+        >>> encode_part(np.array([[True]]), 1, 0, (2, 2))
+        {'size': [2, 2], 'counts': '211'}
+    """
+    height, width = size
+    columns, rows = np.nonzero(mask.T)
+    places = (columns + left) * height + rows + top
+    runs = lengths_of_runs(places, height * width)
+    rle = run_lengths().frPyObjects(dict(size=[height, width], counts=runs), 0, 0)
+    return dict(size=[height, width], counts=rle["counts"].decode("ascii"))
 
 
 def merge_instances(
