@@ -15,6 +15,7 @@ Examples:
 """
 
 import argparse
+import os
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -136,8 +137,10 @@ def main() -> None:
         predictor if alone else None,
     )
     folder = files.folder
-    first = 1 if network.classes[0].casefold() == "background" else 0
-    labels = make_labels(network.classes[first:], first, network.palette)
+    labels = []
+    if args.format != ["png"]:
+        first = 1 if network.classes[0].casefold() == "background" else 0
+        labels = make_labels(network.classes[first:], first, network.palette)
     refuse_changed(folder.root, args.format, args.overwrite)
     found = predict_images(files, predictor.description(), args.workers, args.overwrite)
     print(
@@ -145,7 +148,7 @@ def main() -> None:
         "predictions.csv says what they show, contact_sheet.png shows the least sure"
     )
     # The folder that all names start from.
-    root = Path(images[0].path).resolve()
+    root = Path(os.path.abspath(images[0].path))
     root = root.parents[len(PurePosixPath(images[0].name).parts) - 1]
     written = write_annotations(
         folder.root,

@@ -269,9 +269,11 @@ def _read(path: Path, labels: Sequence[Label]) -> np.ndarray:
     label_map = read_label_png(path, wide=max(known) > VOID)
     wrong = sorted({*np.unique(label_map).tolist()} - known - {0})
     if wrong:
+        *_, last = sorted(label.value for label in labels if label.name != VOID_NAME)
+        void = f" and {VOID}" if last < VOID else ""
         raise ValueError(
-            f"the label map {path} holds {wrong[:5]}; with these {len(labels)} labels "
-            f"it may hold 0 and {min(known)}..{max(known)}"
+            f"the label map {path} holds {wrong[:5]}; with these classes it may hold "
+            f"0..{last}{void}"
         )
     return label_map
 
@@ -324,16 +326,23 @@ def folder_of_labels(
     return root / "labels", make_labels(names, first)
 
 
-def find_label_files(labels: Path, images: Path) -> tuple[list[LabelFile], int]:
+def find_label_files(
+    folder: Path, images: Path, labels: Sequence[Label]
+) -> tuple[list[LabelFile], int]:
     """The images of a folder that have a label PNG, by its path.
+
+    Args:
+        folder: The label PNGs.
+        images: The images.
+        labels: What the label PNGs may hold.
 
     Returns:
         The images in the order of their label PNGs, and how many images have none.
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: There is no label PNG; some have no image, several, or one of
-            another size; names all.
+        ValueError: There is no label PNG; some cannot be read, hold other values,
+            have no image, several, or one of another size; names all.
     """
     if not images.is_dir():
         raise FileNotFoundError(f"--images: there is no folder {images}")
@@ -342,7 +351,7 @@ def find_label_files(labels: Path, images: Path) -> tuple[list[LabelFile], int]:
         image_id = without_suffix(path.relative_to(images).as_posix())
         by_id.setdefault(normalize("NFC", image_id), []).append(path)
     found, faults = [], []
-    files = files_by_id(labels)
+    files = files_by_id(folder)
     for image_id, label in files.items():
         paths = by_id.pop(normalize("NFC", image_id), [])
         if len(paths) != 1:
@@ -354,18 +363,22 @@ def find_label_files(labels: Path, images: Path) -> tuple[list[LabelFile], int]:
         except UNREADABLE as error:
             faults.append(f"{paths[0]}: {why_unreadable(error)}")
             continue
-        shape = read_label_png(label, wide=True).shape
+        try:
+            shape = _read(label, labels).shape
+        except ValueError as error:
+            faults.append(str(error))
+            continue
         if shape != size[::-1]:
             faults.append(
                 f"{label} has (W, H) = {shape[::-1]}, its image {paths[0]} {size}"
             )
         found.append(LabelFile(paths[0].relative_to(images).as_posix(), label))
     if not files:
-        raise ValueError(f"LABELS: {labels} holds no label PNG")
+        raise ValueError(f"LABELS: {folder} holds no label PNG")
     if faults:
         raise ValueError(
-            f"--images: {len(faults)} of {len(files)} label maps are not those of "
-            f"images in {images} (the pseudo masks of a pipeline are of its "
+            f"{len(faults)} of {len(files)} label maps are not those of these classes "
+            f"and of images in {images} (the pseudo masks of a pipeline are of its "
             "data/images):" + bullets(faults)
         )
     return found, sum(map(len, by_id.values()))

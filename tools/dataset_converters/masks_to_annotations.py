@@ -14,6 +14,7 @@ Examples:
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from mmwood.converters.command import (
@@ -76,8 +77,8 @@ def main() -> None:
     classes = args.classes and class_names(args.classes, "--classes")
     folder, labels = folder_of_labels(args.labels, classes)
     refuse_changed(args.out, args.format, args.overwrite)
-    images, without = find_label_files(folder, args.images)
-    address = args.image_url or local_address(args.images.resolve().name)
+    images, without = find_label_files(folder, args.images, labels)
+    address = args.image_url or local_address(Path(os.path.abspath(args.images)).name)
     written = write_annotations(
         args.out, images, labels, args.format, address, args.overwrite, bar("formats")
     )
