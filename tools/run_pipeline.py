@@ -110,7 +110,8 @@ def parse_args() -> argparse.Namespace:
     if args.auto and args.reviewed:
         parser.error("--auto and --reviewed exclude each other")
     if args.data is None:
-        for name in ("tags", "candidates", "masks", "backbone", "short", "eject"):
+        of_data = ("tags", "candidates", "masks", "corrected")
+        for name in (*of_data, "backbone", "short", "eject"):
             if getattr(args, name):
                 parser.error(f"--{name} needs --data FOLDER, the images")
     for name in ("gpus", "jobs"):
@@ -167,6 +168,7 @@ def plan_for_data(args: argparse.Namespace) -> Path:
         args.untagged,
         args.backbone,
         args.short,
+        args.corrected,
     )
     if args.status:
         return plan.pipeline

@@ -72,6 +72,7 @@ def plan_own_images(
     untagged: Untagged = "use",
     backbone: str | None = None,
     short: bool = False,
+    corrected: Path | None = None,
 ) -> OwnPlan:
     """Plan a pipeline for a folder, and write its configs to ``work_dir/configs``.
 
@@ -90,15 +91,17 @@ def plan_own_images(
         backbone: Its name (:func:`mmwood.own_images.backbones.find_backbone`); None
             chooses.
         short: See :func:`mmwood.own_images.settings.choose_settings`.
+        corrected: See :func:`mmwood.own_images.source.read_own_images`.
 
     Raises:
         FileNotFoundError: A folder or a file is missing.
         ValueError: The data or an option is not what is expected; one names the other.
     """
-    own = read_own_images(data, tags, candidates, masks, untagged)
+    own = read_own_images(data, tags, candidates, masks, untagged, corrected)
     place = (work_dir or Path("work_dirs", data.resolve().name)).resolve()
     _refuse_taken(place, data.resolve())
-    for name, folder in (("data", data), ("candidates", candidates), ("masks", masks)):
+    read = dict(data=data, candidates=candidates, masks=masks, corrected=corrected)
+    for name, folder in read.items():
         if folder is not None:
             _refuse_inside(place, folder.resolve(), name)
     facts = gather_facts(own)
@@ -113,6 +116,7 @@ def plan_own_images(
         candidates=candidates and candidates.resolve(),
         masks=masks and masks.resolve(),
         untagged=untagged,
+        corrected=corrected and corrected.resolve(),
     )
     for text in map(str, (*own.classes, *vars(places).values())):
         if "{{" in text or references(text):
@@ -148,6 +152,7 @@ def gather_facts(own: OwnImages) -> Facts:
         untagged=len(own.untagged),
         candidates=len(own.candidates),
         masks=len(own.masks),
+        corrected=len(own.corrected),
         ood_long_side=_ood_long_side(own),
         gpu=gpu,
         memory=memory,

@@ -53,6 +53,7 @@ class Facts:
         untagged: Images without a tag that are used.
         candidates: Candidates for OoD images.
         masks: True masks to measure with.
+        corrected: Masks that a person corrected.
         ood_long_side: The lower median long side of untagged images and candidates;
             None without.
         gpu: The GPU's name; '' is a CPU.
@@ -64,6 +65,7 @@ class Facts:
     untagged: int = 0
     candidates: int = 0
     masks: int = 0
+    corrected: int = 0
     ood_long_side: int | None = None
     gpu: str = ""
     memory: float = 16.0
@@ -210,6 +212,12 @@ def choose_settings(
     )
     if facts.masks:
         note("masks", facts.masks, "measure seeds, pseudo masks and network; no more")
+    if facts.corrected:
+        note(
+            "corrected masks",
+            facts.corrected,
+            "the network learns from them in place of the pseudo masks",
+        )
     return Settings(
         backbone,
         network,

@@ -94,6 +94,12 @@ QUESTIONABLE = "1 tags are questionable; mend them, or write the names of the cl
 KINDS = [
     # The command.
     case("option", None, "--mask masks", "--masks: there is no folder masks"),
+    case(
+        "no corrected masks",
+        None,
+        "--corrected my_images/walks",
+        "--corrected: my_images/walks holds no mask of a tagged image, such as",
+    ),
     case("no option", None, "--foo", "unrecognized arguments: --foo"),
     case("two folders", None, "more", "unrecognized arguments: more"),
     case("no data", None, OWN_IMAGES, f"{OWN_IMAGES}: inputs.source names nothing"),
