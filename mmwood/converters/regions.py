@@ -119,8 +119,8 @@ def regions_to_masks(
             writer.label(out / f"{name}.png", drawn.label)
     if faults:
         raise ValueError(
-            f"{len(faults)} regions cannot be drawn; their images have no mask now:"
-            + bullets(faults)
+            f"{len(faults)} regions cannot be drawn; masks of the other images are "
+            "written:" + bullets(faults)
         )
     return dict(
         images=len(tasks),

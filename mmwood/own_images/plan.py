@@ -104,6 +104,11 @@ def plan_own_images(
     for name, folder in read.items():
         if folder is not None:
             _refuse_inside(place, folder.resolve(), name)
+    if corrected is not None and corrected.resolve().is_relative_to(place):
+        raise ValueError(
+            f"--corrected: {corrected} lies in the work dir, {place}, whose folders "
+            "stages make anew: move a person's work out of it"
+        )
     facts = gather_facts(own)
     names = default_backbone(facts.gpu) if backbone is None else (backbone, backbone)
     classifier, network = map(find_backbone, names)

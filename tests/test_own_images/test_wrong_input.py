@@ -26,7 +26,7 @@ def put(name: str, content: str | bytes) -> Change:
 
     def change(folder: Path) -> None:
         path = folder / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
     return change
@@ -99,6 +99,12 @@ KINDS = [
         None,
         "--corrected my_images/walks",
         "--corrected: my_images/walks holds no mask of a tagged image, such as",
+    ),
+    case(
+        "corrected masks where stages write",
+        put("../out/masks_wood/a.png", b""),
+        "--work-dir out --corrected out/masks_wood",
+        "--corrected: out/masks_wood lies in the work dir, .*: move a person's work",
     ),
     case("no option", None, "--foo", "unrecognized arguments: --foo"),
     case("two folders", None, "more", "unrecognized arguments: more"),

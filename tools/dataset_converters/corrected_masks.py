@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 r"""Put masks that a person corrected in the places of pseudo masks.
 
+Both are of one size. The folder that is written has the form of the pseudo masks'.
+
 Example:
     python tools/dataset_converters/corrected_masks.py \
         work_dirs/my_images/masks_wood/pseudo_labels --corrected corrected \
