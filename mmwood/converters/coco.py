@@ -27,7 +27,7 @@ from mmwood.fileio.coco import (
     encode_part,
     entry_size,
     image_name,
-    instance_mask,
+    instance_columns,
     layered_masks,
     read_coco,
     run_lengths,
@@ -42,7 +42,7 @@ from mmwood.fileio.lists import (
     refuse_shared_files,
 )
 
-__all__ = ["convert_coco", "draw_mask", "read_coco_regions", "write_coco"]
+__all__ = ["coco_part", "convert_coco", "draw_mask", "read_coco_regions", "write_coco"]
 
 
 @dataclass
@@ -225,10 +225,22 @@ def read_coco_regions(path: Path) -> RegionSource:
         region = Region(
             content.sources("annotations", place),
             content.categories[entry["category_id"]],
-            partial(instance_mask, entry["segmentation"], *image.size),
+            partial(coco_part, entry["segmentation"], *image.size),
         )
         image.regions.append(region)
     return RegionSource([*images.values()], small_on_top=True)
+
+
+def coco_part(
+    segmentation: Any, height: int, width: int
+) -> tuple[int, int, np.ndarray]:
+    """A segmentation of COCO as :class:`mmwood.converters.source.Region` decodes it.
+
+    Raises:
+        ValueError: As :func:`mmwood.fileio.coco.instance_mask`.
+    """
+    left, mask = instance_columns(segmentation, height, width)
+    return left, 0, mask
 
 
 def write_coco(

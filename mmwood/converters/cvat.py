@@ -5,12 +5,15 @@ Source: CVAT's documentation, XML annotation format.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TextIO
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+import numpy as np
+
+from mmwood.converters.coco import coco_part
 from mmwood.converters.source import (
     AnnotatedImage,
     Label,
@@ -20,7 +23,6 @@ from mmwood.converters.source import (
     RegionSource,
     TagSource,
 )
-from mmwood.fileio.coco import instance_mask
 from mmwood.fileio.files import read_xml
 from mmwood.fileio.lists import TaggedImage
 from mmwood.fileio.run_lengths import decode_cvat, encode_cvat
@@ -80,6 +82,7 @@ def read_cvat_regions(path: Path) -> RegionSource:
     for source, name, image in _images(read_xml(path, "export"), path):
         height, width = _numbers(image, ("height", "width"), source)
         regions = []
+        decode: Callable[[], tuple[int, int, np.ndarray]]
         for number, shape in enumerate(image):
             if shape.tag not in ("mask", "polygon"):
                 others[shape.tag] += 1
@@ -93,10 +96,10 @@ def read_cvat_regions(path: Path) -> RegionSource:
             if shape.tag == "mask":
                 left, top, w, h = _numbers(shape, _BOX, place)
                 rle, box = shape.get("rle", ""), (left, top, w, h)
-                decode = partial(decode_cvat, rle, box, (height, width))
+                decode = partial(_decode, rle, box, (height, width))
             else:
                 points = _points(shape.get("points", ""), place)
-                decode = partial(instance_mask, [points], height, width)
+                decode = partial(coco_part, [points], height, width)
             regions.append(Region(place, label, decode, layer))
         images.append(AnnotatedImage(name, source, (height, width), regions))
     notes = [
@@ -153,6 +156,12 @@ def _mask(part: Part) -> Element:
     box = zip(_BOX, map(str, (part.left, part.top, width, height)))
     attributes = dict(label=part.label.name, source="auto", occluded="0", z_order="0")
     return Element("mask", attributes | dict(box), rle=encode_cvat(part.mask))
+
+
+def _decode(
+    rle: str, box: tuple[int, int, int, int], size: tuple[int, int]
+) -> tuple[int, int, np.ndarray]:
+    return box[0], box[1], decode_cvat(rle, box, size)
 
 
 def _images(root: Element, path: Path) -> Iterator[tuple[str, str, Element]]:

@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 
+from mmwood.converters.coco import coco_part
 from mmwood.converters.source import (
     AnnotatedImage,
     Label,
@@ -25,7 +26,6 @@ from mmwood.converters.source import (
     TagSource,
 )
 from mmwood.converters.table import REMEDY
-from mmwood.fileio.coco import instance_mask
 from mmwood.fileio.files import read_json
 from mmwood.fileio.lists import TaggedImage
 from mmwood.fileio.run_lengths import decode_brush, encode_brush
@@ -163,9 +163,9 @@ def _region(result: dict, source: str) -> tuple[Region, tuple[int, int]]:
     names = value.get(kind)
     if not isinstance(names, list) or len(names) != 1:
         raise ValueError(f"{place}: needs one label, it has {names}: give it one")
-    decode: Callable[[], np.ndarray]
+    decode: Callable[[], tuple[int, int, np.ndarray]]
     if kind == "brushlabels":
-        decode = partial(decode_brush, value.get("rle"), size)
+        decode = partial(_decode, value.get("rle"), size)
     else:
         try:
             points = np.array(value.get("points"), dtype=float).reshape(-1, 2)
@@ -173,8 +173,12 @@ def _region(result: dict, source: str) -> tuple[Region, tuple[int, int]]:
             raise ValueError(f"{place}: its points are not [[x, y], ...]") from error
         # They are percentages.
         polygon = (points * np.array([width, height]) / 100).ravel().tolist()
-        decode = partial(instance_mask, [polygon], *size)
+        decode = partial(coco_part, [polygon], *size)
     return Region(place, str(names[0]), decode), size
+
+
+def _decode(rle: Any, size: tuple[int, int]) -> tuple[int, int, np.ndarray]:
+    return 0, 0, decode_brush(rle, size)
 
 
 def local_address(folder: str) -> str:

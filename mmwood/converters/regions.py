@@ -164,7 +164,7 @@ def draw_regions(
     order, pixelless, faults = [], [], []
     for region in image.regions:
         try:
-            area = int(region.decode().sum())
+            area = int(region.decode()[2].sum())
         except ValueError as error:
             faults.append(f"{region.source}: {error}")
             continue
@@ -178,10 +178,12 @@ def draw_regions(
     covered, shared = np.zeros((2, *size), dtype=bool)
     # Decoded anew: all masks of a large image would not fit into memory.
     for _, region in order:
-        mask, value = region.decode(), values[region.label]
-        shared |= mask & covered & (label != value)
-        covered |= mask
-        label[mask] = value
+        left, top, mask = region.decode()
+        value = values[region.label]
+        box = np.s_[top : top + mask.shape[0], left : left + mask.shape[1]]
+        shared[box] |= mask & covered[box] & (label[box] != value)
+        covered[box] |= mask
+        label[box][mask] = value
     return Drawn(label, int(shared.sum()), pixelless, faults)
 
 

@@ -48,14 +48,15 @@ class Region(NamedTuple):
     Attributes:
         source: Where it stands, for errors.
         label: Its label's name.
-        decode: Gives its pixels, shape (H, W) bool, or raises a ValueError that says
-            what is wrong with it.
+        decode: Gives left and top of a box, and the region's pixels in it, shape
+            (h, w) bool; all others are outside. Or it raises a ValueError that says
+            what is wrong.
         layer: Regions of higher layers cover those of lower ones.
     """
 
     source: str
     label: str
-    decode: Callable[[], np.ndarray]
+    decode: Callable[[], tuple[int, int, np.ndarray]]
     layer: int = 0
 
 

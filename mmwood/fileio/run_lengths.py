@@ -68,7 +68,7 @@ def encode_cvat(mask: np.ndarray) -> str:
 def decode_cvat(
     rle: str, box: tuple[int, int, int, int], size: tuple[int, int]
 ) -> np.ndarray:
-    """The pixels of a ``<mask>``.
+    """The pixels of a ``<mask>`` in its box.
 
     Args:
         rle: See :func:`encode_cvat`.
@@ -76,7 +76,7 @@ def decode_cvat(
         size: Height and width of the image.
 
     Shape:
-        - output: (H, W) bool
+        - output: (h, w) bool
 
     Raises:
         ValueError: The run lengths are not those of the box, or it is not in the
@@ -99,10 +99,7 @@ def decode_cvat(
             "number of pixels of its box"
         )
     values = np.arange(len(lengths)) % 2 == 1
-    mask = np.zeros(size, dtype=bool)
-    part = np.repeat(values, lengths).reshape(height, width)
-    mask[top : top + height, left : left + width] = part
-    return mask
+    return np.repeat(values, lengths).reshape(height, width)
 
 
 def encode_brush(mask: np.ndarray) -> list[int]:
