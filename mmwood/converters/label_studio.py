@@ -106,11 +106,7 @@ def read_label_studio_regions(path: Path) -> RegionSource:
     others: Counter[str] = Counter()
     for number, task in enumerate(_read_tasks(path)):
         source = f"{path}: task {task.get('id', f'[{number}]')}"
-        data = task.get("data")
-        # The name that is usual, or the only text.
-        keys = [key for key, value in (data or {}).items() if isinstance(value, str)]
-        key = keys[0] if len(keys) == 1 else _OBJECT
-        name = _image(data, key, source)
+        name = _only_image(task.get("data"), source)
         used, left_out = _annotations(task, source)
         cancelled += left_out
         without += not used
@@ -121,6 +117,8 @@ def read_label_studio_regions(path: Path) -> RegionSource:
         last = sorted(used, key=lambda item: str(item.get("updated_at", "")))[-1]
         regions, sizes = [], set()
         for result in last.get("result") or ():
+            if not isinstance(result, dict):
+                raise ValueError(f"{source}: its result is {result!r}, no JSON object")
             if result.get("type") not in _REGIONS:
                 others[str(result.get("type"))] += 1
                 continue
@@ -142,6 +140,23 @@ def read_label_studio_regions(path: Path) -> RegionSource:
         for kind, count in sorted(others.items())
     ]
     return RegionSource(images, notes)
+
+
+def _only_image(data: Any, source: str) -> str:
+    """The image in a task's data: of the usual name, or else the only text."""
+    texts = {
+        key: value
+        for key, value in (data.items() if isinstance(data, dict) else ())
+        if isinstance(value, str) and value
+    }
+    if _OBJECT in texts:
+        return texts[_OBJECT]
+    if len(texts) != 1:
+        raise ValueError(
+            f"{source}: its data has no {_OBJECT!r}, and not one text alone that could "
+            f"be the image: it has {sorted(texts)}"
+        )
+    return next(iter(texts.values()))
 
 
 def _region(result: dict, source: str) -> tuple[Region, tuple[int, int]]:

@@ -332,6 +332,12 @@ WRONG = dict(original_width=12)
         ("a.xml", cvat([("", BOX)]), ["<polygon> [0]: has no label"]),
         ("a.xml", cvat([]).replace('"8"', '"x"'), ["height, width must be whole"]),
         ("a.json", "[]", ["no image is annotated"]),
+        ("a.json", '[{"data": []}]', ["task [0]: its data has no 'image'"]),
+        (
+            "a.json",
+            '[{"data": {"url": "a.png"}, "annotations": [{"result": [1]}]}]',
+            ["task [0]: its result is 1, no JSON object"],
+        ),
         ("a.json", '{"images": []}', ["is no COCO annotation"]),
         ("a.zip", "PK", ["an archive must be unpacked"]),
         ("a.json", None, ["there is no file a.json"]),
