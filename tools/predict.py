@@ -1,17 +1,25 @@
 #!/usr/bin/env python
-"""Masks of images: a folder in, label PNGs and a table out.
+r"""Masks of images: a folder in, label PNGs and a table out.
 
 NETWORK is a folder that tools/model_converters/publish_network.py wrote, or a config of
 a segmentation network with --checkpoint. Images of any size: large ones are done in
 overlapping tiles. A run that was ended continues where it was.
 
-Example:
+With --format, the masks of all images are also written as annotations that people can
+correct in their tool (docs/annotation_tools.md).
+
+Examples:
     python tools/predict.py work_dirs/mine/network photos --out masks --overlays
+    python tools/predict.py work_dirs/mine/network photos --out masks \
+        --format label-studio
 """
 
 import argparse
+import os
 from functools import partial
+from pathlib import Path, PurePosixPath
 
+from mmwood.converters.command import add_address_option, bar, formats
 from mmwood.utils.command import run, script_parser
 
 
@@ -31,6 +39,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--overlays", action="store_true", help="draw the masks on the images too"
     )
+    parser.add_argument(
+        "--format",
+        type=partial(formats, others=["png"]),
+        default=["png"],
+        metavar="NAMES",
+        help="also write coco, label-studio or cvat, separated by commas; label PNGs "
+        "(png) are always written (default: png)",
+    )
+    add_address_option(parser)
     parser.add_argument(
         "--tta",
         action="store_true",
@@ -80,6 +97,13 @@ def main() -> None:
     import torch
     from mmengine.device import get_device
 
+    from mmwood.converters.annotations import (
+        LabelFile,
+        make_labels,
+        refuse_changed,
+        write_annotations,
+    )
+    from mmwood.converters.label_studio import local_address
     from mmwood.engine.predict import PredictionFiles, list_images, predict_images
     from mmwood.engine.predictor import load_predictor
     from mmwood.fileio.label_folder import LabelFolder
@@ -113,11 +137,31 @@ def main() -> None:
         predictor if alone else None,
         network.levels,
     )
+    folder = files.folder
+    labels = []
+    if args.format != ["png"]:
+        first = 1 if network.classes[0].casefold() == "background" else 0
+        labels = make_labels(network.classes[first:], first, network.palette)
+    refuse_changed(folder.root, args.format, args.overwrite)
     found = predict_images(files, predictor.description(), args.workers, args.overwrite)
     print(
         f"{args.out}: {found.made} label maps made, {found.were_there} were there; "
         "predictions.csv says what they show, contact_sheet.png shows the least sure"
     )
+    # The folder that all names start from.
+    root = Path(os.path.abspath(images[0].path))
+    root = root.parents[len(PurePosixPath(images[0].name).parts) - 1]
+    written = write_annotations(
+        folder.root,
+        [LabelFile(image.name, folder.label(image.image_id)) for image in found.images],
+        labels,
+        args.format,
+        args.image_url or local_address(root.name),
+        args.overwrite,
+        bar("formats"),
+    )
+    if written:
+        print(f"for annotation tools: {', '.join(path.name for path in written)}")
     if found.faults:
         raise ValueError(
             f"{len(found.faults)} of {len(images)} images could not be predicted; they "

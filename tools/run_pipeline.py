@@ -110,8 +110,8 @@ def parse_args() -> argparse.Namespace:
     if args.auto and args.reviewed:
         parser.error("--auto and --reviewed exclude each other")
     if args.data is None:
-        options = ("tags", "candidates", "masks", "levels", "backbone")
-        for name in (*options, "short", "eject"):
+        of_data = ("tags", "candidates", "masks", "corrected", "levels")
+        for name in (*of_data, "backbone", "short", "eject"):
             if getattr(args, name):
                 parser.error(f"--{name} needs --data FOLDER, the images")
     for name in ("gpus", "jobs"):
@@ -169,6 +169,7 @@ def plan_for_data(args: argparse.Namespace) -> Path:
         args.backbone,
         args.short,
         args.levels,
+        args.corrected,
     )
     if args.status:
         return plan.pipeline

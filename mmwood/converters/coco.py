@@ -1,21 +1,33 @@
-"""COCO and LVIS annotations: masks, lists and tags of their images."""
+"""COCO and LVIS annotations: masks, lists and tags of their images; regions."""
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
-from mmwood.converters.source import check_sizes
+from mmwood.converters.source import (
+    VOID_NAME,
+    AnnotatedImage,
+    Label,
+    LabelledImage,
+    Region,
+    RegionSource,
+    check_sizes,
+)
 from mmwood.converters.writer import Writer, refuse_semicolons
 from mmwood.fileio.coco import (
     CocoFile,
+    encode_part,
     entry_size,
     image_name,
+    instance_columns,
     layered_masks,
     read_coco,
     run_lengths,
@@ -30,7 +42,7 @@ from mmwood.fileio.lists import (
     refuse_shared_files,
 )
 
-__all__ = ["convert_coco", "draw_mask"]
+__all__ = ["coco_part", "convert_coco", "draw_mask", "read_coco_regions", "write_coco"]
 
 
 @dataclass
@@ -187,6 +199,93 @@ def draw_mask(
     for layer in layers:
         mask[layer.mask] = VOID if layer.crowd else layer.annotation["value"]
     return mask, pixelless
+
+
+def read_coco_regions(path: Path) -> RegionSource:
+    """Regions from an annotation file: polygons, and run lengths of both kinds.
+
+    As :func:`draw_mask` draws them, the smaller one covers the larger one. A crowd is
+    a region like any other, since annotation tools write masks as crowds.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ImportError: pycocotools is not installed.
+        ValueError: The file is no such JSON.
+    """
+    run_lengths("reading COCO masks")
+    content = read_coco(path, ("height", "width"), ("segmentation",))
+    images = {}
+    for place, (number, entry) in enumerate(content.images.items()):
+        source = content.sources("images", place)
+        name = image_name(entry, source)[1]
+        images[number] = AnnotatedImage(name, source, entry_size(entry, source), [])
+    for place, entry in enumerate(content.annotations):
+        image = images[entry["image_id"]]
+        assert image.size is not None
+        region = Region(
+            content.sources("annotations", place),
+            content.categories[entry["category_id"]],
+            partial(coco_part, entry["segmentation"], *image.size),
+        )
+        image.regions.append(region)
+    return RegionSource([*images.values()], small_on_top=True)
+
+
+def coco_part(
+    segmentation: Any, height: int, width: int
+) -> tuple[int, int, np.ndarray]:
+    """A segmentation of COCO as :class:`mmwood.converters.source.Region` decodes it.
+
+    Raises:
+        ValueError: As :func:`mmwood.fileio.coco.instance_mask`.
+    """
+    left, mask = instance_columns(segmentation, height, width)
+    return left, 0, mask
+
+
+def write_coco(
+    file: TextIO, images: Iterable[LabelledImage], labels: Sequence[Label]
+) -> None:
+    """Write label maps as COCO JSON: each part is an annotation with run lengths.
+
+    Categories are the labels, numbered from 1; that of void pixels is left out where
+    no image has any.
+
+    Args:
+        file: What to write to.
+        images: The images.
+        labels: All labels.
+
+    Raises:
+        ImportError: pycocotools is not installed.
+    """
+    ids = {label.value: number for number, label in enumerate(labels, start=1)}
+    entries, used, number = [], set(), 0
+    file.write('{"info": {"description": "label maps of mmwood"},\n"annotations": [')
+    for image_id, image in enumerate(images, start=1):
+        height, width = image.size
+        size = dict(height=height, width=width)
+        entries.append(dict(id=image_id, file_name=image.name, **size))
+        for part in image.parts:
+            number += 1
+            used.add(part.label.name)
+            annotation = dict(
+                id=number,
+                image_id=image_id,
+                category_id=ids[part.label.value],
+                segmentation=encode_part(part.mask, part.left, part.top, image.size),
+                area=int(part.mask.sum()),
+                bbox=[part.left, part.top, *part.mask.shape[::-1]],
+                iscrowd=0,
+            )
+            file.write(("," if number > 1 else "") + f"\n{json.dumps(annotation)}")
+    categories = [
+        dict(id=ids[label.value], name=label.name)
+        for label in labels
+        if label.name != VOID_NAME or label.name in used
+    ]
+    file.write(f'\n],\n"images": {json.dumps(entries)},\n')
+    file.write(f'"categories": {json.dumps(categories)}}}\n')
 
 
 def _category_ids(

@@ -1,7 +1,7 @@
 """What the commands in ``tools/dataset_converters/`` share."""
 
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,18 @@ if TYPE_CHECKING:
     from mmwood.converters.check import Entry
 
 __all__ = [
+    "FORMATS",
+    "add_address_option",
     "add_check_options",
     "bar",
     "class_names",
     "end_with_check",
+    "formats",
     "print_files",
 ]
+
+#: The annotation tools' formats that masks are written in.
+FORMATS = ("coco", "label-studio", "cvat")
 
 
 def add_check_options(parser: ArgumentParser, source: str) -> None:
@@ -40,6 +46,36 @@ def add_check_options(parser: ArgumentParser, source: str) -> None:
         "--check",
         action="store_true",
         help=f"read every file of the finished data set; without {source}, only this",
+    )
+
+
+def formats(text: str, others: Sequence[str] = ()) -> list[str]:
+    """The type of an option that lists formats, separated by commas.
+
+    Args:
+        text: What stands on the command line.
+        others: What may be listed beside :data:`FORMATS`.
+
+    Raises:
+        ArgumentTypeError: One is unknown.
+    """
+    known = (*others, *FORMATS)
+    found = text.split(",")
+    if unknown := sorted({*found} - {*known}):
+        raise ArgumentTypeError(
+            f"{unknown} are no formats: choose from {', '.join(known)}, with commas"
+        )
+    return found
+
+
+def add_address_option(parser: ArgumentParser) -> None:
+    """Add ``--image-url``, where Label Studio finds the images."""
+    parser.add_argument(
+        "--image-url",
+        metavar="PREFIX",
+        help="what stands before an image's path in its address in Label Studio "
+        "(default: /data/local-files/?d=FOLDER/, FOLDER being the name of the images' "
+        "folder: set LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT to the folder above it)",
     )
 
 

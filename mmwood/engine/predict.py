@@ -84,11 +84,13 @@ class Summary(NamedTuple):
         made: How many images were predicted.
         were_there: How many were finished before.
         faults: Image and reason of those that could not be.
+        images: All others.
     """
 
     made: int
     were_there: int
     faults: list[str]
+    images: list[ImageFile]
 
 
 @dataclass
@@ -343,7 +345,7 @@ def predict_images(
         save_picture(_contact_sheet(files, good, confidences), sheet)
     if not bad:
         folder.finish(description, len(files))
-    return Summary(len(outcomes["made"]), len(outcomes["there"]), faults)
+    return Summary(len(outcomes["made"]), len(outcomes["there"]), faults, good)
 
 
 def _start_worker(threads: int, worker: int) -> None:

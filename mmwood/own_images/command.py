@@ -12,7 +12,7 @@ Untagged = Literal["use", "listed", "leave-out"]
 
 
 def add_source_options(parser: ArgumentParser | _ArgumentGroup) -> None:
-    """Add what names the tags and what comes with the images."""
+    """Add ``--tags`` and the others that say what comes with the images."""
     parser.add_argument(
         "--tags",
         type=Path,
@@ -32,6 +32,13 @@ def add_source_options(parser: ArgumentParser | _ArgumentGroup) -> None:
         metavar="FOLDER",
         help="true masks of tagged images, of all or of some: label PNGs (0 "
         "background, c + 1 class c, 255 void) to measure with, and for nothing else",
+    )
+    parser.add_argument(
+        "--corrected",
+        type=Path,
+        metavar="FOLDER",
+        help="masks that a person corrected, of some tagged images: label PNGs, which "
+        "the network learns from in place of the pseudo masks",
     )
     parser.add_argument(
         "--untagged",

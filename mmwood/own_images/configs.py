@@ -20,6 +20,8 @@ __all__ = ["Places", "write_configs"]
 _WIDTH = 88
 #: Threshold of seeds: the small network's maps are wide (configs/irn/README.md).
 _SEEDS = dict(small=0.4, large=0.15)
+#: Where the segmentation network's masks are.
+_MASKS = "train_dataloader.dataset.data_prefix.seg_map_path"
 _WITHOUT, _WITH = "without OoD images", "with OoD images"
 
 
@@ -37,6 +39,7 @@ class Places:
         data: The person's folder.
         tags, candidates, masks: What comes with it, or None.
         untagged: Which images without a tag are used.
+        corrected: As ``masks``.
     """
 
     configs: Path
@@ -46,6 +49,7 @@ class Places:
     candidates: Path | None
     masks: Path | None
     untagged: Untagged
+    corrected: Path | None = None
 
     @property
     def copy(self) -> Path:
@@ -268,6 +272,7 @@ def _network(own: OwnImages, settings: Settings, places: Places) -> str:
     backbone, side, crop = settings.network, settings.long_side, settings.crop
     base = "efficientnet-lite0" if backbone.small else "r101"
     branch, _ = _branch(settings)
+    masks = "corrected" if own.corrected else f"masks_{branch}/pseudo_labels"
     data = dict(
         metainfo=dict(
             classes=["background", *own.classes],
@@ -277,7 +282,7 @@ def _network(own: OwnImages, settings: Settings, places: Places) -> str:
         img_suffix=".png",
         data_prefix=dict(
             img_path=str(places.copy / "images"),
-            seg_map_path=str(places.work_dir / f"masks_{branch}/pseudo_labels/labels"),
+            seg_map_path=str(places.work_dir / masks / "labels"),
         ),
     )
     train_pipeline = [
@@ -358,7 +363,7 @@ def _pipeline(own: OwnImages, settings: Settings, places: Places) -> str:
         # argparse takes -1e-05 for an option.
         low, high = (format_float_positional(v, trim="-") for v in settings.levels)
         args += ["--levels", low, high]
-    for name in ("tags", "candidates", "masks"):
+    for name in ("tags", "candidates", "masks", "corrected"):
         path = getattr(places, name)
         if path is not None:
             inputs[f"own_{name}"] = str(path)
@@ -382,6 +387,18 @@ def _pipeline(own: OwnImages, settings: Settings, places: Places) -> str:
         stages["wood"] = stages["clusters"] = None
     for stage in ("seeds", "irn", "masks", "segmentor_a", "test_a"):
         stages[f"{stage}_{other}"] = None
+    if own.corrected:
+        stages["corrected"] = dict(
+            title="put corrected masks in the places of pseudo masks",
+            run="dataset_converters/corrected_masks.py",
+            args=[
+                f"{{masks_{branch}.scores}}",
+                *("--corrected", "{data}/corrected", "--out", "{dir}"),
+            ],
+            outputs=dict(labels="{dir}/labels"),
+            reads=["{data}/corrected"],
+        )
+        stages[f"segmentor_a_{branch}"] = dict(options={_MASKS: "{corrected.labels}"})
     stems = [Path(item.image).stem for item in own.tagged]
     test = f"test_a_{branch}"
     predictions = None
@@ -424,6 +441,11 @@ def _pipeline(own: OwnImages, settings: Settings, places: Places) -> str:
             )
         ],
     )
+    if own.corrected:
+        report["text"] = (
+            f"From image tags to masks; {len(own.corrected)} masks of {len(stems)} "
+            "were corrected by hand, and the network learned from them."
+        )
     if not mined:
         report |= dict(mining=None, review=None)
     if not settings.wood:
@@ -433,7 +455,7 @@ def _pipeline(own: OwnImages, settings: Settings, places: Places) -> str:
     return _file(
         "The pipeline of these images. Start it, and continue it, by:\n"
         f"python tools/run_pipeline.py {places.own / 'pipeline.py'}",
-        _reasons(settings, ["data", "W-OoD", "masks"]),
+        _reasons(settings, ["data", "W-OoD", "masks", "corrected masks"]),
         str(places.configs / "pipelines/own_images.py"),
         names,
     )

@@ -75,6 +75,7 @@ def plan_own_images(
     backbone: str | None = None,
     short: bool = False,
     levels: Sequence[float] | None = None,
+    corrected: Path | None = None,
 ) -> OwnPlan:
     """Plan a pipeline for a folder, and write its configs to ``work_dir/configs``.
 
@@ -94,17 +95,24 @@ def plan_own_images(
             chooses.
         short: See :func:`mmwood.own_images.settings.choose_settings`.
         levels: What is black and white in images of more than 8 bits; None finds out.
+        corrected: See :func:`mmwood.own_images.source.read_own_images`.
 
     Raises:
         FileNotFoundError: A folder or a file is missing.
         ValueError: The data or an option is not what is expected; one names the other.
     """
-    own = read_own_images(data, tags, candidates, masks, untagged)
+    own = read_own_images(data, tags, candidates, masks, untagged, corrected)
     place = (work_dir or Path("work_dirs", data.resolve().name)).resolve()
     _refuse_taken(place, data.resolve())
-    for name, folder in (("data", data), ("candidates", candidates), ("masks", masks)):
+    read = dict(data=data, candidates=candidates, masks=masks, corrected=corrected)
+    for name, folder in read.items():
         if folder is not None:
             _refuse_inside(place, folder.resolve(), name)
+    if corrected is not None and corrected.resolve().is_relative_to(place):
+        raise ValueError(
+            f"--corrected: {corrected} lies in the work dir, {place}, whose folders "
+            "stages make anew: move a person's work out of it"
+        )
     facts = gather_facts(own, check_levels(levels, "--levels"))
     names = default_backbone(facts.gpu) if backbone is None else (backbone, backbone)
     classifier, network = map(find_backbone, names)
@@ -117,6 +125,7 @@ def plan_own_images(
         candidates=candidates and candidates.resolve(),
         masks=masks and masks.resolve(),
         untagged=untagged,
+        corrected=corrected and corrected.resolve(),
     )
     for text in map(str, (*own.classes, *vars(places).values())):
         if "{{" in text or references(text):
@@ -164,6 +173,7 @@ def gather_facts(own: OwnImages, levels: Levels | None = None) -> Facts:
         untagged=len(own.untagged),
         candidates=len(own.candidates),
         masks=len(own.masks),
+        corrected=len(own.corrected),
         ood_long_side=_ood_long_side(own, levels),
         gpu=gpu,
         memory=memory,

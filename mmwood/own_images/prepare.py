@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -45,13 +46,17 @@ class Task:
         target: The PNG to write.
         mask: The true mask; None is a void one if there is a target for it.
         mask_target: The label PNG to write, or None.
-        classes: How many classes the mask may show.
+        corrected: The corrected mask, or None.
+        corrected_target: The label PNG to write of it, or None.
+        classes: How many classes a mask may show.
     """
 
     image: Path
     target: Path
     mask: Path | None = None
     mask_target: Path | None = None
+    corrected: Path | None = None
+    corrected_target: Path | None = None
     classes: int = 0
 
 
@@ -108,10 +113,11 @@ def prepare(
           untagged.csv          the same with empty tags, named from ood/
           candidates/NAME.png   candidates for OoD images
           masks/ID.png          true masks, void where there is none
+          corrected/ID.png      corrected masks, where there are any
 
     Each image is read upright once and resized by Pillow's bicubic filter, its mask to
-    the nearest pixel. If no tagged image is larger than ``long_side``, images keep
-    their size.
+    the nearest pixel; a corrected mask may have the copy's size already. If no tagged
+    image is larger than ``long_side``, images keep their size.
 
     Args:
         own: What there is.
@@ -122,21 +128,23 @@ def prepare(
         levels: What is black and white in images of more than 8 bits; copies have 8.
 
     Returns:
-        How many ``images``, ``ood``, ``candidates`` and ``masks`` there are, and how
-        many were ``written``.
+        How many ``images``, ``ood``, ``candidates``, ``masks`` and ``corrected`` masks
+        there are, and how many were ``written``.
 
     Raises:
         ValueError: An image or a mask cannot be read, or a mask does not fit; names
             all. Or ``out`` holds something else.
     """
     find_record(out, _RECORD, format=_FORMAT)
-    folders = {name: out / name for name in ("images", "ood", "candidates", "masks")}
+    names = ("images", "ood", "candidates", "masks", "corrected")
+    folders = {name: out / name for name in names}
     tasks = [*_tasks(own, folders)]
     counts = dict(
         images=len(own.tagged),
         ood=len(own.untagged),
         candidates=len(own.candidates),
         masks=len(own.masks),
+        corrected=len(own.corrected),
     )
     # First, so that the folder is known to be a copy when this is ended.
     write_json(out / _RECORD, dict(format=_FORMAT, long_side=long_side, **counts))
@@ -146,21 +154,28 @@ def prepare(
     work = partial(_copy, long_side=long_side, enlarge=enlarge, levels=levels)
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
-            done = [*progress(pool.map(work, tasks), "copy", total=len(tasks))]
+            results = [*progress(pool.map(work, tasks), "copy", total=len(tasks))]
     else:
-        done = [work(task) for task in progress(tasks, "copy")]
-    faults = [result for result in done if isinstance(result, str)]
+        results = [work(task) for task in progress(tasks, "copy")]
+    faults = [result for result in results if isinstance(result, str)]
+    done = [result for result in results if not isinstance(result, str)]
     if faults:
         raise ValueError(
             f"{len(faults)} of {len(tasks)} images cannot be used; mend or remove them:"
             + bullets(faults)
         )
-    if own.masks and not any(shown for _, shown in done):
-        raise ValueError(
-            f"--masks: none of {len(own.masks)} masks shows a class. Label 0 is "
-            f"background, c + 1 is class c, {VOID} is void: masks of 0 and 255, as "
-            "paint programs write them, need 1 in place of 255"
-        )
+    for field, masks, values in (
+        ("masks", own.masks, [item.mask for item in done]),
+        ("corrected", own.corrected, [item.corrected for item in done]),
+    ):
+        met = set().union(*values)
+        # People may have found that some images show nothing.
+        if masks and not met - {0, VOID} and (field == "masks" or VOID in met):
+            raise ValueError(
+                f"--{field}: none of {len(masks)} masks shows a class. Label 0 is "
+                f"background, c + 1 is class c, {VOID} is void: masks of 0 and 255, as "
+                "paint programs write them, need 1 in place of 255"
+            )
     _remove_others(folders.values(), tasks)
     items = [
         TaggedImage(f"{without_suffix(item.image)}.png", item.tags, item.source)
@@ -172,7 +187,7 @@ def prepare(
     writer.tags(out / "untagged.csv", others, own.classes)
     writer.lines(out / "classes.txt", own.classes)
     writer.lines(out / "images.txt", [without_suffix(item.image) for item in items])
-    return dict(counts, written=sum(written for written, _ in done))
+    return dict(counts, written=sum(item.written for item in done))
 
 
 def _tasks(own: OwnImages, folders: dict[str, Path]) -> Iterable[Task]:
@@ -183,6 +198,8 @@ def _tasks(own: OwnImages, folders: dict[str, Path]) -> Iterable[Task]:
             folders["images"] / f"{name}.png",
             own.masks.get(name),
             folders["masks"] / f"{name}.png" if own.masks else None,
+            own.corrected.get(name),
+            folders["corrected"] / f"{name}.png" if name in own.corrected else None,
             len(own.classes),
         )
     # No label file is named after these: they keep their suffix, which tells two of
@@ -194,36 +211,39 @@ def _tasks(own: OwnImages, folders: dict[str, Path]) -> Iterable[Task]:
         yield Task(own.candidates_root / name, folders["candidates"] / f"{name}.png")
 
 
+class _Copied(NamedTuple):
+    """Whether an image or a mask was written, and the values in its masks."""
+
+    written: bool
+    mask: set[int]
+    corrected: set[int]
+
+
 def _copy(
     task: Task, long_side: int, enlarge: bool, levels: Levels | None
-) -> tuple[bool, bool] | str:
-    """Copy one image; whether it was written and whether its mask shows a class.
-
-    A text is what is wrong with it.
-    """
+) -> _Copied | str:
+    """Copy one image with its masks; a text is what is wrong with it."""
     try:
         original = image_size(task.image, levels=levels)
         size = scaled_size(original, long_side, enlarge)
         writer = Writer(overwrite=True)
-        shown = False
+        values: tuple[set[int], set[int]] = (set(), set())
         if task.mask_target is not None:
             small = np.full(size[::-1], VOID, dtype=np.uint8)
             if task.mask is not None:
-                label = read_label_png(task.mask, "mask")
-                shown = bool(check_labels(label, task.mask, task.classes))
-                if label.shape != original[::-1]:
-                    return (
-                        f"{task.mask}: the mask has (W, H) = {label.shape[::-1]}, its "
-                        f"image {task.image} {original}"
-                    )
-                nearest = Image.fromarray(label).resize(size, Image.Resampling.NEAREST)
-                small = np.asarray(nearest)
+                small = _scaled_mask(task.mask, task, original, size)
+                values[0].update(np.unique(small).tolist())
             writer.label(task.mask_target, small)
+        if task.corrected is not None and task.corrected_target is not None:
+            small = _scaled_mask(task.corrected, task, original, size, or_copy=True)
+            values[1].update(np.unique(small).tolist())
+            writer.label(task.corrected_target, small)
         made_of = f"{file_sha256(task.image)} at {size}"
         if levels is not None:
             made_of += f", levels {levels}"
         if _is_made_of(task.target, made_of):
-            return writer.counts["kept"] < (task.mask_target is not None), shown
+            masks = writer.counts["written"] + writer.counts["replaced"]
+            return _Copied(masks > 0, *values)
         image = open_upright(task.image, levels=levels)
         if size != original:
             image = image.resize(size, Image.Resampling.BICUBIC)
@@ -235,10 +255,37 @@ def _copy(
         # A full disk is no fault of the image.
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        if isinstance(error, ValueError) and str(task.mask) in str(error):
+        if isinstance(error, ValueError) and any(
+            str(path) in str(error) for path in (task.mask, task.corrected) if path
+        ):
             return str(error)
         return f"{task.image}: {why_unreadable(error)}"
-    return True, shown
+    return _Copied(True, *values)
+
+
+def _scaled_mask(
+    path: Path,
+    task: Task,
+    original: tuple[int, int],
+    size: tuple[int, int],
+    or_copy: bool = False,
+) -> np.ndarray:
+    """An image's mask at the size of its copy, which it may have already.
+
+    Raises:
+        ValueError: It cannot be read, or does not fit.
+    """
+    label = read_label_png(path, "mask")
+    check_labels(label, path, task.classes)
+    if or_copy and label.shape == size[::-1]:
+        return label
+    if label.shape != original[::-1]:
+        copy = f", its copy {size}" if or_copy else ""
+        raise ValueError(
+            f"{path}: the mask has (W, H) = {label.shape[::-1]}, its image "
+            f"{task.image} {original}{copy}"
+        )
+    return np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
 
 
 def _is_made_of(copy: Path, made_of: str) -> bool:
@@ -252,7 +299,11 @@ def _is_made_of(copy: Path, made_of: str) -> bool:
 
 def _remove_others(folders: Iterable[Path], tasks: Sequence[Task]) -> None:
     """Delete the copies that no image has any more."""
-    targets = {task.target for task in tasks} | {task.mask_target for task in tasks}
+    targets = {
+        path
+        for task in tasks
+        for path in (task.target, task.mask_target, task.corrected_target)
+    }
     for folder in folders:
         for path in sorted(folder.rglob("*"), reverse=True):
             if path.is_dir():

@@ -56,6 +56,7 @@ class Facts:
         untagged: Images without a tag that are used.
         candidates: Candidates for OoD images.
         masks: True masks to measure with.
+        corrected: Masks that a person corrected.
         ood_long_side: The lower median long side of untagged images and candidates;
             None without.
         deep: Images of more than 8 bits a channel, of all kinds.
@@ -70,6 +71,7 @@ class Facts:
     untagged: int = 0
     candidates: int = 0
     masks: int = 0
+    corrected: int = 0
     ood_long_side: int | None = None
     deep: int = 0
     levels: Levels | None = None
@@ -232,6 +234,12 @@ def choose_settings(
     )
     if facts.masks:
         note("masks", facts.masks, "measure seeds, pseudo masks and network; no more")
+    if facts.corrected:
+        note(
+            "corrected masks",
+            facts.corrected,
+            "the network learns from them in place of the pseudo masks",
+        )
     return Settings(
         backbone,
         network,

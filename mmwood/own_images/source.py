@@ -12,7 +12,7 @@ from mmwood.converters.label_studio import read_label_studio
 from mmwood.converters.source import TagSource
 from mmwood.converters.table import read_table
 from mmwood.converters.tags import resolve_tags
-from mmwood.fileio.files import read_text
+from mmwood.fileio.files import files_by_id, read_text
 from mmwood.fileio.images import image_paths, list_folder
 from mmwood.fileio.labels import VOID
 from mmwood.fileio.lists import (
@@ -40,7 +40,8 @@ class OwnImages:
         candidates: Files that should show no class, of any folder.
         candidates_root: The folder that they lie in.
         masks: Id of a tagged image -> the file of its true mask.
-        notes: What a person should know of the tags.
+        corrected: Id of a tagged image -> the file of its corrected mask.
+        notes: What a person should know of tags and corrected masks.
     """
 
     root: Path
@@ -51,6 +52,7 @@ class OwnImages:
     candidates: list[str]
     candidates_root: Path | None
     masks: dict[str, Path]
+    corrected: dict[str, Path]
     notes: list[str]
 
 
@@ -60,6 +62,7 @@ def read_own_images(
     candidates: Path | None = None,
     masks: Path | None = None,
     untagged: Untagged = "use",
+    corrected: Path | None = None,
 ) -> OwnImages:
     """Find out what there is; no image is opened.
 
@@ -71,6 +74,7 @@ def read_own_images(
             same folders, or without the one that holds all of them.
         untagged: Which images without a tag are used. An export of an annotation tool
             does not list what nobody has annotated yet: with one, 'use' means 'listed'.
+        corrected: Folder of masks that a person corrected, named as those of ``masks``.
 
     Raises:
         FileNotFoundError: A folder, the tags or an image that they name is missing.
@@ -119,7 +123,7 @@ def read_own_images(
             notes.append(f"classes {what}: {', '.join(few)}")
     tagged = [item for item in items if item.tags]
     listed = [item.image for item in items if not item.tags]
-    others = _not_listed(root, items, [candidates, masks])
+    others = _not_listed(root, items, [candidates, masks, corrected])
     used = {
         "use": listed if of_tool else sorted(listed + others),
         "listed": listed,
@@ -141,6 +145,11 @@ def read_own_images(
             "nothing to tell it from. Add images that do not show it, as rows with an "
             "empty field"
         )
+    drawn = _masks(corrected, tagged, "--corrected") if corrected else {}
+    if corrected and (more := len(files_by_id(corrected)) - len(drawn)):
+        notes.append(
+            f"{more} masks in --corrected {corrected} are of no tagged image: left out"
+        )
     return OwnImages(
         root=root,
         classes=[name for name in classes if name in shown],
@@ -149,7 +158,8 @@ def read_own_images(
         left_out=len(listed) + len(others) - len(used),
         candidates=_candidates(candidates, root, tagged) if candidates else [],
         candidates_root=candidates,
-        masks=_masks(masks, tagged) if masks else {},
+        masks=_masks(masks, tagged, "--masks") if masks else {},
+        corrected=drawn,
         notes=notes,
     )
 
@@ -205,10 +215,10 @@ def _candidates(folder: Path, root: Path, tagged: list[TaggedImage]) -> list[str
     return [item.image for item in found]
 
 
-def _masks(folder: Path, tagged: list[TaggedImage]) -> dict[str, Path]:
+def _masks(folder: Path, tagged: list[TaggedImage], field: str) -> dict[str, Path]:
     """The masks that there are, by the ids of their images."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"--masks: there is no folder {folder}")
+        raise FileNotFoundError(f"{field}: there is no folder {folder}")
     refuse_shared_files(tagged, lambda item: without_suffix(item.image))
     names = [without_suffix(item.image) for item in tagged]
     # All images may lie in one folder, images/, and their masks directly in this one.
@@ -219,5 +229,5 @@ def _masks(folder: Path, tagged: list[TaggedImage]) -> dict[str, Path]:
         if found:
             return found
     raise FileNotFoundError(
-        f"--masks: {folder} holds no mask of a tagged image, such as {paths[names[0]]}"
+        f"{field}: {folder} holds no mask of a tagged image, such as {paths[names[0]]}"
     )

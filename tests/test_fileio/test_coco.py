@@ -20,6 +20,8 @@ from mmwood.evaluation.coco_instances import CocoInstances
 from mmwood.evaluation.ia_iou_metric import IAIoUMetric
 from mmwood.fileio.coco import (
     encode_mask,
+    encode_part,
+    instance_columns,
     instance_mask,
     merge_instances,
     read_coco,
@@ -91,6 +93,18 @@ def test_masks_come_back(mask):
     plain = dict(size=[height, width], counts=runs(mask))
     expected = pycocotools_mask.frPyObjects(plain, height, width)
     assert rle == dict(size=[height, width], counts=expected["counts"].decode())
+
+    # The columns that it covers, and no others; with runs of no pixel, too.
+    for segmentation in (rle, dict(plain, counts=[0, 0, *runs(mask), 0, 0])):
+        left, part = instance_columns(segmentation, height, width)
+        if segmentation is rle and part.size:
+            assert part[:, [0, -1]].any(axis=0).all()
+        found = np.zeros_like(mask)
+        found[:, left : left + part.shape[1]] = part
+        np.testing.assert_array_equal(found, mask)
+    # In the middle of a larger image.
+    around = np.pad(mask, [(2, 1), (3, 4)])
+    assert encode_part(mask, 3, 2, around.shape) == encode_mask(around)
 
 
 def test_takes_views():

@@ -4,9 +4,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmengine.config import Config
 
+from mmwood.fileio.labels import save_label_png
 from mmwood.own_images.backbones import find_backbone
 from mmwood.own_images.configs import Places, write_configs
 from mmwood.own_images.plan import plan_own_images
@@ -152,6 +154,27 @@ def test_stages_are_those_that_the_data_have_something_for(
     assert {"seeds_wood", "masks_wood", "test_a_wood", "clusters"} <= shown
     needed = {need for needs in pipeline.needs.values() for need in needs}
     assert set(pipeline.stages) - needed == {"network", "report"}
+
+
+def test_the_network_alone_learns_from_corrected_masks(plan, folder, tmp_path):
+    before = texts(plan().pipeline)
+    save_label_png(np.ones((48, 60), np.uint8), tmp_path / "corrected/b.png")
+    found = plan(corrected=tmp_path / "corrected")
+    after = texts(found.pipeline)
+    assert "corrected masks           1  (the network learns from them" in str(found)
+    assert {name for name in before if before[name] != after[name]} == {
+        "network.py",
+        "pipeline.py",
+        "plan.json",
+        "written.json",
+    }
+    pipeline = load_pipeline(found.pipeline, REPOSITORY / "tools")
+    assert {*pipeline.needs["corrected"]} == {"prepare", "masks_wood"}
+    assert "corrected" in pipeline.needs["segmentor_a_wood"]
+    dataset = Config.fromfile(found.pipeline.parent / "network.py").train_dataloader
+    masks = str(pipeline.path("corrected", "labels"))
+    assert dataset.dataset.data_prefix.seg_map_path == masks
+    assert "1 masks of 4 were corrected by hand" in after["pipeline.py"]
 
 
 def test_one_class_is_learned_from_images_without_it(plan, folder):

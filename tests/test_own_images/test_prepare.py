@@ -46,7 +46,7 @@ def test_copies_are_those_of_pillow(folder, masks, tmp_path, save_image):
     own = read_own_images(folder, masks=masks)
     out = tmp_path / "data"
     done = prepare(own, out, 40, workers=2)
-    assert done == dict(images=4, ood=2, candidates=0, masks=2, written=6)
+    assert done == dict(images=4, ood=2, candidates=0, masks=2, corrected=0, written=6)
     assert files(folder) == before
     for name in ("a.jpg", "b.png", "walks/c.tif", "walks/d.JPG"):
         image = ImageOps.exif_transpose(Image.open(folder / name)).convert("RGB")
@@ -121,6 +121,39 @@ def test_faults_are_all_named(folder, masks, tmp_path):
     assert f"{folder / 'a.jpg'}: " in text
     assert f"{folder / 'walks/c.tif'}: " in text
     assert "the mask has (W, H) = (20, 20), its image" in text
+
+
+def test_corrected_masks_are_of_the_image_or_of_its_copy(folder, tmp_path):
+    rng = np.random.default_rng(4)
+    sizes = {"a": (48, 60), "b": (32, 40)}
+    for name, size in sizes.items():
+        mask = rng.choice([0, 1, 2, 255], size).astype(np.uint8)
+        save_label_png(mask, tmp_path / f"corrected/{name}.png")
+    save_label_png(mask, tmp_path / "corrected/other.png")
+    own = read_own_images(folder, corrected=tmp_path / "corrected")
+    assert own.notes[0].startswith("1 masks in --corrected")
+    out = tmp_path / "data"
+    assert prepare(own, out, 40)["corrected"] == 2
+    assert not (out / "masks").exists()
+    for name in sizes:
+        mask = Image.open(tmp_path / f"corrected/{name}.png")
+        small = np.asarray(mask.resize((40, 32), Image.Resampling.NEAREST))
+        assert np.array_equal(read_label_png(out / f"corrected/{name}.png"), small)
+    assert prepare(own, out, 40)["written"] == 0
+    # Without them the copy is as if there had been none.
+    prepare(read_own_images(folder), out, 40)
+    assert not any(path.is_file() for path in (out / "corrected").rglob("*"))
+
+    # A person may find that an image shows nothing.
+    save_label_png(np.zeros((32, 40), np.uint8), tmp_path / "empty/a.png")
+    assert prepare(read_own_images(folder, corrected=tmp_path / "empty"), out, 40)
+    save_label_png(np.full((32, 40), 255, np.uint8), tmp_path / "empty/a.png")
+    own = read_own_images(folder, corrected=tmp_path / "empty")
+    with pytest.raises(ValueError, match="--corrected: none of 1 masks shows a class"):
+        prepare(own, out, 40)
+    save_label_png(np.ones((20, 20), np.uint8), tmp_path / "empty/a.png")
+    with pytest.raises(ValueError, match=r"\(20, 20\), .* its copy \(40, 32"):
+        prepare(own, out, 40)
 
 
 @pytest.mark.parametrize(

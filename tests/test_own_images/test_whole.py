@@ -92,6 +92,21 @@ def test_from_a_folder_to_masks(drawn, call, tmp_path, hashes):
     cards = re.findall(r'<img src="[^"]*" alt="([^"]*)"', page)
     assert sum(": pseudo masks, with OoD images" in alt for alt in cards) >= 2
 
+    # Of a person's corrections the network learns, and nothing before it.
+    name = sorted(names)[0]
+    label = read_label_png(labels / name)
+    label[:9] = 1
+    save_label_png(label, tmp_path / "corrected" / name)
+    text = call(OWN_IMAGES, *own, "--corrected", "corrected")
+    ran = set(re.findall(r"^(\w+): done in", text, flags=re.M))
+    network = {"corrected", "segmentor_a_wood", "test_a_wood", "network"}
+    assert ran == {"prepare", *network, "report"}
+    for other in names:
+        expected = label if other == name else read_label_png(labels / other)
+        found = read_label_png(out / "corrected/labels" / other)
+        assert np.array_equal(found, expected)
+    call(OWN_IMAGES, *own)
+
     # Nothing changed, nothing runs. Without masks nothing is trained anew.
     plan = call(OWN_IMAGES, *own, "--dry-run")
     assert "\nrun " not in plan

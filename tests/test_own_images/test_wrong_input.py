@@ -26,7 +26,7 @@ def put(name: str, content: str | bytes) -> Change:
 
     def change(folder: Path) -> None:
         path = folder / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
     return change
@@ -94,6 +94,18 @@ QUESTIONABLE = "1 tags are questionable; mend them, or write the names of the cl
 KINDS = [
     # The command.
     case("option", None, "--mask masks", "--masks: there is no folder masks"),
+    case(
+        "no corrected masks",
+        None,
+        "--corrected my_images/walks",
+        "--corrected: my_images/walks holds no mask of a tagged image, such as",
+    ),
+    case(
+        "corrected masks where stages write",
+        put("../out/masks_wood/a.png", b""),
+        "--work-dir out --corrected out/masks_wood",
+        "--corrected: out/masks_wood lies in the work dir, .*: move a person's work",
+    ),
     case("no option", None, "--foo", "unrecognized arguments: --foo"),
     case("two folders", None, "more", "unrecognized arguments: more"),
     case("no data", None, OWN_IMAGES, f"{OWN_IMAGES}: inputs.source names nothing"),

@@ -103,6 +103,44 @@ def test_folder(call, network_folder, images, tmp_path):
     }
 
 
+def test_formats_of_annotation_tools(call, network_folder, images, tmp_path):
+    (images / "deep/er").mkdir(parents=True)
+    (images / "image_5.jpg").rename(images / "deep/er/image_5.jpg")
+    (images / "image_4.jpg").write_bytes(b"none")
+    command = (network_folder, images, "--out", "masks")
+    text = call(*command, "--format", "png,coco,label-studio,cvat", fails=True)
+    assert "for annotation tools: coco.json, label-studio.json" in text
+    assert "image_4.jpg cannot be read" in text
+    out = tmp_path / "masks"
+    coco = json.loads((out / "coco.json").read_text())
+    names = ["deep/er/image_5.jpg", *(f"image_{number}.jpg" for number in range(4))]
+    assert [image["file_name"] for image in coco["images"]] == names
+    classes = ["disc", "square", "stripe"]
+    assert [category["name"] for category in coco["categories"]] == classes
+    (task, *_) = json.loads((out / "label-studio.json").read_text())
+    place = "/data/local-files/?d=JPEGImages/deep/er/image_5.jpg"
+    assert task["data"]["image"] == place
+    # What a person submits unchanged are the predictions.
+    tool = "dataset_converters/masks_from_annotations.py"
+    options = ("--images", images, "--classes", out / "classes.txt", "--out", "back")
+    call.func(tool, out / "cvat.xml", *options)
+    assert contents(tmp_path / "back").keys() == contents(out / "labels").keys()
+    for name in contents(out / "labels"):
+        label = read_label_png(tmp_path / "back" / name)
+        np.testing.assert_array_equal(label, read_label_png(out / "labels" / name))
+    # A file that a person changed is seen before anything is predicted.
+    (out / "cvat.xml").write_text("<annotations/>")
+    text = call(*command, "--format", "cvat", fails=True)
+    assert "cvat.xml is there, and not as mmwood wrote it" in text
+    # All anew: what was written of the old ones goes.
+    (images / "image_4.jpg").unlink()
+    call(*command, "--overwrite", "--image-url", "s3://b/", "--format", "label-studio")
+    assert not (out / "coco.json").exists()
+    assert "s3://b/deep/er/image_5.jpg" in (out / "label-studio.json").read_text()
+    call(*command, "--overwrite")
+    assert not [*out.glob("label-studio*"), *out.glob("annotations*")]
+
+
 def test_config_and_checkpoint(call, segmentor_config, segmentor_weights, images):
     weights = ("--checkpoint", segmentor_weights)
     call(segmentor_config, images, *weights, "--out", "masks")

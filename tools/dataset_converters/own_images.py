@@ -39,15 +39,20 @@ def main() -> None:
     levels = check_levels(args.levels, "--levels")
     end_children_with_this()
     own = read_own_images(
-        args.data, args.tags, args.candidates, args.masks, args.untagged
+        args.data,
+        args.tags,
+        args.candidates,
+        args.masks,
+        args.untagged,
+        args.corrected,
     )
     for note in own.notes:
         print(note)
     done = prepare(own, args.out, args.long_side, args.workers, levels)
     print(
         f"{args.out}: {done['images']} tagged images, {done['ood']} without a tag, "
-        f"{done['candidates']} candidates, {done['masks']} masks; {done['written']} "
-        "copies written, the others were there"
+        f"{done['candidates']} candidates, {done['masks']} masks, {done['corrected']} "
+        f"corrected ones; {done['written']} copies written, the others were there"
     )
 
 
