@@ -42,6 +42,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
 
+    import numpy as np
+
     from mmwood.engine.export import (
         SUFFIXES,
         export_network,
@@ -61,7 +63,10 @@ def main() -> None:
     found = list_folder(args.images, "--images") if args.images else []
     # From all of the folder.
     found = found[:: -(-len(found) // MOST) or 1]
-    pictures = (read_picture(item.source)[:SIDE, :SIDE] for item in found)
+    pictures = (
+        (item.source, np.ascontiguousarray(read_picture(item.source)[:SIDE, :SIDE]))
+        for item in found
+    )
     network = load_network(args.network, args.checkpoint)
     result = export_network(network, args.out, args.format, pictures)
     drawn = result.images - len(found)

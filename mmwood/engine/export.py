@@ -11,7 +11,8 @@ import json
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +20,10 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmseg.models.utils import Upsample
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+from torch.overrides import TorchFunctionMode
 
 from mmwood import __version__
 from mmwood.engine.network import Network
@@ -47,9 +51,11 @@ EXPORT = "mmwood export 1"
 #: Labels of an image that may differ from torch's: this fraction of them, or, of a small
 #: image, this many. Where two scores are equal but for rounding, either may win.
 FRACTION, PIXELS = 0.001, 4
-#: (H, W) of the images that are drawn.
-SIZES = ((96, 128), (131, 97), (65, 201), (240, 320))
-#: What onnxruntime 1.14 and all later ones read; the first with uint8 in all that we use.
+#: (H, W) of the images that are drawn; some networks take multiples of 128 alone.
+SIZES = ((128, 256), (97, 131), (201, 65), (255, 320), (512, 640))
+#: What models raise at sizes that they do not take, and torch where it cannot trace.
+_FAULTS = (RuntimeError, AssertionError, TypeError, ValueError, cv2.error)
+#: What onnxruntime 1.14 and later ones read.
 _OPSET = 17
 
 
@@ -151,6 +157,61 @@ class WholeImage(nn.Module):
         return F.pad(inputs, (0, right, 0, below), value=own.pad_val)
 
 
+class _FreePooling(TorchFunctionMode):
+    """Adaptive average pooling, which ONNX has not, as two products of matrices."""
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: Sequence = (), kwargs: Any = None
+    ) -> Any:
+        if func is F.adaptive_avg_pool2d:
+            return _averages(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _averages(inputs: Tensor, output_size: int | tuple[int, int]) -> Tensor:
+    """As ``F.adaptive_avg_pool2d``."""
+    size = output_size if isinstance(output_size, tuple) else (output_size,) * 2
+    if size == (1, 1):
+        return inputs.mean(dim=(2, 3), keepdim=True)
+    rows, columns = (
+        _cells(torch.as_tensor(length), count)
+        for length, count in zip(inputs.shape[2:], size, strict=True)
+    )
+    return rows @ inputs @ columns.T
+
+
+def _cells(length: Tensor, count: int) -> Tensor:
+    """Of each cell along an axis, the weights of its mean. Shape: (count, length)."""
+    numbers = torch.arange(count)[:, None]
+    begins, ends = numbers * length // count, ((numbers + 1) * length - 1) // count + 1
+    places = torch.arange(length)
+    inside = (places >= begins) & (places < ends)
+    return inside.float() / (ends - begins)
+
+
+def _upsampled(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> Any:
+    """As mmseg's ``Upsample`` by a factor, which computes sizes without tensors."""
+    if not isinstance(module, Upsample) or module.size:
+        return output
+    factors = torch.tensor(module.scale_factor, dtype=torch.float64)
+    height, width = (_sides(inputs[0]) * factors).long()
+    size, corners = (height, width), module.align_corners
+    return F.interpolate(inputs[0], size, mode=module.mode, align_corners=corners)
+
+
+@contextmanager
+def _free_sizes() -> Iterator[None]:
+    """In it, no size that is traced is a number of the example."""
+    hook = register_module_forward_hook(_upsampled)
+    try:
+        # Warned of are ifs on sizes; whether they matter, the comparison tells.
+        with warnings.catch_warnings(), torch.no_grad(), _FreePooling():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        hook.remove()
+
+
 def _refuse_step(step: Any) -> None:
     """Refuse a step of the test pipeline that a file could not do."""
     kind = type(step).__name__
@@ -180,8 +241,9 @@ def _resized(inputs: Tensor, step: Any) -> Tensor:
         factors = torch.tensor(step.scale_factor[::-1], dtype=torch.float64)
         wanted = (sides * factors + 0.5).floor()
     if step.keep_ratio:
-        ratios = wanted.max() / sides.max(), wanted.min() / sides.min()
-        wanted = (sides * torch.minimum(*ratios) + 0.5).floor()
+        # Sorted: of numbers without an axis, torch's ONNX exporter makes 32 bits.
+        ratio = (wanted.sort().values / sides.sort().values).amin(0, keepdim=True)
+        wanted = (sides * ratio + 0.5).floor()
     return resize_linear(inputs, wanted.long()).float()
 
 
@@ -189,12 +251,13 @@ def export_network(
     network: Network,
     path: str | os.PathLike,
     kind: ExportFormat = "onnx",
-    images: Iterable[np.ndarray] = (),
+    images: Iterable[tuple[str, np.ndarray]] = (),
 ) -> Agreement:
     """Write a network as one file, if it gives the labels that torch gives.
 
     The labels of the images, and of some of other sizes that are drawn, are compared
-    with those of :class:`Predictor` before the file gets its name.
+    with those of :class:`Predictor` before the file gets its name. Drawn images that
+    the network itself does not take are left out.
 
     The metadata are texts: ``format``, ``mmwood``, ``weights_sha256``, and as JSON
     ``classes`` and ``palette``, a list of [red, green, blue]. In ONNX they are
@@ -204,7 +267,7 @@ def export_network(
         network: The network, on the CPU.
         path: The file; one that this function wrote is replaced.
         kind: Its format.
-        images: To compare on. Shapes: (H, W, 3) uint8, RGB.
+        images: Names and images to compare on. Shape: (H, W, 3) uint8, RGB.
 
     Returns:
         How well it agrees.
@@ -215,10 +278,14 @@ def export_network(
         ValueError: The network cannot be exported, or the file gives other labels: more
             than 0.1 % of an image's, and more than four. There is no file then.
     """
+    if kind == "onnx":
+        require("onnx", "export", "--format onnx")
+        require("onnxruntime", "export", "--format onnx")
     refuse_foreign_export(path, kind)
     # No image is cut.
     predictor = Predictor(network, tile=2**30)
     whole = WholeImage(predictor).eval()
+    drawn = _labelled(predictor)
     about = dict(
         format=EXPORT,
         mmwood=__version__,
@@ -229,20 +296,72 @@ def export_network(
     write = _write_onnx if kind == "onnx" else _write_torchscript
     with atomic_write(path) as temporary:
         try:
-            with warnings.catch_warnings(), torch.no_grad():
-                # Of ifs on sizes; whether they matter, the comparison tells.
-                warnings.simplefilter("ignore")
-                write(whole, torch.from_numpy(drawn_images()[0]), temporary, about)
-        except (RuntimeError, TypeError, AssertionError) as error:
+            with _free_sizes():
+                write(whole, torch.from_numpy(drawn[0][1]), temporary, about)
+        except _FAULTS as error:
             raise ValueError(
                 f"NETWORK: it cannot be exported as {kind}: {_first_line(error)}"
             ) from error
-        return _agreement(predictor, load_export(temporary, kind), images)
+        exported = load_export(temporary, kind)
+        found = [_differ(exported, *item) for item in drawn]
+        for name, image in images:
+            try:
+                label = predictor(image).label
+            except _FAULTS as error:
+                raise ValueError(
+                    f"NETWORK: it fails at {name}: {_first_line(error)}"
+                ) from error
+            found.append(_differ(exported, name, image, label))
+    pixels, differ = map(sum, zip(*found, strict=True))
+    return Agreement(len(found), pixels, differ)
 
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def _labelled(predictor: Predictor) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Name, image and labels of the drawn images that the network takes."""
+    found, reason = [], ""
+    for image in drawn_images():
+        name = f"a drawn image of {image.shape[1]} x {image.shape[0]} pixels"
+        try:
+            found.append((name, image, predictor(image).label))
+        except _FAULTS as error:
+            reason = f"{name}: {_first_line(error)}"
+    if not found:
+        raise ValueError(f"NETWORK: it fails at every drawn image, at last {reason}")
+    return found
+
+
+def _differ(
+    exported: Callable[[np.ndarray], np.ndarray],
+    name: str,
+    image: np.ndarray,
+    expected: np.ndarray,
+) -> tuple[int, int]:
+    """How many pixels an image has, and how many of them other labels in a file."""
+    try:
+        label = exported(image)
+    # onnxruntime's own are of no common class.
+    except Exception as error:
+        raise ValueError(
+            f"NETWORK: its size would not be free in a file, which fails at {name}: "
+            f"{_first_line(error)}"
+        ) from error
+    if label.shape != expected.shape:
+        raise ValueError(
+            f"NETWORK: its size would not be free in a file, which gives labels of "
+            f"shape {label.shape} for {name}"
+        )
+    differ = int((label != expected).sum())
+    if differ > max(PIXELS, FRACTION * label.size):
+        raise ValueError(
+            f"NETWORK: a file would give other labels than torch for {name}: "
+            f"{differ} of {label.size:,}, {differ / label.size:.2%}"
+        )
+    return label.size, differ
 
 
 def _write_torchscript(
@@ -307,38 +426,6 @@ def load_export(
         str(path), options, providers=["CPUExecutionProvider"]
     )
     return lambda image: session.run(["label"], dict(image=image))[0]
-
-
-def _agreement(
-    predictor: Predictor,
-    exported: Callable[[np.ndarray], np.ndarray],
-    images: Iterable[np.ndarray],
-) -> Agreement:
-    """Compare a file with torch, image by image."""
-    count = pixels = total = 0
-    for image in (*drawn_images(), *images):
-        size = f"of {image.shape[1]} x {image.shape[0]} pixels"
-        expected = predictor(image).label
-        try:
-            label = exported(image)
-        except RuntimeError as error:
-            raise ValueError(
-                f"NETWORK: as a file it fails at an image {size}, so its size cannot be "
-                f"free: {_first_line(error)}"
-            ) from error
-        if label.shape != expected.shape:
-            raise ValueError(
-                f"NETWORK: as a file it gives labels of shape {label.shape} for an "
-                f"image {size}, so its size cannot be free"
-            )
-        differ = int((label != expected).sum())
-        if differ > max(PIXELS, FRACTION * expected.size):
-            raise ValueError(
-                f"NETWORK: as a file it gives other labels than torch: {differ} of an "
-                f"image {size}, {differ / expected.size:.2%}"
-            )
-        count, pixels, total = count + 1, pixels + expected.size, total + differ
-    return Agreement(count, pixels, total)
 
 
 def drawn_images() -> list[np.ndarray]:

@@ -39,7 +39,8 @@ def resize_linear(image: Tensor, size: Tensor) -> Tensor:
 
 def _neighbours(length: int, wanted: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Both neighbours of each place along an axis, and their weights; all (wanted,)."""
-    scale = 1 / (wanted.double() / length)
+    # Of one element each: of none, torch's ONNX exporter makes floats of 32 bits.
+    scale = 1 / (wanted[None].double() / torch.as_tensor(length)[None].double())
     places = torch.arange(wanted, dtype=torch.float64)
     places = ((places + 0.5) * scale - 0.5).float()
     start = places.floor()
