@@ -6,7 +6,6 @@ resizing of the scores and the choice of the class. Both formats hold the same t
 the network, of which height and width are free.
 """
 
-import io
 import json
 import os
 import warnings
@@ -14,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -48,8 +47,8 @@ ExportFormat = Literal["onnx", "torchscript"]
 SUFFIXES: dict[ExportFormat, str] = dict(onnx=".onnx", torchscript=".pt")
 #: What the metadata says that a file is.
 EXPORT = "mmwood export 1"
-#: Labels of an image that may differ from torch's: this fraction of them, or, of a small
-#: image, this many. Where two scores are equal but for rounding, either may win.
+#: Labels of an image that may differ from torch's: this fraction of them, or, of a
+#: small image, this many. Where two scores are equal but for rounding, either may win.
 FRACTION, PIXELS = 0.001, 4
 #: (H, W) of the images that are drawn; some networks take multiples of 128 alone.
 SIZES = ((128, 256), (97, 131), (201, 65), (255, 320), (512, 640))
@@ -184,7 +183,7 @@ def _cells(length: Tensor, count: int) -> Tensor:
     """Of each cell along an axis, the weights of its mean. Shape: (count, length)."""
     numbers = torch.arange(count)[:, None]
     begins, ends = numbers * length // count, ((numbers + 1) * length - 1) // count + 1
-    places = torch.arange(length)
+    places = torch.arange(cast(int, length))
     inside = (places >= begins) & (places < ends)
     return inside.float() / (ends - begins)
 
@@ -376,7 +375,7 @@ def _write_onnx(
     whole: WholeImage, image: Tensor, path: Path, about: dict[str, str]
 ) -> None:
     onnx = require("onnx", "export", "--format onnx")
-    file, axes = io.BytesIO(), {0: "height", 1: "width"}
+    axes = {0: "height", 1: "width"}
     options: dict[str, Any] = dict(opset_version=_OPSET)
     # The newer exporter takes minutes where this one takes a second, and torch 2.1 has
     # neither it nor the option.
@@ -385,13 +384,13 @@ def _write_onnx(
     torch.onnx.export(
         whole,
         (image,),
-        file,
+        str(path),
         input_names=["image"],
         output_names=["label"],
         dynamic_axes=dict(image=axes, label=axes),
         **options,
     )
-    model = onnx.load_from_string(file.getvalue())
+    model = onnx.load(str(path))
     onnx.helper.set_model_props(model, about)
     onnx.save(model, str(path))
 
@@ -434,7 +433,9 @@ def drawn_images() -> list[np.ndarray]:
     images = []
     for height, width in SIZES:
         coarse = rng.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
-        images.append(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
+        images.append(
+            cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        )
     return images
 
 
@@ -447,8 +448,8 @@ def refuse_foreign_export(path: str | os.PathLike, kind: ExportFormat) -> None:
     """
     if os.path.exists(path) and _format(Path(path), kind) != EXPORT:
         raise FileExistsError(
-            f"--out: {path} is there, and is no network that this tool wrote as {kind}: "
-            "name another file, or move it away"
+            f"--out: {path} is there, and is no network that this tool wrote as "
+            f"{kind}: name another file, or move it away"
         )
 
 

@@ -1,5 +1,7 @@
 """OpenCV's bilinear resizing of 8-bit images, in operations that a trace keeps."""
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -41,7 +43,7 @@ def _neighbours(length: int, wanted: Tensor) -> tuple[list[Tensor], list[Tensor]
     """Both neighbours of each place along an axis, and their weights; all (wanted,)."""
     # Of one element each: of none, torch's ONNX exporter makes floats of 32 bits.
     scale = 1 / (wanted[None].double() / torch.as_tensor(length)[None].double())
-    places = torch.arange(wanted, dtype=torch.float64)
+    places = torch.arange(cast(int, wanted), dtype=torch.float64)
     places = ((places + 0.5) * scale - 0.5).float()
     start = places.floor()
     end = places - start

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +11,10 @@ from torch import nn
 
 pytest.importorskip("mmseg")
 pytest.importorskip("mmpretrain")
-onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+import onnx
 from mmengine.registry import MODELS, init_default_scope
 
 from mmwood.engine import export
@@ -194,7 +194,9 @@ def test_sizes_that_a_network_does_not_take_are_left_out(make_network, tmp_path)
         type="UNet", base_channels=4, num_stages=3, strides=(1,) * 3, _delete_=True
     )
     unet |= dict(enc_num_convs=(1,) * 3, dec_num_convs=(1,) * 2)
-    unet |= dict(downsamples=(True,) * 2, enc_dilations=(1,) * 3, dec_dilations=(1,) * 2)
+    unet |= dict(
+        downsamples=(True,) * 2, enc_dilations=(1,) * 3, dec_dilations=(1,) * 2
+    )
     network = make_network(
         backbone=unet,
         decode_head__in_channels=4,
@@ -204,7 +206,7 @@ def test_sizes_that_a_network_does_not_take_are_left_out(make_network, tmp_path)
     found = export_network(network, tmp_path / "a.onnx")
     assert found.pixels == 128 * 256 + 512 * 640
     bad = [("photo.jpg", smooth((31, 31)))]
-    with pytest.raises(ValueError, match="NETWORK: it fails at photo.jpg: The input"):
+    with pytest.raises(ValueError, match=r"NETWORK: it fails at photo\.jpg: The input"):
         export_network(network, tmp_path / "a.onnx", images=bad)
 
 
@@ -240,7 +242,7 @@ def test_files_of_others_stay(make_network, tmp_path, kind):
     ):
         write()
         before = path.read_bytes() if path.is_file() else None
-        with pytest.raises(FileExistsError, match="--out: .* is there, and is no net"):
+        with pytest.raises(FileExistsError, match=r"--out: .* is there, and is no net"):
             export_network(network, path, kind)
         if before is None:
             path.rmdir()

@@ -19,4 +19,6 @@ def test_every_level_as_opencv():
         found = resize_linear(
             torch.from_numpy(image).permute(2, 0, 1), torch.tensor([height, width])
         )
-        np.testing.assert_array_equal(found.permute(1, 2, 0), expected.reshape(*after, 3))
+        np.testing.assert_array_equal(
+            found.permute(1, 2, 0), expected.reshape(*after, 3)
+        )

@@ -20,7 +20,9 @@ from mmwood.fileio.images import read_rgb
 TOOL = "export.py"
 
 
-@pytest.mark.parametrize(("kind", "name"), [("onnx", "a.onnx"), ("torchscript", "a.pt")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("onnx", "a.onnx"), ("torchscript", "a.pt")]
+)
 def test_file_of_a_folder(call_main, network_folder, voc_folder, tmp_path, kind, name):
     images = voc_folder / "JPEGImages"
     # Of a camera held upright; of more pixels than are compared.
@@ -35,7 +37,10 @@ def test_file_of_a_folder(call_main, network_folder, voc_folder, tmp_path, kind,
     start = re.escape(f"{out}: 4 classes; on 7 images of {images} and 5 drawn images ")
     assert re.fullmatch(rf"{start}\d of [\d,]+ labels differ from torch's", last)
     assert [path.name for path in out.parent.iterdir()] == [name]
-    exported, predictor = load_export(out, kind), Predictor(load_network(network_folder))
+    exported, predictor = (
+        load_export(out, kind),
+        Predictor(load_network(network_folder)),
+    )
     for path in images.iterdir():
         image = read_rgb(path)
         assert (exported(image) != predictor(image).label).sum() <= 1
@@ -45,9 +50,7 @@ def test_config_and_checkpoint(
     call_main, segmentor_config, segmentor_weights, tmp_path
 ):
     out = ("--out", tmp_path / "a.onnx")
-    text = call_main(
-        TOOL, segmentor_config, "--checkpoint", segmentor_weights, *out
-    )
+    text = call_main(TOOL, segmentor_config, "--checkpoint", segmentor_weights, *out)
     assert "a.onnx: 4 classes; on 5 drawn images " in text
 
 
