@@ -12,6 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -112,6 +113,9 @@ class WholeImage(nn.Module):
                 f"model.data_preprocessor: {kind} cannot be exported, only "
                 "SegDataPreProcessor"
             )
+        # It pads by sizes without tensors.
+        self.preprocessor = copy(self.model.data_preprocessor)
+        self.preprocessor.test_cfg = None
 
     def forward(self, image: Tensor) -> Tensor:
         """The label map of an image."""
@@ -120,7 +124,9 @@ class WholeImage(nn.Module):
         for step in self.resizes:
             inputs = _resized(inputs, step)
         height, width = inputs.shape[2:]
-        inputs = self._padded(self._normalised(inputs))
+        # Pipelines load BGR.
+        data = self.preprocessor(dict(inputs=[inputs[0].flip(0)]))
+        inputs = self._padded(data["inputs"])
         shape = tuple(inputs.shape[2:])
         about = dict(ori_shape=shape, img_shape=shape, pad_shape=shape)
         scores = self.model.encode_decode(inputs, [about])[:, :, :height, :width]
@@ -132,14 +138,6 @@ class WholeImage(nn.Module):
         else:
             label = scores[0].argmax(dim=0)
         return label.to(self.dtype)
-
-    def _normalised(self, inputs: Tensor) -> Tensor:
-        """As the data_preprocessor does it, of RGB. It has no attributes for that."""
-        own = self.model.data_preprocessor
-        # Of BGR, which pipelines load, it makes RGB.
-        if not own._channel_conversion:
-            inputs = inputs.flip(1)
-        return (inputs - own.mean) / own.std if own._enable_normalize else inputs
 
     def _padded(self, inputs: Tensor) -> Tensor:
         """On the right and below, as mmseg's ``stack_batch`` does it in tests."""
