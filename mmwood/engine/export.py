@@ -55,8 +55,10 @@ FRACTION, PIXELS = 0.001, 4
 SIZES = ((128, 256), (97, 131), (201, 65), (255, 320), (512, 640))
 #: What models raise at sizes that they do not take, and torch where it cannot trace.
 _FAULTS = (RuntimeError, AssertionError, TypeError, ValueError, cv2.error)
-#: What onnxruntime 1.14 and later ones read.
+#: Of ONNX 1.12.
 _OPSET = 17
+#: Bytes that an ONNX file can hold.
+LARGEST = 2**31
 
 
 class Agreement(NamedTuple):
@@ -373,6 +375,13 @@ def _write_onnx(
     whole: WholeImage, image: Tensor, path: Path, about: dict[str, str]
 ) -> None:
     onnx = require("onnx", "export", "--format onnx")
+    size = sum(value.nbytes for value in whole.state_dict().values())
+    if size >= LARGEST:
+        # Beyond it, torch writes files beside the file.
+        raise ValueError(
+            f"its weights take {size / 2**30:.1f} GiB, more than such a file holds: "
+            "use --format torchscript"
+        )
     axes = {0: "height", 1: "width"}
     options: dict[str, Any] = dict(opset_version=_OPSET)
     # The newer exporter takes minutes where this one takes a second, and torch 2.1 has

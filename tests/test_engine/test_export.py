@@ -228,6 +228,13 @@ def test_what_cannot_be_in_a_file(make_network, tmp_path, changes, text):
     assert not (tmp_path / "a.onnx").exists()
 
 
+def test_weights_that_onnx_cannot_hold(make_network, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "LARGEST", 2**10)
+    with pytest.raises(ValueError, match=r"as onnx: its weights take .* --format torch"):
+        export_network(make_network(), tmp_path / "a.onnx")
+    assert not [*tmp_path.glob("*a.onnx*")]
+
+
 @pytest.mark.parametrize("kind", ["onnx", "torchscript"])
 def test_files_of_others_stay(make_network, tmp_path, kind):
     network = make_network()
