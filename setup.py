@@ -9,7 +9,17 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-EXTRAS = ("onedl", "openmmlab", "crf", "coco", "review", "demo", "docs", "tests")
+EXTRAS = (
+    "onedl",
+    "openmmlab",
+    "crf",
+    "coco",
+    "export",
+    "review",
+    "demo",
+    "docs",
+    "tests",
+)
 #: What a wheel holds in mmwood/.mim/, where OpenMMLab's mim and mmwood look for it.
 MIM = ("configs", "tools", "model-index.yml")
 

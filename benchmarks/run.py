@@ -68,6 +68,11 @@ BENCHMARKS = {
         f"--config {DEMO} --crop 112",
         f"--config {DEMO} --images 4 --crop 64 --steps 2",
     ),
+    "export": Benchmark(
+        "export.py",
+        {**OPENMMLAB, "timm": "demo", "onnx": "export", "onnxruntime": "export"},
+        quick="--images 3",
+    ),
     "freed_memory": Benchmark(
         "freed_memory.py",
         {**OPENMMLAB, "timm": "demo"},

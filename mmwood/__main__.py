@@ -15,7 +15,7 @@ from mmwood.utils.locations import TOOLS, verb
 __all__ = ["main"]
 
 #: In the order of the work; the help lists them first.
-_FIRST = ("run", "predict", "mine", "review", "train", "test")
+_FIRST = ("run", "predict", "export", "mine", "review", "train", "test")
 
 
 def main() -> None:

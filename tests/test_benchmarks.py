@@ -79,6 +79,18 @@ def test_hosts_are_compared_with_plain_maps(python, tmp_path):
     assert results[3]["ratio"] > 10
 
 
+def test_exported_networks_are_compared_with_torch(python, tmp_path):
+    pytest.importorskip("mmseg")
+    pytest.importorskip("onnxruntime")
+    found = tmp_path / "found.json"
+    code, text = python(FOLDER / "export.py", "--images", 2, "--json", found)
+    assert code == 0, text
+    differ = re.search(r"2 images of JPEGImages: (\d+) of [\d,]+ labels differ", text)
+    assert int(differ[1]) <= 2
+    results = json.loads(found.read_text())
+    assert [result["repeats"] for result in results] == [2, 2]
+
+
 def test_rates_of_stages(python, tmp_path):
     """Those that read configs' pipelines by the names of their steps, and the lists."""
     pytest.importorskip("mmpretrain")

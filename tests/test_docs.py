@@ -5,6 +5,7 @@ tools; those of the main path run, word by word, on small data and small network
 """
 
 import argparse
+import ast
 import json
 import os
 import re
@@ -60,6 +61,9 @@ UNTESTED = {
     "comm -12": "of the shell, on lists of mini_voc",
     "shuf -n": "of the shell, on a list of VOC",
 }
+
+#: Its scripts run beside files of their own: test_scripts_that_run_exported_networks.
+EXPORT = REPOSITORY / "docs/export.md"
 
 
 def name_of(path: Path) -> str:
@@ -122,6 +126,7 @@ def registrations_forgotten():
 BLOCKS = [
     pytest.param(page, name, content, id=f"{name_of(page)}-{name}")
     for page in PAGES
+    if page != EXPORT
     for name, content in python_blocks(page)
 ]
 
@@ -503,6 +508,54 @@ def test_main_path_as_the_pages_say(tmp_path, run_tool):
     labels = tmp_path / "work_dirs/my_irn_config/pseudo_labels/labels"
     assert len(list(labels.rglob("*.png"))) == 20
     assert (tmp_path / "work_dirs/my_segmentor/iter_2.pth").is_file()
+
+
+# Exported networks
+
+#: What the script of each format must do without.
+ALONE = {
+    "onnx": (
+        "network.onnx",
+        "masks.py",
+        ("mmwood", "mmengine", "mmcv", "torch", "cv2"),
+    ),
+    "torchscript": (
+        "network.pt",
+        "masks_torchscript.py",
+        ("mmwood", "mmengine", "cv2"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ALONE)
+def test_scripts_that_run_exported_networks(call_main, network_folder, tmp_path, kind):
+    """As they stand there, without what they say that they do not need."""
+    pytest.importorskip("onnxruntime")
+    out, script, absent = ALONE[kind]
+    call_main("export.py", network_folder, "--out", out, "--format", kind)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((201, 150)).save(tmp_path / "photo.jpg")
+    (tmp_path / script).write_text(dict(python_blocks(EXPORT))[script])
+    start = f"import runpy, sys; sys.modules.update(dict.fromkeys({absent}))"
+    printed = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", f"{start}; runpy.run_path({script!r})"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    call_main("predict.py", network_folder, "photo.jpg", "--out", "masks")
+    with Image.open(tmp_path / "masks/labels/photo.png") as image:
+        expected, palette = np.array(image), image.getpalette()[:12]
+    names = ("background", "disc", "square", "stripe")
+    values, counts = np.unique(expected, return_counts=True)
+    found = {names[value]: int(n) for value, n in zip(values, counts)}
+    assert ast.literal_eval(printed) == found
+    assert len(found) > 1
+    if kind == "onnx":
+        with Image.open(tmp_path / "mask.png") as image:
+            np.testing.assert_array_equal(image, expected)
+            assert image.getpalette()[:12] == palette
 
 
 # The index of models

@@ -92,7 +92,7 @@ class Predictor:
             require("pydensecrf", "crf", "--crf")
         self.crf = None if crf is None else {**DEEPLAB_CRF, **crf}
         init_default_scope(network.cfg.get("default_scope", "mmseg"))
-        self._pipeline = Compose(_after_loading(steps))
+        self.pipeline = Compose(_after_loading(steps))
 
     def description(self) -> dict[str, Any]:
         """What determines its predictions, for a manifest."""
@@ -113,7 +113,7 @@ class Predictor:
         pixels = np.ascontiguousarray(image[..., ::-1])
         size = image.shape[:2]
         data = dict(img=pixels, img_path=path, img_shape=size, ori_shape=size)
-        packed = self._pipeline(data)
+        packed = self.pipeline(data)
         if not isinstance(packed["inputs"], list):
             packed = {key: [value] for key, value in packed.items()}
         views = [*zip(packed["inputs"], packed["data_samples"], strict=True)]

@@ -157,7 +157,7 @@ def test_views_as_the_stock_model_of_them():
     stock = MODELS.build(config)
     size = image.shape[:2]
     data = dict(img=image[..., ::-1], img_path="a", ori_shape=size, img_shape=size)
-    steps = Predictor(network, tta=True)._pipeline
+    steps = Predictor(network, tta=True).pipeline
     (expected,) = stock.test_step(pseudo_collate([steps(data)]))
     expected_label = expected.pred_sem_seg.data[0].numpy()
     np.testing.assert_array_equal(found.label, expected_label)
