@@ -63,11 +63,12 @@ def main() -> None:
     found = list_folder(args.images, "--images") if args.images else []
     # From all of the folder.
     found = found[:: -(-len(found) // MOST) or 1]
-    pictures = (
-        (item.source, np.ascontiguousarray(read_picture(item.source)[:SIDE, :SIDE]))
-        for item in found
-    )
     network = load_network(args.network, args.checkpoint)
+
+    def picture(path: str) -> np.ndarray:
+        return np.ascontiguousarray(read_picture(path, network.levels)[:SIDE, :SIDE])
+
+    pictures = ((item.source, picture(item.source)) for item in found)
     result = export_network(network, args.out, args.format, pictures)
     drawn = result.images - len(found)
     compared = f"{drawn} drawn images"

@@ -259,8 +259,9 @@ def export_network(
     the network itself does not take are left out.
 
     The metadata are texts: ``format``, ``mmwood``, ``weights_sha256``, and as JSON
-    ``classes`` and ``palette``, a list of [red, green, blue]. In ONNX they are
-    ``metadata_props``, in TorchScript extra files.
+    ``classes``, ``palette``, a list of [red, green, blue], and ``levels``, null or what
+    was black and white in images of more than 8 bits (:attr:`Network.levels`), which a
+    caller brings to 8. In ONNX they are ``metadata_props``, in TorchScript extra files.
 
     Args:
         network: The network, on the CPU.
@@ -291,6 +292,7 @@ def export_network(
         weights_sha256=network.weights_sha256,
         classes=json.dumps(network.classes),
         palette=json.dumps(network.palette.tolist()),
+        levels=json.dumps(network.levels),
     )
     write = _write_onnx if kind == "onnx" else _write_torchscript
     with atomic_write(path) as temporary:

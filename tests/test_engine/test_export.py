@@ -144,11 +144,14 @@ def test_labels_of_any_size(make_network, tmp_path, kind, changes):
 def test_what_a_file_says_of_itself(make_network, tmp_path):
     network = make_network()
     network.palette[1] = (1, 2, 3)
+    loader = dict(type="mmwood.LoadImage", levels=(0, 4095))
+    network.cfg.test_dataloader.dataset.pipeline[0] = loader
     export_network(network, tmp_path / "a.onnx")
     model = onnx.load(tmp_path / "a.onnx")
     about = {item.key: item.value for item in model.metadata_props}
     assert json.loads(about["classes"]) == [f"class {number}" for number in range(4)]
     assert json.loads(about["palette"]) == network.palette.tolist()
+    assert json.loads(about["levels"]) == [0, 4095]
     assert about["weights_sha256"] == network.weights_sha256
     extra = dict.fromkeys(about, "")
     export_network(network, tmp_path / "a.pt", "torchscript")
