@@ -113,12 +113,12 @@ def _classifier(own: OwnImages, settings: Settings, places: Places) -> str:
         test_dataloader=dict(num_workers=_workers(backbone), dataset=data),
         model=_model(backbone, places, num_classes=len(own.classes)),
         train_cfg=dict(max_epochs=settings.epochs),
-        optim_wrapper=dict(optimizer=dict(lr=_rate(0.01, settings))),
+        optim_wrapper=dict(optimizer=dict(lr=0.01 * settings.rate)),
         default_hooks=dict(pseudo_label=dict(threshold=seeds)),
         # Of images with masks; the pipeline's tests name these.
         test_evaluator=dict(metrics=dict(seeds=_seed_metric(seeds))),
     )
-    reasons = ["backbone", "long side", "crop", "batch", "epochs"]
+    reasons = ["backbone", "long side", "crop", "batch", "learning rates", "epochs"]
     about = "The classifier: it learns from the tags alone."
     if len(own.classes) == 1:
         about += (
@@ -207,11 +207,12 @@ def _wood(own: OwnImages, settings: Settings, places: Places) -> str:
         ),
         train_cfg=dict(max_epochs=settings.wood_epochs),
         optim_wrapper=dict(
-            optimizer=dict(lr=_rate(0.003 if small else 0.01, settings))
+            optimizer=dict(lr=(0.003 if small else 0.01) * settings.rate)
         ),
         load_from=str(places.work_dir / f"classifier/epoch_{settings.epochs}.pth"),
     )
-    reasons = ["W-OoD", "clusters of OoD images", "softening", "epochs of W-OoD"]
+    reasons = ["W-OoD", "clusters of OoD images", "softening", "learning rates"]
+    reasons.append("epochs of W-OoD")
     return _file(
         "W-OoD: the classifier, fine-tuned with images that show no class.",
         _reasons(settings, reasons),
@@ -530,11 +531,6 @@ def _seed_metric(threshold: float) -> dict[str, Any]:
 
 def _workers(backbone: Backbone) -> int:
     return 2 if backbone.small else 4
-
-
-def _rate(rate: float, settings: Settings) -> float:
-    """The learning rate, for batches of 16 images, scaled with a smaller batch."""
-    return rate * min(1.0, settings.batch / 16)
 
 
 def _reasons(settings: Settings, names: Sequence[str]) -> Iterator[str]:

@@ -31,6 +31,10 @@ RAM = 8
 STEPS = dict(small=(360, 72, 216), large=(720, 360, 1000))
 #: Least (mini_voc's and the published ones) and most epochs of each.
 EPOCHS = dict(small=((5, 50), (1, 20), (3, 50)), large=((5, 60), (5, 30), (3, 80)))
+#: Learning rates of classifiers are for batches and numbers of classes such as these.
+#: Their loss is a mean over the classes: the fewer there are, the larger is each one's
+#: part, and one class of its own makes the training diverge at the rate of 20.
+RATE_BATCH, RATE_CLASSES = 16, 20
 #: Epochs of the segmentation network, and least and most iterations.
 NETWORK_EPOCHS = 20
 ITERATIONS = dict(cpu=(200, 500), gpu=(1000, 20000))
@@ -107,6 +111,7 @@ class Settings:
             None.
         walk_steps: Of IRN's random walk.
         levels: What is black and white in images of more than 8 bits, or None.
+        rate: What classifiers' learning rates are multiplied by.
         rows: All of it with reasons.
     """
 
@@ -125,6 +130,7 @@ class Settings:
     soften: tuple[int, int] | None
     walk_steps: int
     levels: Levels | None
+    rate: float
     rows: tuple[Setting, ...]
 
 
@@ -199,8 +205,19 @@ def choose_settings(
             "or softness would tell them apart",
         )
 
+    classes = len(facts.classes)
+    rate = min(1.0, batch / RATE_BATCH) * min(1.0, classes / RATE_CLASSES)
+    if rate < 1:
+        note(
+            "learning rates",
+            f"{rate:.3g} of the usual ones",
+            f"of the classifiers, which are for {RATE_CLASSES} classes in batches of "
+            f"{RATE_BATCH}; here {classes} in {batch}",
+        )
     lengths = []
-    per_epoch = (ceil(images / batch), max(1, images // batch), ceil(images / batch))
+    # One class is told from images without a tag by the first classifier, too.
+    seen = images + (facts.untagged if classes == 1 else 0)
+    per_epoch = (ceil(seen / batch), max(1, images // batch), ceil(images / batch))
     names = ("epochs", "epochs of W-OoD", "epochs of IRN")
     for name, steps, wanted, (least, most) in zip(
         names, per_epoch, STEPS[kind], EPOCHS[kind]
@@ -256,6 +273,7 @@ def choose_settings(
         soften,
         walk_steps,
         facts.levels,
+        rate,
         tuple(rows),
     )
 

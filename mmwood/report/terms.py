@@ -46,10 +46,10 @@ _SCORES = {
     "could be, for somebody who had masks to choose it with.",
     "left open": "Of 100 pixels, so many were given no label. They count as not found.",
     "IA-mIoU": "Instance-aware mIoU: every single object has an IoU of its own and "
-    "counts the same, small or large.",
+    "counts the same, small or large; the background of an image is one, too.",
     "IA_S": "IA-mIoU over small objects only (small, medium, large: as in COCO).",
     "IA_M": "Over medium objects.",
-    "IA_L": "Over large objects; the background of an image counts as one.",
+    "IA_L": "Over large objects.",
 }
 
 

@@ -58,6 +58,17 @@ def settings(short=False, **changes):
         (dict(untagged=3), dict(wood=False, clusters=0)),
         (dict(untagged=4), dict(wood=True, clusters=1)),
         (dict(untagged=0, candidates=1810), dict(wood=True, clusters=45)),
+        # Fewer classes than the learning rates are for, and smaller batches. One class
+        # learns from the images without a tag, too.
+        ({}, dict(rate=0.1)),
+        (dict(classes=("a",) * 20), dict(rate=1.0)),
+        (dict(classes=("a",) * 81), dict(rate=1.0)),
+        (dict(classes=("a", "b"), memory=7.0), dict(rate=0.05)),
+        (dict(classes=("a",), untagged=10000), dict(rate=0.05, epochs=5)),
+        (
+            dict(classes=("a",), long_sides=(320,) * 160, untagged=160),
+            dict(epochs=18, irn_epochs=22),
+        ),
         # Soft OoD images.
         (dict(ood_long_side=128), dict(soften=(96, 128))),
         (dict(ood_long_side=240), dict(soften=None)),
