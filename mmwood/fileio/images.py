@@ -141,6 +141,12 @@ def check_readable(
 ) -> list[tuple[int, int]]:
     """The images' sizes (W, H), from their headers or from decoding them whole.
 
+    Args:
+        items: What names them, for messages.
+        paths: Their files.
+        decode: Whether to decode them.
+        levels: As in :func:`read_rgb`.
+
     Raises:
         ValueError: One is not an image, has values that are no levels of grey or
             colour, or is, with ``decode``, damaged.
@@ -148,7 +154,10 @@ def check_readable(
     sizes, faults = [], []
     for item, path in zip(items, paths):
         try:
-            sizes.append(image_size(path, decode, levels))
+            with _opened(path) as (image, stream):
+                _refuse_depth(image, levels)
+                whole = _to_rgb(image, stream, levels).size if decode else None
+                sizes.append(whole or _header_size(image))
         except UNREADABLE as error:
             faults.append(f"{item.source}: {path}: {why_unreadable(error)}")
     if faults:
@@ -159,24 +168,23 @@ def check_readable(
     return sizes
 
 
-def image_size(
-    path: str | os.PathLike, decode: bool = False, levels: Levels | None = None
-) -> tuple[int, int]:
+def image_size(path: str | os.PathLike, decode: bool = False) -> tuple[int, int]:
     """(W, H) with the camera's orientation, from the header or from decoding it whole.
 
     Raises:
         One of :data:`UNREADABLE`: It cannot be read, as :func:`read_rgb`.
     """
     with _opened(path) as (image, stream):
-        _refuse_depth(image, levels)
-        if decode:
-            return _to_rgb(image, stream, levels).size
-        size = image.size
-        if isinstance(image, TiffImageFile):
-            # Some versions of Pillow have turned the image's size already.
-            size = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
-        turned = image.getexif().get(_ORIENTATION, 1) >= 5
-        return size[::-1] if turned else size
+        return _to_rgb(image, stream, None).size if decode else _header_size(image)
+
+
+def _header_size(image: ImageFile) -> tuple[int, int]:
+    size = image.size
+    if isinstance(image, TiffImageFile):
+        # Some versions of Pillow have turned the image's size already.
+        size = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
+    turned = image.getexif().get(_ORIENTATION, 1) >= 5
+    return size[::-1] if turned else size
 
 
 def read_rgb(

@@ -224,7 +224,7 @@ def _copy(
 ) -> _Copied | str:
     """Copy one image with its masks; a text is what is wrong with it."""
     try:
-        original = image_size(task.image, levels=levels)
+        original = image_size(task.image)
         size = scaled_size(original, long_side, enlarge)
         writer = Writer(overwrite=True)
         values: tuple[set[int], set[int]] = (set(), set())
