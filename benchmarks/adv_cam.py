@@ -16,9 +16,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import add_json_argument, compare, drop_weights, write_results
+from common import add_json_argument, compare, read_config, write_results
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
@@ -28,9 +28,7 @@ from mmwood.functional.cam import merge_scales
 
 def make_model(config: str, steps: int) -> nn.Module:
     """AdvCAM of random weights whose scores are neither all negative nor equal."""
-    cfg = Config.fromfile(config)
-    init_default_scope(cfg.default_scope)
-    drop_weights(cfg.model.backbone)
+    cfg = read_config(config)
     cfg.model.test_cfg = dict(cam_dtype="float32")
     torch.manual_seed(0)
     model = MODELS.build(dict(type="mmwood.AdvCAM", module=cfg.model, steps=steps))

@@ -11,10 +11,10 @@ import time
 from types import SimpleNamespace
 
 import torch
-from common import add_json_argument, compare, drop_weights, write_results
+from common import add_json_argument, compare, read_config, write_results
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 
 from mmwood.engine import ChannelsLastHook
@@ -41,9 +41,7 @@ def main() -> None:
     args = parser.parse_args()
     # mmengine would log every parameter.
     logging.disable(logging.WARNING)
-    cfg = Config.fromfile(args.config)
-    init_default_scope(cfg.default_scope)
-    drop_weights(cfg.model.backbone)
+    cfg = read_config(args.config)
     models = {last: make_model(cfg, args.device, last) for last in (True, False)}
     optimizers = {
         last: build_optim_wrapper(model, cfg.optim_wrapper)

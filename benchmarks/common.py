@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 __all__ = [
     "Result",
@@ -17,6 +21,7 @@ __all__ = [
     "compare",
     "drop_weights",
     "machine",
+    "read_config",
     "write_results",
 ]
 
@@ -72,6 +77,18 @@ def drop_weights(backbone: dict) -> None:
     """Leave out the files of a backbone's config: its weights are then random."""
     for key in ("init_cfg", "checkpoint_path"):
         backbone.pop(key, None)
+
+
+def read_config(path: str | os.PathLike) -> "Config":
+    """A classifier's config, to be built with random weights."""
+    # Here: processes whose memory is measured do without.
+    from mmengine.config import Config
+    from mmengine.registry import init_default_scope
+
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    drop_weights(cfg.model.backbone)
+    return cfg
 
 
 def machine() -> dict[str, object]:

@@ -15,10 +15,8 @@ import time
 
 import torch
 from channels_last import make_model
-from common import add_json_argument, compare, drop_weights, write_results
-from mmengine.config import Config
+from common import add_json_argument, compare, read_config, write_results
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
 
 from mmwood.utils.memory import keep_freed_memory
@@ -29,9 +27,7 @@ KINDS = ("kept", "returned")
 def measure(args: argparse.Namespace) -> tuple[list[float], float]:
     """Seconds of the processor for each step, and GiB of this process."""
     logging.disable(logging.WARNING)
-    cfg = Config.fromfile(args.config)
-    init_default_scope(cfg.default_scope)
-    drop_weights(cfg.model.backbone)
+    cfg = read_config(args.config)
     model = make_model(cfg, "cpu", channels_last=True)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
     images = torch.randn(args.images, 3, args.crop, args.crop)

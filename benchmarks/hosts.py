@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 from adv_cam import make_batch
-from common import add_json_argument, compare, drop_weights, write_results
+from common import add_json_argument, compare, read_config, write_results
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from prettytable import PrettyTable
 from wood_step import make_training
 
@@ -40,13 +40,6 @@ DEMO_CONFIGS = {
     "SEAM, W-OoD": "demo/seam_wood.py",
 }
 SCALES = (0.5, 1.0, 1.5, 2.0)
-
-
-def load(path: str) -> Config:
-    cfg = Config.fromfile(FOLDER / path)
-    init_default_scope(cfg.default_scope)
-    drop_weights(cfg.model.backbone)
-    return cfg
 
 
 def make_step(cfg: Config, images: int, crop: int) -> Callable[[], None]:
@@ -106,7 +99,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     cfgs = {
-        name: load(path)
+        name: read_config(FOLDER / path)
         for name, path in (DEMO_CONFIGS if args.demo else CONFIGS).items()
     }
     # AdvCAM trains nothing; W-OoD adds nothing to a test.

@@ -14,10 +14,10 @@ import statistics
 import time
 
 import torch
-from common import add_json_argument, compare, drop_weights, write_results
+from common import add_json_argument, compare, read_config, write_results
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from prettytable import PrettyTable
 from torch import nn
@@ -83,9 +83,7 @@ def main() -> None:
     args = parser.parse_args()
     # mmengine would log every parameter.
     logging.disable(logging.WARNING)
-    cfg = Config.fromfile(args.config)
-    init_default_scope(cfg.default_scope)
-    drop_weights(cfg.model.backbone)
+    cfg = read_config(args.config)
     torch.manual_seed(0)
     images = torch.randn(args.images, 3, args.crop, args.crop, device=args.device)
     cam_head = dict(

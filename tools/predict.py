@@ -99,6 +99,7 @@ def main() -> None:
 
     from mmwood.converters.annotations import (
         LabelFile,
+        first_class,
         make_labels,
         refuse_changed,
         write_annotations,
@@ -140,7 +141,7 @@ def main() -> None:
     folder = files.folder
     labels = []
     if args.format != ["png"]:
-        first = 1 if network.classes[0].casefold() == "background" else 0
+        first = first_class(network.classes)
         labels = make_labels(network.classes[first:], first, network.palette)
     refuse_changed(folder.root, args.format, args.overwrite)
     found = predict_images(files, predictor.description(), args.workers, args.overwrite)

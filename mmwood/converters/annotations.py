@@ -33,6 +33,7 @@ from mmwood.functional.components import connected_components
 __all__ = [
     "LabelFile",
     "find_label_files",
+    "first_class",
     "folder_of_labels",
     "make_labels",
     "parts",
@@ -95,6 +96,11 @@ def make_labels(
         Label(value, name, f"#{bytes(colours[value % 256]).hex()}")
         for value, name in names.items()
     ]
+
+
+def first_class(names: Sequence[str]) -> int:
+    """Value of the first of a network's classes that is no background."""
+    return 1 if names[0].casefold() == "background" else 0
 
 
 def parts(
@@ -316,7 +322,7 @@ def folder_of_labels(
     names, first = manifest["classes"], 1
     if manifest["format"] == PREDICTIONS:
         # What a network calls label 0.
-        first = 1 if names[0].casefold() == "background" else 0
+        first = first_class(names)
         names = names[first:]
     if classes and list(classes) != names:
         raise ValueError(

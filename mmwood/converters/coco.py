@@ -214,20 +214,20 @@ def read_coco_regions(path: Path) -> RegionSource:
     """
     run_lengths("reading COCO masks")
     content = read_coco(path, ("height", "width"), ("segmentation",))
-    images = {}
+    images, sizes = {}, {}
     for place, (number, entry) in enumerate(content.images.items()):
         source = content.sources("images", place)
         name = image_name(entry, source)[1]
-        images[number] = AnnotatedImage(name, source, entry_size(entry, source), [])
+        sizes[number] = entry_size(entry, source)
+        images[number] = AnnotatedImage(name, source, sizes[number], [])
     for place, entry in enumerate(content.annotations):
-        image = images[entry["image_id"]]
-        assert image.size is not None
+        number = entry["image_id"]
         region = Region(
             content.sources("annotations", place),
             content.categories[entry["category_id"]],
-            partial(coco_part, entry["segmentation"], *image.size),
+            partial(coco_part, entry["segmentation"], *sizes[number]),
         )
-        image.regions.append(region)
+        images[number].regions.append(region)
     return RegionSource([*images.values()], small_on_top=True)
 
 

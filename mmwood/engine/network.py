@@ -100,8 +100,11 @@ class Network:
     @property
     def levels(self) -> Levels | None:
         """What the test pipeline takes for black and white, if it says so."""
-        found = (step.get("levels") for step in self.test_pipeline())
-        return next((tuple(levels) for levels in found if levels), None)
+        for step in self.test_pipeline():
+            if type_name(step) == "LoadImage" and step.get("levels"):
+                low, high = step["levels"]
+                return low, high
+        return None
 
 
 def load_network(
