@@ -15,6 +15,7 @@ EXTRAS = (
     "crf",
     "coco",
     "export",
+    "bands",
     "review",
     "demo",
     "docs",

@@ -23,7 +23,7 @@ ROWS = (
 #: What every folder may import: files at the top, and two modules without imports.
 ANYWHERE = ("__init__", "registry", "utils.check", "utils.require")
 #: What the files between stages need; nothing of OpenMMLab, and no torch.
-FILEIO = {"cv2", "numpy", "PIL", "pycocotools", "mmwood"}
+FILEIO = {"cv2", "numpy", "PIL", "pycocotools", "rasterio", "mmwood"}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -66,7 +66,8 @@ def main() -> None:
     network = load_network(args.network, args.checkpoint)
 
     def picture(path: str) -> np.ndarray:
-        return np.ascontiguousarray(read_picture(path, network.levels)[:SIDE, :SIDE])
+        pixels = read_picture(path, network.decoding, shown=False)
+        return np.ascontiguousarray(pixels[:SIDE, :SIDE])
 
     pictures = ((item.source, picture(item.source)) for item in found)
     result = export_network(network, args.out, args.format, pictures)

@@ -136,7 +136,7 @@ def main() -> None:
         network.palette,
         args.overlays,
         predictor if alone else None,
-        network.levels,
+        network.decoding,
     )
     folder = files.folder
     labels = []

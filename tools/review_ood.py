@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from mmwood.fileio.candidates import STATES
 from mmwood.fileio.journal import LockedError, SaveError, journal_path
 from mmwood.fileio.lists import bullets
+from mmwood.ood.results import mined_decoding
 from mmwood.ood.review.decisions import Review
 from mmwood.ood.review.pictures import Cache, Pictures
 from mmwood.utils.command import run
@@ -148,7 +149,11 @@ def show(args: argparse.Namespace, review: Review, port: int) -> None:
     if review.fault:
         print(f"nothing can be saved: {review.fault}", file=sys.stderr)
     folder = args.cache or review.path.with_name(f"{review.path.name}.cache")
-    pictures = Pictures(review.images, Cache(folder, round(args.cache_size * 1e6)))
+    pictures = Pictures(
+        review.images,
+        Cache(folder, round(args.cache_size * 1e6)),
+        mined_decoding(review.path),
+    )
     explainer = None
     if args.config is not None:
         from mmwood.ood.review.explain import Explainer

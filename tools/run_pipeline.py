@@ -110,7 +110,7 @@ def parse_args() -> argparse.Namespace:
     if args.auto and args.reviewed:
         parser.error("--auto and --reviewed exclude each other")
     if args.data is None:
-        of_data = ("tags", "candidates", "masks", "corrected", "levels")
+        of_data = ("tags", "candidates", "masks", "corrected", "levels", "bands")
         for name in (*of_data, "backbone", "short", "eject"):
             if getattr(args, name):
                 parser.error(f"--{name} needs --data FOLDER, the images")
@@ -153,6 +153,7 @@ def status(pipeline: "Pipeline") -> str:
 
 def plan_for_data(args: argparse.Namespace) -> Path:
     """Plan a pipeline for the folder that --data names, and say how."""
+    from mmwood.fileio.decoding import check_decoding
     from mmwood.own_images.plan import plan_own_images
 
     template = find_config(OWN_IMAGES).resolve()
@@ -168,7 +169,7 @@ def plan_for_data(args: argparse.Namespace) -> Path:
         args.untagged,
         args.backbone,
         args.short,
-        args.levels,
+        check_decoding(args.levels, args.bands, "--"),
         args.corrected,
     )
     if args.status:

@@ -34,16 +34,12 @@ tta_pipeline = [
 ]
 tta_model = dict(type="mmwood.MultiScaleCAM")
 # IRN's: with the score maps that it spreads.
-irn_pipeline = [
-    load[0],
-    dict(type="mmwood.LoadScoreMaps"),
-    load[1],
-    dict(
-        type="PackInputs",
-        algorithm_keys=["gt_sem_seg", "score_maps", "score_classes", "pred_score"],
-        meta_keys=pack["meta_keys"],
-    ),
-]
+irn_pack = dict(
+    type="PackInputs",
+    algorithm_keys=["gt_sem_seg", "score_maps", "score_classes", "pred_score"],
+    meta_keys=pack["meta_keys"],
+)
+irn_pipeline = [load[0], dict(type="mmwood.LoadScoreMaps"), load[1], irn_pack]
 
 train_pipeline = [
     dict(type="mmwood.LoadImage"),

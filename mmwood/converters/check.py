@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmwood.converters.voc_aug import LISTS, VOC_CLASSES
-from mmwood.fileio.images import UNREADABLE, image_size, why_unreadable
+from mmwood.fileio.images import UNREADABLE, open_upright, why_unreadable
 from mmwood.fileio.labels import VOID, check_labels, read_label_png
 from mmwood.fileio.lists import (
     bullets,
@@ -166,7 +166,7 @@ def _check_entry(
         faults.append(("image missing", str(entry.image)))
     else:
         try:
-            size = image_size(entry.image, decode=True)
+            size = open_upright(entry.image).size
         except UNREADABLE as error:
             reason = why_unreadable(error)
             faults.append(("image damaged", f"{entry.image}: {reason}"))

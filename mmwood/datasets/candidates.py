@@ -7,6 +7,7 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import BaseDataset
 
+from mmwood.datasets.transforms.loading import decoding_of
 from mmwood.fileio.images import UNREADABLE, why_unreadable
 from mmwood.registry import DATASETS
 
@@ -94,7 +95,8 @@ class CandidateDataset(BaseDataset):
 
     def _stand_in(self, info: dict) -> dict:
         side = 32
-        image = np.zeros((side, side, 3), dtype=np.uint8)
+        channels = decoding_of(self).channels
+        image = np.zeros((side, side, channels), dtype=np.uint8)
         results = dict(info, img=image, img_shape=(side, side), ori_shape=(side, side))
         for transform in self.pipeline.transforms:
             if not isinstance(transform, LoadImageFromFile):

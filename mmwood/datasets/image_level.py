@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from mmwood.datasets.transforms.loading import levels_of
+from mmwood.datasets.transforms.loading import decoding_of
 from mmwood.fileio.coco import tags_from_coco
 from mmwood.fileio.images import check_readable, check_there, image_size, list_folder
 from mmwood.fileio.label_folder import LabelFolder
@@ -293,8 +293,8 @@ class ImageLevelDataset(BaseDataset):
             self._check_there(items, data_list, "seg_map_path")
         images = [info["img_path"] for info in data_list]
         bar = progress(images, "read images", delay=1)
-        levels = levels_of(self)
-        sizes = check_readable(items, bar, self.check == "decode", levels)
+        decoding = decoding_of(self)
+        sizes = check_readable(items, bar, self.check == "decode", decoding)
         if "seg_map_path" not in data_list[0]:
             return
         masks = [info["seg_map_path"] for info in data_list]

@@ -9,7 +9,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from mmwood.datasets.image_level import FileCheck
-from mmwood.datasets.transforms.loading import levels_of
+from mmwood.datasets.transforms.loading import decoding_of
 from mmwood.fileio.candidates import STATES, State, read_manifest
 from mmwood.fileio.files import text_sha256
 from mmwood.fileio.images import check_readable, check_there, list_folder
@@ -148,8 +148,8 @@ class OoDDataset(BaseDataset):
             bar = progress(paths, "find images", delay=1)
             check_there(items, bar, "data_prefix.img_path")
             bar = progress(paths, "read images", delay=1)
-            levels = levels_of(self)
-            check_readable(items, bar, self.check == "decode", levels)
+            decoding = decoding_of(self)
+            check_readable(items, bar, self.check == "decode", decoding)
         self._report(items, classes)
         return [
             dict(

@@ -84,7 +84,7 @@ class WholeImage(nn.Module):
         predictor: Of a network, without ``tta`` and ``crf``.
 
     Shape:
-        - image: (H, W, 3) uint8, RGB
+        - image: (H, W, channels) uint8, RGB where there are three
         - output: (H, W) uint8; int32 with more than 255 classes
 
     Raises:
@@ -96,6 +96,7 @@ class WholeImage(nn.Module):
         super().__init__()
         self.model = predictor.model
         self.binary = predictor.binary
+        self.channels = predictor.network.decoding.channels
         self.dtype = torch.uint8 if len(predictor.classes) <= 255 else torch.int32
         self.resizes = [
             step
@@ -127,7 +128,8 @@ class WholeImage(nn.Module):
             inputs = _resized(inputs, step)
         height, width = inputs.shape[2:]
         # Pipelines load BGR.
-        data = self.preprocessor(dict(inputs=[inputs[0].flip(0)]))
+        pixels = inputs[0].flip(0) if self.channels == 3 else inputs[0]
+        data = self.preprocessor(dict(inputs=[pixels]))
         inputs = self._padded(data["inputs"])
         shape = tuple(inputs.shape[2:])
         about = dict(ori_shape=shape, img_shape=shape, pad_shape=shape)
@@ -259,15 +261,17 @@ def export_network(
     the network itself does not take are left out.
 
     The metadata are texts: ``format``, ``mmwood``, ``weights_sha256``, and as JSON
-    ``classes``, ``palette``, a list of [red, green, blue], and ``levels``, null or what
-    was black and white in images of more than 8 bits (:attr:`Network.levels`), which a
-    caller brings to 8. In ONNX they are ``metadata_props``, in TorchScript extra files.
+    ``classes``, ``palette``, a list of [red, green, blue], and ``levels`` and ``bands``
+    of :attr:`Network.decoding`, each of which may be null: a caller takes these bands
+    and brings them to 8 bits. In ONNX they are ``metadata_props``, in TorchScript extra
+    files.
 
     Args:
         network: The network, on the CPU.
         path: The file; one that this function wrote is replaced.
         kind: Its format.
-        images: Names and images to compare on. Shape: (H, W, 3) uint8, RGB.
+        images: Names and images to compare on. Shape: (H, W, channels) uint8, RGB where
+            there are three.
 
     Returns:
         How well it agrees.
@@ -292,7 +296,8 @@ def export_network(
         weights_sha256=network.weights_sha256,
         classes=json.dumps(network.classes),
         palette=json.dumps(network.palette.tolist()),
-        levels=json.dumps(network.levels),
+        levels=json.dumps(network.decoding.levels),
+        bands=json.dumps(network.decoding.bands),
     )
     write = _write_onnx if kind == "onnx" else _write_torchscript
     with atomic_write(path) as temporary:
@@ -325,7 +330,7 @@ def _first_line(error: BaseException) -> str:
 def _labelled(predictor: Predictor) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Name, image and labels of the drawn images that the network takes."""
     found, reason = [], ""
-    for image in drawn_images():
+    for image in drawn_images(predictor.network.decoding.channels):
         name = f"a drawn image of {image.shape[1]} x {image.shape[0]} pixels"
         try:
             found.append((name, image, predictor(image).label))
@@ -410,7 +415,7 @@ def load_export(
     """What a file that :func:`export_network` wrote makes of an image.
 
     Returns:
-        A function of an image, (H, W, 3) uint8 RGB, that gives its labels, (H, W).
+        A function of an image as of :class:`WholeImage` that gives its labels, (H, W).
 
     Raises:
         ImportError: onnxruntime is missing.
@@ -436,15 +441,16 @@ def load_export(
     return lambda image: session.run(["label"], dict(image=image))[0]
 
 
-def drawn_images() -> list[np.ndarray]:
-    """Images of several sizes, smooth, of any colours. Shapes: (H, W, 3) uint8."""
+def drawn_images(channels: int = 3) -> list[np.ndarray]:
+    """Images of several sizes, smooth. Shapes: (H, W, channels) uint8."""
     rng = np.random.default_rng(0)
     images = []
     for height, width in SIZES:
-        coarse = rng.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
-        images.append(
-            cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-        )
+        shape = (height // 16, width // 16, channels)
+        coarse = rng.integers(0, 256, shape, dtype=np.uint8)
+        image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        # OpenCV drops a last axis of length 1.
+        images.append(image.reshape(height, width, channels))
     return images
 
 

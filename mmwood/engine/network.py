@@ -28,6 +28,7 @@ from mmengine.runner import CheckpointLoader
 
 from mmwood import __version__
 from mmwood.engine.runner import initial_weights, refuse_damaged_file
+from mmwood.fileio.decoding import PICTURE, Decoding, check_decoding
 from mmwood.fileio.files import (
     atomic_write,
     file_sha256,
@@ -35,7 +36,6 @@ from mmwood.fileio.files import (
     text_sha256,
     write_json,
 )
-from mmwood.fileio.images import Levels
 from mmwood.fileio.label_folder import PSEUDO_LABELS, LabelFolder
 from mmwood.fileio.labels import voc_palette
 from mmwood.fileio.tables import write_table
@@ -98,13 +98,12 @@ class Network:
         return _test_pipeline(self.cfg)
 
     @property
-    def levels(self) -> Levels | None:
-        """What the test pipeline takes for black and white, if it says so."""
+    def decoding(self) -> Decoding:
+        """How the test pipeline reads images."""
         for step in self.test_pipeline():
-            if type_name(step) == "LoadImage" and step.get("levels"):
-                low, high = step["levels"]
-                return low, high
-        return None
+            if type_name(step) == "LoadImage":
+                return check_decoding(step.get("levels"), step.get("bands"))
+        return PICTURE
 
 
 def load_network(

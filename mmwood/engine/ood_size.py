@@ -105,13 +105,10 @@ def ood_pipeline(
         )
     if isinstance(size, str):
         size = median_long_side(in_distribution())
-    resize = dict(
-        type="Resize",
-        scale=(size, size),
-        keep_ratio=True,
-        backend="pillow",
-        interpolation="bicubic",
-    )
+    resize = dict(type="Resize", scale=(size, size), keep_ratio=True)
+    # Pillow knows pictures alone.
+    if all(len(step.get("bands") or "rgb") == 3 for step in pipeline):
+        resize |= dict(backend="pillow", interpolation="bicubic")
     place = loading[-1] + 1
     return [*pipeline[:place], resize, *pipeline[place:]], size
 

@@ -26,10 +26,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from mmwood.engine.predictor import Predictor
+from mmwood.fileio.decoding import PICTURE, Decoding
 from mmwood.fileio.files import read_json, write_json
 from mmwood.fileio.images import (
     IMAGE_SUFFIXES,
-    Levels,
     check_there,
     list_folder,
     open_upright,
@@ -105,7 +105,7 @@ class PredictionFiles(Dataset):
         palette: Colour of each label. Shape: (len(classes), 3) uint8.
         overlays: Whether to draw the labels on the images.
         predictor: What predicts in this process, if it is there already.
-        levels: What is black and white in images of more than 8 bits.
+        decoding: How images are read.
     """
 
     images: Sequence[ImageFile]
@@ -115,7 +115,7 @@ class PredictionFiles(Dataset):
     palette: np.ndarray
     overlays: bool = False
     predictor: Predictor | None = None
-    levels: Levels | None = None
+    decoding: Decoding = PICTURE
 
     def __len__(self) -> int:
         return len(self.images)
@@ -142,7 +142,7 @@ class PredictionFiles(Dataset):
     def overlay(self, image: ImageFile, side: int) -> np.ndarray:
         """An image's labels on it, no side longer than ``side``; (h, w, 3) uint8."""
         label = self._label(image)
-        picture = open_upright(image.path, (side, side), levels=self.levels)
+        picture = open_upright(image.path, (side, side), decoding=self.decoding)
         scale = min(1.0, side / max(label.shape))
         size = [max(1, round(length * scale)) for length in label.shape[::-1]]
         shown = picture.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
@@ -172,7 +172,7 @@ class PredictionFiles(Dataset):
 
     def _predict(self, image: ImageFile, size: int) -> None:
         try:
-            pixels = read_picture(image.path, self.levels)
+            pixels = read_picture(image.path, self.decoding, shown=False)
         except (FileNotFoundError, ValueError) as error:
             raise _UnusableError(str(error)) from error
         if self.predictor is None:

@@ -11,7 +11,9 @@ from mmcv.transforms import Compose
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
+from mmwood.datasets.transforms.loading import reversed_colours
 from mmwood.engine.network import Network, load_network
+from mmwood.fileio.decoding import shown_channels
 from mmwood.fileio.label_folder import PREDICTIONS
 from mmwood.functional.crf import DEEPLAB_CRF, dense_crf
 from mmwood.functional.tiles import TiledMap, check_tiles, resized_rows
@@ -104,13 +106,13 @@ class Predictor:
         """The prediction of an image.
 
         Args:
-            image: Shape: (H, W, 3) uint8, RGB.
+            image: Shape: (H, W, channels) uint8, RGB where there are three.
             path: What the pipeline is told that its file is.
 
         Raises:
             ValueError: The image is too large for the CRF.
         """
-        pixels = np.ascontiguousarray(image[..., ::-1])
+        pixels = np.ascontiguousarray(reversed_colours(image))
         size = image.shape[:2]
         data = dict(img=pixels, img_path=path, img_shape=size, ori_shape=size)
         packed = self.pipeline(data)
@@ -200,7 +202,9 @@ class Predictor:
             confidence, label = probs.max(dim=0)
         if self.crf is not None:
             assert image is not None
-            refined = dense_crf(image, probs.float().cpu().numpy(), **self.crf)
+            refined = dense_crf(
+                shown_channels(image), probs.float().cpu().numpy(), **self.crf
+            )
             confidence, label = torch.from_numpy(refined).max(dim=0)
         return label, confidence
 

@@ -1,7 +1,7 @@
 """The weights that a run trains, and those that it keeps and tests."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -17,6 +17,7 @@ __all__ = [
     "model_copies",
     "unwrap",
     "weights_sha256",
+    "with_input_channels",
 ]
 
 
@@ -99,3 +100,34 @@ def _averaging(runner: Runner) -> list:
 def _copy(state: dict[str, Tensor], model: BaseModel) -> None:
     for name, tensor in model.state_dict().items():
         tensor.copy_(state[name])
+
+
+def with_input_channels(
+    state: Mapping[str, Tensor], channels: int
+) -> dict[str, Tensor]:
+    """Weights of a backbone for red, green and blue, for another number of bands.
+
+    Those of the first convolution are repeated, 3 / ``channels`` as large, so that
+    bands that are alike give what colours that are alike gave. All others stay.
+
+    Args:
+        state: Names and weights. One convolution takes three channels.
+        channels: Bands of the images.
+
+    Raises:
+        ValueError: No convolution takes three channels, or several do.
+
+    Shape:
+        - the first convolution: (D, 3, k, k) to (D, channels, k, k)
+    """
+    if channels == 3:
+        return dict(state)
+    first = [n for n, w in state.items() if w.ndim == 4 and w.shape[1] == 3]
+    if len(first) != 1:
+        raise ValueError(
+            "expected weights of which one convolution takes three channels, found "
+            f"{len(first)}: {', '.join(first) or 'none'}"
+        )
+    weight = state[first[0]]
+    repeated = weight[:, torch.arange(channels) % 3] * (3 / channels)
+    return {**state, first[0]: repeated}

@@ -1,5 +1,6 @@
 """Images of photographs: which there are, how they are opened, and what cannot be."""
 
+import logging
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,13 @@ from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
+from mmwood.fileio.bands import band_size, band_values, copied_channels, copy_source
+from mmwood.fileio.decoding import (
+    PICTURE,
+    Decoding,
+    refuse_unknown_white,
+    shown_channels,
+)
 from mmwood.fileio.files import atomic_write, walk
 from mmwood.fileio.lists import TaggedImage, bullets
 
@@ -21,8 +29,6 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "SOFTWARE",
     "UNREADABLE",
-    "Levels",
-    "check_levels",
     "check_readable",
     "check_there",
     "deep_values",
@@ -31,6 +37,7 @@ __all__ = [
     "is_deep",
     "list_folder",
     "open_upright",
+    "read_channels",
     "read_picture",
     "read_rgb",
     "refuse_foreign_drawing",
@@ -55,12 +62,12 @@ MOST_PIXELS = 2**30
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2
 #: Who drew a picture, for its metadata.
 SOFTWARE = "mmwood"
-#: The values that are black and white in images of more than 8 bits a channel: between
-#: them 0 to 255 is linear, what is beyond is black and white, too. A pixel without a
-#: number (NaN) is black. Images of 8 bits stay as they are.
-Levels = tuple[float, float]
 #: How Pillow's decoders name channels of 16 bits that it would cut to 8.
 _DEEP_COLOURS = ("RGB;16", "RGBA;16", "RGBX;16", "LA;16", "CMYK;16")
+#: How TIFFs begin, and those of more than 4 GB.
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# It prints a line of each TIFF that it does not read; the error says more.
+logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
 
 
 def image_paths(folder: str | os.PathLike) -> Iterator[Path]:
@@ -117,27 +124,11 @@ def check_there(
         )
 
 
-def check_levels(levels: Sequence[float] | None, field: str) -> Levels | None:
-    """Two values as :data:`Levels`.
-
-    Raises:
-        ValueError: They are not two numbers, the lower one first.
-    """
-    if levels is None:
-        return None
-    if len(levels) != 2 or not -np.inf < levels[0] < levels[1] < np.inf:
-        raise ValueError(
-            f"{field}: the values that are black and white, the lower one first, got "
-            f"{list(levels)}"
-        )
-    return levels[0], levels[1]
-
-
 def check_readable(
     items: Sequence[TaggedImage],
     paths: Iterable[str | os.PathLike],
     decode: bool,
-    levels: Levels | None = None,
+    decoding: Decoding = PICTURE,
 ) -> list[tuple[int, int]]:
     """The images' sizes (W, H), from their headers or from decoding them whole.
 
@@ -145,19 +136,20 @@ def check_readable(
         items: What names them, for messages.
         paths: Their files.
         decode: Whether to decode them.
-        levels: As in :func:`read_rgb`.
+        decoding: How they are read.
 
     Raises:
         ValueError: One is not an image, has values that are no levels of grey or
-            colour, or is, with ``decode``, damaged.
+            colour, lacks a band, or is, with ``decode``, damaged.
     """
     sizes, faults = [], []
     for item, path in zip(items, paths):
         try:
-            with _opened(path) as (image, stream):
-                _refuse_depth(image, levels)
-                whole = _to_rgb(image, stream, levels).size if decode else None
-                sizes.append(whole or _header_size(image))
+            if decode:
+                height, width = read_channels(path, decoding).shape[:2]
+                sizes.append((width, height))
+            else:
+                sizes.append(image_size(path, decoding))
         except UNREADABLE as error:
             faults.append(f"{item.source}: {path}: {why_unreadable(error)}")
     if faults:
@@ -168,46 +160,66 @@ def check_readable(
     return sizes
 
 
-def image_size(path: str | os.PathLike, decode: bool = False) -> tuple[int, int]:
-    """(W, H) with the camera's orientation, from the header or from decoding it whole.
+def image_size(
+    path: str | os.PathLike, decoding: Decoding | None = None
+) -> tuple[int, int]:
+    """(W, H) with the camera's orientation, from the header.
+
+    Args:
+        path: The image.
+        decoding: How it is read, to refuse what it would refuse by the header. None
+            refuses nothing of what is an image.
 
     Raises:
-        One of :data:`UNREADABLE`: It cannot be read, as :func:`read_rgb`.
+        One of :data:`UNREADABLE`: It cannot be read, as :func:`read_channels`.
     """
-    with _opened(path) as (image, stream):
-        return _to_rgb(image, stream, None).size if decode else _header_size(image)
+    if decoding is not None and decoding.bands is not None and not _is_copy(path):
+        return band_size(path, decoding)
+    with _opened(path) as (image, _):
+        if decoding is not None:
+            _refuse_depth(image, decoding)
+        size = image.size
+        if isinstance(image, TiffImageFile):
+            # Some versions of Pillow have turned the image's size already.
+            size = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
+        return size[::-1] if _orientation(image) >= 5 else size
 
 
-def _header_size(image: ImageFile) -> tuple[int, int]:
-    size = image.size
-    if isinstance(image, TiffImageFile):
-        # Some versions of Pillow have turned the image's size already.
-        size = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
-    turned = image.getexif().get(_ORIENTATION, 1) >= 5
-    return size[::-1] if turned else size
-
-
-def read_rgb(
-    file: str | os.PathLike | BinaryIO, levels: Levels | None = None
+def read_channels(
+    file: str | os.PathLike | BinaryIO, decoding: Decoding = PICTURE
 ) -> np.ndarray:
-    """Read an image upright.
+    """Read what a network sees of an image: its colours, upright, or the chosen bands.
 
-    Without ``levels`` images of 16 bits are divided by 256, as OpenCV does, hence
+    Without levels images of 16 bits are divided by 256, as OpenCV does, hence
     MMSegmentation's loader.
 
     Args:
         file: The image.
-        levels: What is black and white where it has more than 8 bits a channel.
+        decoding: Which bands, and what is black and white in more than 8 bits.
 
     Returns:
-        Shape (H, W, 3), uint8 RGB.
+        Shape (H, W, channels), uint8; RGB without bands.
 
     Raises:
-        One of :data:`UNREADABLE`: It cannot be read, or, without ``levels``, its values
+        ImportError: Bands need rasterio.
+        One of :data:`UNREADABLE`: It cannot be read, or, without levels, its values
             are floats, integers of 32 bits, or of less than 13 bits in 16: nobody knows
-            what is white.
+            what is white; it lacks a band.
     """
-    image = open_upright(file, levels=levels)
+    if decoding.bands is None:
+        return _pixels(open_upright(file, decoding=decoding))
+    if not _is_copy(file):
+        return decoding.to_bytes(band_values(file, decoding.bands))
+    with _opened(file) as (image, _):
+        channels = copied_channels(image)
+    if channels.shape[2] != decoding.channels:
+        raise ValueError(
+            f"is a copy with {channels.shape[2]} bands, not with {decoding.channels}"
+        )
+    return channels
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
     pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
     # Of a large image, np.array would make three copies on the way.
     for top in range(0, image.height, _ROWS):
@@ -216,15 +228,44 @@ def read_rgb(
     return pixels
 
 
-def read_picture(path: str | os.PathLike, levels: Levels | None = None) -> np.ndarray:
+def _is_copy(file: str | os.PathLike | BinaryIO) -> bool:
+    """Whether a file holds the chosen bands already; refuses what is not upright."""
+    try:
+        with _opened(file) as (image, _):
+            if _orientation(image) != 1:
+                raise ValueError("is turned by its camera: save it upright")
+            return copy_source(image) is not None
+    except _NoPictureError:
+        return False
+
+
+def read_rgb(
+    file: str | os.PathLike | BinaryIO, decoding: Decoding = PICTURE
+) -> np.ndarray:
+    """Read an image as people see it, upright; arguments as :func:`read_channels`.
+
+    Returns:
+        Shape (H, W, 3), uint8 RGB.
+    """
+    return shown_channels(read_channels(file, decoding))
+
+
+def read_picture(
+    path: str | os.PathLike, decoding: Decoding = PICTURE, shown: bool = True
+) -> np.ndarray:
     """As :func:`read_rgb`, with errors that name the file.
+
+    Args:
+        path: The image.
+        decoding: As there.
+        shown: Whether as people see it, and not as a network does.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read.
     """
     try:
-        return read_rgb(path, levels)
+        return (read_rgb if shown else read_channels)(path, decoding)
     except FileNotFoundError:
         raise
     except UNREADABLE as error:
@@ -294,7 +335,7 @@ def open_upright(
     file: str | os.PathLike | BinaryIO,
     draft: tuple[int, int] | None = None,
     mode: str = "RGB",
-    levels: Levels | None = None,
+    decoding: Decoding = PICTURE,
 ) -> Image.Image:
     """As :func:`read_rgb`, but Pillow's image.
 
@@ -303,12 +344,18 @@ def open_upright(
         draft: (W, H) that is enough: a JPEG's decoder leaves out what would be thrown
             away.
         mode: 'RGB', or 'L' for shades of grey.
-        levels: As in :func:`read_rgb`.
+        decoding: As in :func:`read_channels`.
     """
+    if decoding.bands is not None:
+        return _converted(Image.fromarray(read_rgb(file, decoding)), mode)
     with _opened(file) as (image, stream):
         if draft is not None:
             image.draft(mode, draft)
-        return _converted(_to_rgb(image, stream, levels), mode)
+        return _converted(_to_rgb(image, stream, decoding), mode)
+
+
+class _NoPictureError(ValueError):
+    """A TIFF that Pillow does not read, but GDAL may."""
 
 
 @contextmanager
@@ -321,34 +368,57 @@ def _opened(
     has turned (Pillow 13.0).
     """
     if isinstance(file, (str, os.PathLike)):
-        with open(file, "rb") as stream, Image.open(stream) as image:
-            yield image, stream
-    else:
-        with Image.open(file) as image:
-            yield image, file
+        with open(file, "rb") as stream, _opened(stream) as opened:
+            yield opened
+        return
+    try:
+        image = Image.open(file)
+    except UnidentifiedImageError:
+        file.seek(0)
+        if not file.read(4).startswith(_TIFF):
+            raise
+        raise _NoPictureError(
+            "is a TIFF that Pillow does not read: say which bands to take (--bands 1 2 "
+            "3, or bands of mmwood.LoadImage)"
+        ) from None
+    with image:
+        yield image, file
 
 
-def _to_rgb(image: ImageFile, stream: BinaryIO, levels: Levels | None) -> Image.Image:
-    _refuse_depth(image, levels)
+def _to_rgb(image: ImageFile, stream: BinaryIO, decoding: Decoding) -> Image.Image:
+    _refuse_depth(image, decoding)
     upright: Image.Image = image
     if _is_deep_colour(image):
-        upright = Image.fromarray(_to_bytes(_colours(image, stream), levels))
+        colours = _colours(image, stream)
+        pixels = decoding.to_bytes(colours[..., :3])
+        if colours.shape[2] == 4:
+            # Of how much there is of it, all is 65535.
+            alpha = (colours[..., 3:] >> 8).astype(np.uint8)
+            pixels = np.concatenate([pixels, alpha], axis=2)
+        upright = Image.fromarray(pixels)
         if image.mode == "LA":
             upright = upright.convert("LA")
         if image.format != "TIFF":
             # OpenCV turns these alone.
-            orientation = image.getexif().get(_ORIENTATION, 1)
-            upright.getexif()[_ORIENTATION] = orientation
+            upright.getexif()[_ORIENTATION] = _orientation(image)
     # In place, and converted only if need be: a large image is in memory once.
     ImageOps.exif_transpose(upright, in_place=True)
     upright.load()
     if _is_deep_grey(upright):
-        upright = Image.fromarray(_to_bytes(np.asarray(upright), levels))
+        values = np.asarray(upright)
+        if decoding.levels is None:
+            # Others are refused by now.
+            values = values.astype(np.uint16)
+        upright = Image.fromarray(decoding.to_bytes(values))
     if upright.mode == "LA":
         coloured = upright.convert("RGBA")
         upright = Image.new("RGB", coloured.size, _CANVAS)
         upright.paste(coloured, mask=coloured.getchannel("A"))
     return _converted(upright, "RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    return image.getexif().get(_ORIENTATION, 1)
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:
@@ -383,40 +453,11 @@ def _colours(image: ImageFile, stream: BinaryIO) -> np.ndarray:
     return cv2.cvtColor(values, order)
 
 
-def _to_bytes(values: np.ndarray, levels: Levels | None) -> np.ndarray:
-    """Values of more than 8 bits, (H, W) or RGB(A), as uint8 by :data:`Levels`."""
-    colours = values[..., :3] if values.ndim == 3 else values
-    if levels is None:
-        most = int(colours.max())
-        # Twelve bits in a file of sixteen, for instance.
-        if 0 < most < 4096:
-            raise ValueError(
-                f"has 16 bits, but no value above {most}: divided by 256 it would be "
-                "black. Say which values are black and white (--levels 0 "
-                f"{(1 << most.bit_length()) - 1}, or levels of mmwood.LoadImage), or "
-                "save it with 8 bits"
-            )
-        return (values >> 8).astype(np.uint8)
-    low, high = levels
-    scaled = np.nan_to_num(colours.astype(np.float32), nan=low) - low
-    scaled *= 255 / (high - low)
-    found = np.rint(scaled.clip(0, 255, out=scaled)).astype(np.uint8)
-    if values.shape[2:] == (4,):
-        # Of how much there is of it, all is 65535.
-        found = np.dstack([found, (values[..., 3] >> 8).astype(np.uint8)])
-    return found
-
-
-def _refuse_depth(image: Image.Image, levels: Levels | None) -> None:
+def _refuse_depth(image: Image.Image, decoding: Decoding) -> None:
     # Pillow opens PNGs and PPMs of 16 bits as 32 bits, too.
     deep = image.mode == "I" and image.format not in ("PNG", "PPM")
-    if levels is None and (image.mode == "F" or deep):
-        kind = "floats" if image.mode == "F" else "integers of 32 bits"
-        raise ValueError(
-            f"holds {kind}, of which nobody knows what is white: say which values are "
-            "black and white (--levels LOW HIGH, or levels of mmwood.LoadImage), or "
-            "save it with 8 or 16 bits"
-        )
+    if decoding.levels is None and (image.mode == "F" or deep):
+        refuse_unknown_white("f4" if image.mode == "F" else "i4")
 
 
 def unreadable(path: str | os.PathLike, error: BaseException) -> str:

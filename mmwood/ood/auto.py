@@ -15,10 +15,11 @@ import numpy as np
 from prettytable import PrettyTable
 from tqdm import tqdm
 
+from mmwood.fileio.decoding import PICTURE, Decoding
 from mmwood.fileio.files import write_json
 from mmwood.fileio.images import list_folder
 from mmwood.fileio.journal import SaveError
-from mmwood.ood.results import read_summary
+from mmwood.ood.results import mined_decoding, read_summary
 from mmwood.ood.review.counts import KEPT, REJECTED, UNSEEN, ReviewRows
 from mmwood.ood.review.decisions import Review
 from mmwood.ood.review.pictures import PictureError, open_picture
@@ -116,9 +117,11 @@ def apply_rules(review: Review, rules: Rules) -> tuple[dict, dict[str, str]]:
     unseen, kept, rejected = (
         having(table.states == state) for state in (UNSEEN, KEPT, REJECTED)
     )
-    known, known_faults = _in_distribution(rules)
+    decoding = mined_decoding(review.path)
+    known, known_faults = _in_distribution(rules, decoding)
     compared = np.flatnonzero(unseen | kept if rules.duplicates else unseen)
-    found, faults = _hashes([images[number] for number in compared], "candidates")
+    candidates = [images[number] for number in compared]
+    found, faults = _hashes(candidates, "candidates", decoding)
     hashes = np.zeros((len(images), 8), dtype=np.uint8)
     hashes[compared] = found
     readable = np.zeros(len(images), dtype=bool)
@@ -202,7 +205,7 @@ def rules_table(entry: dict) -> str:
     return str(table)
 
 
-def image_hash(path: str | os.PathLike) -> np.ndarray:
+def image_hash(path: str | os.PathLike, decoding: Decoding = PICTURE) -> np.ndarray:
     """The 64-bit difference hash (dHash) of an image.
 
     The picture is averaged over 8 × 9 cells of equal size, in shades of grey. Bit
@@ -218,7 +221,7 @@ def image_hash(path: str | os.PathLike) -> np.ndarray:
         PictureError: The image is missing or cannot be read; says why.
     """
     # A JPEG decoder can leave out what would be averaged away.
-    grey = np.array(open_picture(path, draft=(144, 128), mode="L"))
+    grey = np.array(open_picture(path, (144, 128), "L", decoding))
     cells = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
     return np.packbits(cells[:, 1:] > cells[:, :-1])
 
@@ -265,26 +268,30 @@ def duplicates(hashes: np.ndarray, max_bits: int) -> np.ndarray:
     return found
 
 
-def _in_distribution(rules: Rules) -> tuple[np.ndarray, dict[str, str]]:
+def _in_distribution(
+    rules: Rules, decoding: Decoding
+) -> tuple[np.ndarray, dict[str, str]]:
     """Hashes of the folder's images (M, 8), and why others have none."""
     folder = rules.in_distribution
     if folder is None:
         return np.zeros((0, 8), dtype=np.uint8), {}
     paths = [item.source for item in list_folder(folder, "in_distribution")]
-    hashes, faults = _hashes(paths, str(folder))
+    hashes, faults = _hashes(paths, str(folder), decoding)
     if len(faults) == len(paths):
         raise ValueError(f"in_distribution: {folder} holds no image that can be read")
     return hashes[[path not in faults for path in paths]], faults
 
 
-def _hashes(paths: Sequence[str], label: str) -> tuple[np.ndarray, dict[str, str]]:
+def _hashes(
+    paths: Sequence[str], label: str, decoding: Decoding
+) -> tuple[np.ndarray, dict[str, str]]:
     """Hashes (N, 8), zeros where there is none, and path -> reason of these."""
     hashes = np.zeros((len(paths), 8), dtype=np.uint8)
     faults = {}
     bar = tqdm(paths, desc=label, unit="image", disable=None)
     for number, path in enumerate(bar):
         try:
-            hashes[number] = image_hash(path)
+            hashes[number] = image_hash(path, decoding)
         except PictureError as error:
             faults[path] = str(error)
     return hashes, faults

@@ -11,6 +11,7 @@ from pathlib import Path
 from prettytable import PrettyTable
 
 from mmwood.fileio.candidates import STATES, Candidate, read_manifest, write_manifest
+from mmwood.fileio.decoding import Decoding, check_decoding
 from mmwood.fileio.files import atomic_write, read_json, write_json
 from mmwood.fileio.journal import Journal, LockedError, journal_path
 from mmwood.fileio.mining_results import merged
@@ -19,6 +20,7 @@ from mmwood.utils.tables import number_table
 
 __all__ = [
     "check_manifest",
+    "mined_decoding",
     "not_under_review",
     "read_summary",
     "summary_tables",
@@ -178,6 +180,16 @@ def write_results(
             summary["auto"] = auto
         write_json(out.with_suffix(".json"), summary)
     return summary
+
+
+def mined_decoding(manifest: str | os.PathLike) -> Decoding:
+    """How mining read the images, by the summary beside its manifest, if there is one.
+
+    Raises:
+        ValueError: As of :func:`read_summary`; it is none.
+    """
+    found = read_summary(manifest).get("decoding") or {}
+    return check_decoding(found.get("levels"), found.get("bands"), f"{manifest}: ")
 
 
 def summary_tables(summary: dict) -> str:

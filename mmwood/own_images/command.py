@@ -4,6 +4,8 @@ from argparse import ArgumentParser, _ArgumentGroup
 from pathlib import Path
 from typing import Literal, get_args
 
+from mmwood.utils.command import add_decoding_options
+
 __all__ = ["Untagged", "add_source_options"]
 
 #: Which images without a tag serve as OoD images: all, those that the tags list with an
@@ -47,11 +49,6 @@ def add_source_options(parser: ArgumentParser | _ArgumentGroup) -> None:
         help="images without a tag show no class and are OoD images; 'listed': only "
         "those that the tags list with an empty field (default: use)",
     )
-    parser.add_argument(
-        "--levels",
-        nargs=2,
-        type=float,
-        metavar=("LOW", "HIGH"),
-        help="values that are black and white where images have more than 8 bits, such "
-        "as 0 4095 (default: a pipeline finds them; a copy by hand needs them)",
+    add_decoding_options(
+        parser, " (default: a pipeline finds them; a copy by hand needs them)"
     )

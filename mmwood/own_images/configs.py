@@ -7,11 +7,13 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from numpy import format_float_positional
+import numpy as np
 
-from mmwood.fileio.labels import voc_palette
+from mmwood.fileio.decoding import PICTURE, Decoding
+from mmwood.fileio.labels import VOID, voc_palette
 from mmwood.own_images.backbones import Backbone
 from mmwood.own_images.command import Untagged
+from mmwood.own_images.prepare import copy_suffix
 from mmwood.own_images.settings import Facts, Settings
 from mmwood.own_images.source import OwnImages
 
@@ -22,6 +24,10 @@ _WIDTH = 88
 _SEEDS = dict(small=0.4, large=0.15)
 #: Where the segmentation network's masks are.
 _MASKS = "train_dataloader.dataset.data_prefix.seg_map_path"
+#: Pixels' mean and standard deviation in the base configs.
+_LITE0 = dict(mean=[127.5] * 3, std=[127.5] * 3)
+_IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+_MASK = dict(type="mmwood.LoadSemanticMask", optional=True)
 _WITHOUT, _WITH = "without OoD images", "with OoD images"
 
 
@@ -102,23 +108,30 @@ def _classifier(own: OwnImages, settings: Settings, places: Places) -> str:
             _delete_=True, type="ConcatDataset", datasets=[Code("tagged"), others]
         )
     seeds = _SEEDS["small" if backbone.small else "large"]
+    test: dict[str, Any] = dict(data)
+    views: dict[str, Any] = {}
+    if settings.decoding.bands is not None:
+        views = _test_pipelines(_copies(settings))
+        test["pipeline"] = Code("test_pipeline")
     names = dict(
         train_pipeline=_train_steps(settings),
+        **views,
         tagged=tagged,
         train_dataloader=dict(
             batch_size=settings.batch,
             num_workers=_workers(backbone),
             dataset=train,
         ),
-        test_dataloader=dict(num_workers=_workers(backbone), dataset=data),
-        model=_model(backbone, places, num_classes=len(own.classes)),
+        test_dataloader=dict(num_workers=_workers(backbone), dataset=test),
+        model=_model(backbone, settings, places, num_classes=len(own.classes)),
         train_cfg=dict(max_epochs=settings.epochs),
         optim_wrapper=dict(optimizer=dict(lr=0.01 * settings.rate)),
         default_hooks=dict(pseudo_label=dict(threshold=seeds)),
         # Of images with masks; the pipeline's tests name these.
         test_evaluator=dict(metrics=dict(seeds=_seed_metric(seeds))),
     )
-    reasons = ["backbone", "long side", "crop", "batch", "learning rates", "epochs"]
+    reasons = ["bands", "backbone", "long side", "crop", "batch", "learning rates"]
+    reasons.append("epochs")
     about = "The classifier: it learns from the tags alone."
     if len(own.classes) == 1:
         about += (
@@ -136,7 +149,7 @@ def _train_steps(settings: Settings) -> list[dict]:
     """The training pipeline of classifiers."""
     side = settings.long_side
     return [
-        dict(type="mmwood.LoadImage"),
+        _load(_copies(settings)),
         dict(
             type="RandomResize",
             scale=(side, side),
@@ -148,10 +161,41 @@ def _train_steps(settings: Settings) -> list[dict]:
             type="RandomCrop",
             crop_size=settings.crop,
             pad_if_needed=True,
-            pad_val=128 if settings.backbone.small else (104, 116, 124),
+            pad_val=_padding(settings),
         ),
         dict(type="PackInputs"),
     ]
+
+
+def _load(decoding: Decoding, stock: str = "mmwood.LoadImage") -> dict[str, Any]:
+    """What loads an image; where it is a picture as any other, the stock loader."""
+    if decoding == PICTURE:
+        return dict(type=stock)
+    stated = {name: value for name, value in vars(decoding).items() if value}
+    return dict(type="mmwood.LoadImage", **stated)
+
+
+def _copies(settings: Settings) -> Decoding:
+    """How copies are read, which have 8 bits."""
+    return Decoding(bands=settings.decoding.bands)
+
+
+def _padding(settings: Settings) -> Any:
+    """What is around an image: the mean of the preprocessor."""
+    if settings.backbone.small or settings.decoding.channels != 3:
+        return 128
+    # In the order blue, green, red.
+    return 104, 116, 124
+
+
+def _test_pipelines(decoding: Decoding) -> dict[str, Any]:
+    """The base config's for images of bands, which Pillow cannot resize."""
+    load, resize = _load(decoding), dict(type="Resize", keep_ratio=True)
+    scales = [dict(resize, scale_factor=scale) for scale in (0.5, 1.0, 1.5, 2.0)]
+    flips = [dict(type="mmwood.RandomFlip", prob=prob) for prob in (0.0, 1.0)]
+    pack = Code("{{_base_.pack}}")
+    views = dict(type="TestTimeAug", transforms=[scales, flips, [pack]])
+    return dict(test_pipeline=[load, _MASK, pack], tta_pipeline=[load, _MASK, views])
 
 
 def _wood(own: OwnImages, settings: Settings, places: Places) -> str:
@@ -234,13 +278,19 @@ def _irn(own: OwnImages, settings: Settings, places: Places) -> str:
     # W-OoD's program has the background 0.15; with IRN's, 0.05, many images have no
     # sure background at all.
     label = {} if backbone.small else dict(label=dict(background=0.15))
-    steps = dict(
+    steps: dict[str, Any] = dict(
         **label,
         resize=dict(scale=(side, side)),
         crop=dict(crop_size=(crop, crop)),
         pad=dict(size=(crop, crop)),
     )
-    model = _model(backbone, places)
+    test: dict[str, Any] = dict(scores)
+    if settings.decoding.bands is not None:
+        load, maps = _load(_copies(settings)), dict(type="mmwood.LoadScoreMaps")
+        steps["load"] = load
+        steps["pad"]["pad_val"] = dict(img=_padding(settings), seg=VOID)
+        test["pipeline"] = [load, maps, _MASK, Code("{{_base_.irn_pack}}")]
+    model = _model(backbone, settings, places)
     if backbone.model is not None:
         model["levels"] = list(backbone.levels)
         model["in_channels"] = list(backbone.level_channels)
@@ -255,7 +305,7 @@ def _irn(own: OwnImages, settings: Settings, places: Places) -> str:
             num_workers=workers,
             dataset=dict(**scores, pipeline=steps),
         ),
-        test_dataloader=dict(num_workers=workers, dataset=scores),
+        test_dataloader=dict(num_workers=workers, dataset=test),
         model=model,
         train_cfg=dict(max_epochs=settings.irn_epochs),
         test_evaluator=dict(metrics=dict(seeds=_seed_metric(0.25))),
@@ -280,14 +330,14 @@ def _network(own: OwnImages, settings: Settings, places: Places) -> str:
             palette=voc_palette(len(own.classes) + 1).tolist(),
         ),
         ann_file=str(places.copy / "images.txt"),
-        img_suffix=".png",
+        img_suffix=copy_suffix(settings.decoding),
         data_prefix=dict(
             img_path=str(places.copy / "images"),
             seg_map_path=str(places.work_dir / masks / "labels"),
         ),
     )
     train_pipeline = [
-        dict(type="LoadImageFromFile"),
+        _load(_copies(settings), "LoadImageFromFile"),
         dict(type="LoadAnnotations"),
         dict(
             type="RandomResize",
@@ -299,17 +349,14 @@ def _network(own: OwnImages, settings: Settings, places: Places) -> str:
         dict(type="RandomFlip", prob=0.5),
         dict(type="PackSegInputs"),
     ]
-    load: dict[str, Any] = dict(type="LoadImageFromFile")
-    if settings.levels is not None:
-        # Copies have 8 bits; what the network meets later need not.
-        load = dict(type="mmwood.LoadImage", levels=settings.levels)
     test_pipeline = [
-        load,
+        # Copies have 8 bits; what the network meets later need not.
+        _load(settings.decoding, "LoadImageFromFile"),
         dict(type="Resize", scale=(side, side), keep_ratio=True),
         dict(type="LoadAnnotations"),
         dict(type="PackSegInputs"),
     ]
-    model = _model(backbone, places, network=True)
+    model = _model(backbone, settings, places, network=True)
     model["data_preprocessor"]["size"] = (crop, crop)
     head: dict[str, Any] = dict(num_classes=len(own.classes) + 1)
     if backbone.network is not None:
@@ -360,10 +407,13 @@ def _pipeline(own: OwnImages, settings: Settings, places: Places) -> str:
     inputs[f"{branch}_checkpoint"] = f"{{{last[0]}.checkpoint}}"
     args = ["{source}", "--out", "{work_dir}/data"]
     args += ["--long-side", str(settings.long_side), "--untagged", places.untagged]
-    if settings.levels is not None:
+    levels, bands = settings.decoding.levels, settings.decoding.bands
+    if levels is not None:
         # argparse takes -1e-05 for an option.
-        low, high = (format_float_positional(v, trim="-") for v in settings.levels)
-        args += ["--levels", low, high]
+        values = np.ravel(levels).tolist()
+        args += ["--levels", *(np.format_float_positional(v, trim="-") for v in values)]
+    if bands is not None:
+        args += ["--bands", *map(str, bands)]
     for name in ("tags", "candidates", "masks", "corrected"):
         path = getattr(places, name)
         if path is not None:
@@ -472,13 +522,17 @@ def _weights_stage(settings: Settings) -> dict | None:
     found = [item.weights for item in both.values() if item.weights]
     if not found:
         return None
+    channels = []
+    if settings.decoding.channels != 3:
+        channels = ["--in-channels", str(settings.decoding.channels)]
     if not found[0].name:
         return dict(
             run="model_converters/efficientnet_lite.py",
-            args=[f"{{dir}}/{found[0].file}"],
+            args=[f"{{dir}}/{found[0].file}", *channels],
         )
     names = [item.name for item in found]
-    return dict(run="model_converters/pretrained.py", args=["--out", "{dir}", *names])
+    args = ["--out", "{dir}", *names, *channels]
+    return dict(run="model_converters/pretrained.py", args=args)
 
 
 def _branch(settings: Settings) -> tuple[str, tuple[str, int]]:
@@ -500,6 +554,7 @@ def _data(own: OwnImages, places: Places) -> dict[str, Any]:
 
 def _model(
     backbone: Backbone,
+    settings: Settings,
     places: Places,
     num_classes: int | None = None,
     network: bool = False,
@@ -508,6 +563,13 @@ def _model(
     model: dict[str, Any] = {}
     if network or backbone.preprocessor:
         model["data_preprocessor"] = dict(backbone.preprocessor)
+    channels = settings.decoding.channels
+    if channels != 3:
+        pixels = backbone.preprocessor or (_LITE0 if backbone.small else _IMAGENET)
+        # One value for all: mmseg's takes one or three.
+        model["data_preprocessor"] = {
+            key: [round(sum(values) / 3, 3)] for key, values in pixels.items()
+        }
     own = backbone.network if network else backbone.model
     if own is not None:
         model["backbone"] = dict(own)
@@ -517,6 +579,11 @@ def _model(
         path = places.work_dir / "weights" / backbone.weights.file
         weights = dict(type="Pretrained", checkpoint=str(path))
         model.setdefault("backbone", {})["init_cfg"] = weights
+    if channels != 3:
+        model.setdefault("backbone", {})["in_channels"] = channels
+        if "frozen_stages" in model["backbone"]:
+            # Its first convolution is a new one.
+            model["backbone"]["frozen_stages"] = -1
     if num_classes is not None:
         model["head"] = dict(num_classes=num_classes)
         if own is not None:

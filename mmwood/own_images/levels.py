@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mmwood.fileio.images import UNREADABLE, Levels, deep_values, is_deep, unreadable
+from mmwood.fileio.bands import band_depth, band_values
+from mmwood.fileio.decoding import Decoding, check_decoding
+from mmwood.fileio.images import UNREADABLE, deep_values, is_deep, unreadable
 from mmwood.own_images.settings import OUTERMOST
 from mmwood.own_images.source import OwnImages
 from mmwood.utils.progress import progress
@@ -15,47 +17,55 @@ __all__ = ["deep_images", "find_levels"]
 _IMAGES, _PIXELS = 100, 10_000
 
 
-def deep_images(own: OwnImages) -> list[Path]:
+def deep_images(own: OwnImages, bands: tuple[int, ...] | None = None) -> list[Path]:
     """The images of more than 8 bits a channel, by their headers."""
     names = [*(item.image for item in own.tagged), *own.untagged]
     paths = [own.root / name for name in names]
     if own.candidates_root is not None:
         paths += [own.candidates_root / name for name in own.candidates]
-    return [path for path in progress(paths, "bits", delay=1) if _is_deep(path)]
+    return [path for path in progress(paths, "bits", delay=1) if _is_deep(path, bands)]
 
 
-def _is_deep(path: Path) -> bool:
+def _is_deep(path: Path, bands: tuple[int, ...] | None) -> bool:
     try:
-        return is_deep(path)
+        return is_deep(path) if bands is None else band_depth(path) > 8
     except UNREADABLE:
         # Whoever reads the sizes names all of these.
         return False
 
 
-def find_levels(images: list[Path]) -> Levels:
+def find_levels(images: list[Path], bands: tuple[int, ...] | None = None) -> Decoding:
     """Levels for images of more than 8 bits: all but the outermost of their values.
 
-    The same images give the same levels.
+    Of bands each has its own. The same images give the same levels.
 
     Args:
         images: The images, one or more.
+        bands: Which bands networks see.
 
     Raises:
         ValueError: An image cannot be decoded; names it.
     """
     chosen = images[:: -(-len(images) // _IMAGES)]
-    samples = []
+    samples: list[list[np.ndarray]] = [[] for _ in bands or [0]]
     for path in progress(chosen, "levels", delay=1):
         try:
-            values = deep_values(path)
+            if bands is None:
+                channels = deep_values(path)[:, None]
+            else:
+                channels = band_values(path, bands).reshape(-1, len(bands))
         except UNREADABLE as error:
             raise ValueError(unreadable(path, error)) from error
-        values = values[np.isfinite(values)]
-        samples.append(values[:: -(-len(values) // _PIXELS) or 1])
-    pixels = np.concatenate(samples)
-    if not pixels.size:
-        raise ValueError(f"{images[0]} and others like it hold no number")
-    low, high = np.quantile(
-        pixels, [OUTERMOST, 1 - OUTERMOST], method="nearest"
-    ).tolist()
-    return (low, high) if low < high else (low, low + 1)
+        for values, sample in zip(channels.T, samples, strict=True):
+            values = values[np.isfinite(values)]
+            sample.append(values[:: -(-len(values) // _PIXELS) or 1])
+    levels = []
+    for sample in samples:
+        pixels = np.concatenate(sample)
+        if not pixels.size:
+            raise ValueError(f"{images[0]} and others like it hold no number")
+        low, high = np.quantile(
+            pixels, [OUTERMOST, 1 - OUTERMOST], method="nearest"
+        ).tolist()
+        levels.append((low, high if low < high else low + 1))
+    return check_decoding(levels, bands)

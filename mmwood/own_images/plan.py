@@ -1,14 +1,14 @@
 """A folder of images in, a pipeline out: what there is, the settings, their configs."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median_low
 from textwrap import fill
 
+from mmwood.fileio.decoding import PICTURE, Decoding
 from mmwood.fileio.files import atomic_write, read_json, text_sha256, write_json
-from mmwood.fileio.images import Levels, check_levels
 from mmwood.own_images.backbones import find_backbone
 from mmwood.own_images.command import Untagged
 from mmwood.own_images.configs import Places, write_configs
@@ -74,7 +74,7 @@ def plan_own_images(
     untagged: Untagged = "use",
     backbone: str | None = None,
     short: bool = False,
-    levels: Sequence[float] | None = None,
+    decoding: Decoding = PICTURE,
     corrected: Path | None = None,
 ) -> OwnPlan:
     """Plan a pipeline for a folder, and write its configs to ``work_dir/configs``.
@@ -94,7 +94,7 @@ def plan_own_images(
         backbone: Its name (:func:`mmwood.own_images.backbones.find_backbone`); None
             chooses.
         short: See :func:`mmwood.own_images.settings.choose_settings`.
-        levels: What is black and white in images of more than 8 bits; None finds out.
+        decoding: How images are read; without levels, they are found.
         corrected: See :func:`mmwood.own_images.source.read_own_images`.
 
     Raises:
@@ -113,7 +113,7 @@ def plan_own_images(
             f"--corrected: {corrected} lies in the work dir, {place}, whose folders "
             "stages make anew: move a person's work out of it"
         )
-    facts = gather_facts(own, check_levels(levels, "--levels"))
+    facts = gather_facts(own, decoding)
     names = default_backbone(facts.gpu) if backbone is None else (backbone, backbone)
     classifier, network = map(find_backbone, names)
     settings = choose_settings(facts, classifier, network, short)
@@ -143,12 +143,12 @@ def plan_own_images(
     return OwnPlan(places.own / "pipeline.py", settings, own.notes, changed)
 
 
-def gather_facts(own: OwnImages, levels: Levels | None = None) -> Facts:
+def gather_facts(own: OwnImages, decoding: Decoding = PICTURE) -> Facts:
     """Sizes of images, from their headers, their levels, and the machine.
 
     Args:
         own: What there is.
-        levels: Those that a person names.
+        decoding: What a person names.
 
     Raises:
         ValueError: An image cannot be read; names all.
@@ -159,38 +159,39 @@ def gather_facts(own: OwnImages, levels: Levels | None = None) -> Facts:
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         gpu, memory = properties.name, properties.total_memory / 1e9
-    deep = deep_images(own)
-    named = levels is not None
-    if deep and levels is None:
-        levels = find_levels(deep)
+    bands = decoding.bands
+    deep = deep_images(own, bands)
+    named = decoding.levels is not None
+    if deep and not named:
+        decoding = find_levels(deep, bands)
     tagged = [item.image for item in own.tagged]
     return Facts(
         classes=tuple(own.classes),
-        long_sides=_long_sides(own.root, tagged, levels),
+        long_sides=_long_sides(own.root, tagged, decoding),
         deep=len(deep),
-        levels=levels if deep else None,
+        decoding=decoding if deep else Decoding(bands=bands),
         levels_named=named,
         untagged=len(own.untagged),
         candidates=len(own.candidates),
         masks=len(own.masks),
         corrected=len(own.corrected),
-        ood_long_side=_ood_long_side(own, levels),
+        ood_long_side=_ood_long_side(own, decoding),
         gpu=gpu,
         memory=memory,
     )
 
 
-def _ood_long_side(own: OwnImages, levels: Levels | None) -> int | None:
-    sides = _long_sides(own.root, own.untagged, levels)
+def _ood_long_side(own: OwnImages, decoding: Decoding) -> int | None:
+    sides = _long_sides(own.root, own.untagged, decoding)
     if own.candidates_root is not None:
-        sides += _long_sides(own.candidates_root, own.candidates, levels)
+        sides += _long_sides(own.candidates_root, own.candidates, decoding)
     return median_low(sides) if sides else None
 
 
 def _long_sides(
-    root: Path, images: Iterable[str], levels: Levels | None
+    root: Path, images: Iterable[str], decoding: Decoding
 ) -> tuple[int, ...]:
-    return tuple(map(max, image_sizes(root, images, levels)))
+    return tuple(map(max, image_sizes(root, images, decoding)))
 
 
 def _ram() -> float:

@@ -1,7 +1,7 @@
 """A working copy of one's own images at the one scale that all stages see."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,13 +13,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mmwood.converters.writer import Writer, find_record
+from mmwood.fileio.bands import copy_source, save_copy
+from mmwood.fileio.decoding import PICTURE, Decoding
 from mmwood.fileio.files import atomic_write, file_sha256, remove_leftovers, write_json
 from mmwood.fileio.images import (
     UNREADABLE,
-    Levels,
     check_readable,
     image_size,
     open_upright,
+    read_channels,
     why_unreadable,
 )
 from mmwood.fileio.labels import VOID, check_labels, read_label_png
@@ -27,7 +29,7 @@ from mmwood.fileio.lists import TaggedImage, bullets, without_suffix
 from mmwood.own_images.source import OwnImages
 from mmwood.utils.progress import progress
 
-__all__ = ["image_sizes", "prepare", "scaled_size"]
+__all__ = ["copy_suffix", "image_sizes", "prepare", "scaled_size"]
 
 _FORMAT = "mmwood prepared images 1"
 _RECORD = "prepared.json"
@@ -43,7 +45,7 @@ class Task:
 
     Attributes:
         image: The file.
-        target: The PNG to write.
+        target: The copy to write.
         mask: The true mask; None is a void one if there is a target for it.
         mask_target: The label PNG to write, or None.
         corrected: The corrected mask, or None.
@@ -81,8 +83,13 @@ def scaled_size(
     return width, height
 
 
+def copy_suffix(decoding: Decoding) -> str:
+    """How the copies' names end."""
+    return ".png" if decoding.bands is None else ".tif"
+
+
 def image_sizes(
-    root: Path, images: Iterable[str], levels: Levels | None = None
+    root: Path, images: Iterable[str], decoding: Decoding = PICTURE
 ) -> list[tuple[int, int]]:
     """(W, H) of images below a folder, upright, from their headers.
 
@@ -91,7 +98,7 @@ def image_sizes(
     """
     items = [TaggedImage(name, None, "image") for name in images]
     paths = [root / item.image for item in items]
-    return check_readable(items, progress(paths, "sizes", delay=1), False, levels)
+    return check_readable(items, progress(paths, "sizes", delay=1), False, decoding)
 
 
 def prepare(
@@ -99,14 +106,14 @@ def prepare(
     out: Path,
     long_side: int,
     workers: int = 1,
-    levels: Levels | None = None,
+    decoding: Decoding = PICTURE,
 ) -> dict[str, int]:
     """Write the working copy; what is there already and the same stays.
 
     ::
 
         out/
-          images/ID.png         tagged images
+          images/ID.png         tagged images; .tif where bands are chosen
           tags.csv, classes.txt their tags; images are named from images/
           images.txt            their ids, one a line
           ood/NAME.png          images without a tag, under their names with suffix
@@ -125,7 +132,7 @@ def prepare(
             belongs to it is removed.
         long_side: The long side of the copies, in pixels.
         workers: Processes.
-        levels: What is black and white in images of more than 8 bits; copies have 8.
+        decoding: How images are read; copies have 8 bits.
 
     Returns:
         How many ``images``, ``ood``, ``candidates``, ``masks`` and ``corrected`` masks
@@ -138,7 +145,8 @@ def prepare(
     find_record(out, _RECORD, format=_FORMAT)
     names = ("images", "ood", "candidates", "masks", "corrected")
     folders = {name: out / name for name in names}
-    tasks = [*_tasks(own, folders)]
+    suffix = copy_suffix(decoding)
+    tasks = [*_tasks(own, folders, suffix)]
     counts = dict(
         images=len(own.tagged),
         ood=len(own.untagged),
@@ -149,9 +157,9 @@ def prepare(
     # First, so that the folder is known to be a copy when this is ended.
     write_json(out / _RECORD, dict(format=_FORMAT, long_side=long_side, **counts))
     remove_leftovers(out)
-    sizes = image_sizes(own.root, [item.image for item in own.tagged], levels)
+    sizes = image_sizes(own.root, [item.image for item in own.tagged], decoding)
     enlarge = max(map(max, sizes)) > long_side
-    work = partial(_copy, long_side=long_side, enlarge=enlarge, levels=levels)
+    work = partial(_copy, long_side=long_side, enlarge=enlarge, decoding=decoding)
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
             results = [*progress(pool.map(work, tasks), "copy", total=len(tasks))]
@@ -178,10 +186,10 @@ def prepare(
             )
     _remove_others(folders.values(), tasks)
     items = [
-        TaggedImage(f"{without_suffix(item.image)}.png", item.tags, item.source)
+        TaggedImage(f"{without_suffix(item.image)}{suffix}", item.tags, item.source)
         for item in own.tagged
     ]
-    others = [TaggedImage(f"{name}.png", set(), "") for name in own.untagged]
+    others = [TaggedImage(f"{name}{suffix}", set(), "") for name in own.untagged]
     writer = Writer(overwrite=True)
     writer.tags(out / "tags.csv", items, own.classes)
     writer.tags(out / "untagged.csv", others, own.classes)
@@ -190,12 +198,12 @@ def prepare(
     return dict(counts, written=sum(item.written for item in done))
 
 
-def _tasks(own: OwnImages, folders: dict[str, Path]) -> Iterable[Task]:
+def _tasks(own: OwnImages, folders: dict[str, Path], suffix: str) -> Iterable[Task]:
     for item in own.tagged:
         name = without_suffix(item.image)
         yield Task(
             own.root / item.image,
-            folders["images"] / f"{name}.png",
+            folders["images"] / f"{name}{suffix}",
             own.masks.get(name),
             folders["masks"] / f"{name}.png" if own.masks else None,
             own.corrected.get(name),
@@ -205,10 +213,12 @@ def _tasks(own: OwnImages, folders: dict[str, Path]) -> Iterable[Task]:
     # No label file is named after these: they keep their suffix, which tells two of
     # one name apart.
     for name in own.untagged:
-        yield Task(own.root / name, folders["ood"] / f"{name}.png")
+        yield Task(own.root / name, folders["ood"] / f"{name}{suffix}")
     for name in own.candidates:
         assert own.candidates_root is not None
-        yield Task(own.candidates_root / name, folders["candidates"] / f"{name}.png")
+        yield Task(
+            own.candidates_root / name, folders["candidates"] / f"{name}{suffix}"
+        )
 
 
 class _Copied(NamedTuple):
@@ -220,11 +230,11 @@ class _Copied(NamedTuple):
 
 
 def _copy(
-    task: Task, long_side: int, enlarge: bool, levels: Levels | None
+    task: Task, long_side: int, enlarge: bool, decoding: Decoding
 ) -> _Copied | str:
     """Copy one image with its masks; a text is what is wrong with it."""
     try:
-        original = image_size(task.image)
+        original = image_size(task.image, decoding)
         size = scaled_size(original, long_side, enlarge)
         writer = Writer(overwrite=True)
         values: tuple[set[int], set[int]] = (set(), set())
@@ -239,18 +249,15 @@ def _copy(
             values[1].update(np.unique(small).tolist())
             writer.label(task.corrected_target, small)
         made_of = f"{file_sha256(task.image)} at {size}"
-        if levels is not None:
-            made_of += f", levels {levels}"
+        if decoding != PICTURE:
+            made_of += f", {decoding}"
         if _is_made_of(task.target, made_of):
             masks = writer.counts["written"] + writer.counts["replaced"]
             return _Copied(masks > 0, *values)
-        image = open_upright(task.image, levels=levels)
-        if size != original:
-            image = image.resize(size, Image.Resampling.BICUBIC)
-        about = PngInfo()
-        about.add_text(_SOURCE, made_of)
+        make = _small_picture if decoding.bands is None else _small_bands
+        write = make(task.image, size, decoding, made_of)
         with atomic_write(task.target) as temporary:
-            image.save(temporary, "PNG", pnginfo=about, compress_level=_COMPRESSION)
+            write(temporary)
     except UNREADABLE as error:
         # A full disk is no fault of the image.
         if isinstance(error, OSError) and error.errno is not None:
@@ -261,6 +268,32 @@ def _copy(
             return str(error)
         return f"{task.image}: {why_unreadable(error)}"
     return _Copied(True, *values)
+
+
+def _small_picture(
+    image: Path, size: tuple[int, int], decoding: Decoding, about: str
+) -> Callable[[Path], None]:
+    """What writes the copy of a picture, once it is read."""
+    picture = open_upright(image, decoding=decoding)
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    text = PngInfo()
+    text.add_text(_SOURCE, about)
+    return partial(
+        picture.save, format="PNG", pnginfo=text, compress_level=_COMPRESSION
+    )
+
+
+def _small_bands(
+    image: Path, size: tuple[int, int], decoding: Decoding, about: str
+) -> Callable[[Path], None]:
+    """As :func:`_small_picture`, of bands."""
+    channels = read_channels(image, decoding)
+    if channels.shape[1::-1] != size:
+        bands = map(Image.fromarray, np.moveaxis(channels, 2, 0))
+        small = [band.resize(size, Image.Resampling.BICUBIC) for band in bands]
+        channels = np.stack([*map(np.asarray, small)], axis=2)
+    return partial(save_copy, channels, source=about)
 
 
 def _scaled_mask(
@@ -292,7 +325,7 @@ def _is_made_of(copy: Path, made_of: str) -> bool:
     """Whether the copy is there, whole, and of this file."""
     try:
         with Image.open(copy) as image:
-            return image.info.get(_SOURCE) == made_of
+            return made_of in (image.info.get(_SOURCE), copy_source(image))
     except UNREADABLE:
         return False
 

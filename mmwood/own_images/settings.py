@@ -5,11 +5,14 @@ measured on mini_voc (1,149 images at long side 320 on a CPU) and from the publi
 settings (10,582 images of PASCAL VOC, about 500 pixels wide, on a GPU).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from statistics import median_low
 
-from mmwood.fileio.images import Levels
+import numpy as np
+
+from mmwood.fileio.decoding import PICTURE, Decoding
 from mmwood.own_images.backbones import Backbone
 
 __all__ = ["Facts", "Setting", "Settings", "choose_settings", "default_backbone"]
@@ -64,8 +67,8 @@ class Facts:
         ood_long_side: The lower median long side of untagged images and candidates;
             None without.
         deep: Images of more than 8 bits a channel, of all kinds.
-        levels: What is black and white in them; None without.
-        levels_named: Whether a person said so.
+        decoding: How images are read.
+        levels_named: Whether a person said what is black and white in them.
         gpu: The GPU's name; '' is a CPU.
         memory: Of the GPU, or of the machine without one, in GB.
     """
@@ -78,7 +81,7 @@ class Facts:
     corrected: int = 0
     ood_long_side: int | None = None
     deep: int = 0
-    levels: Levels | None = None
+    decoding: Decoding = PICTURE
     levels_named: bool = False
     gpu: str = ""
     memory: float = 16.0
@@ -110,7 +113,7 @@ class Settings:
         soften: Least and largest size that half of W-OoD's images are softened to, or
             None.
         walk_steps: Of IRN's random walk.
-        levels: What is black and white in images of more than 8 bits, or None.
+        decoding: How images are read.
         rate: What classifiers' learning rates are multiplied by.
         rows: All of it with reasons.
     """
@@ -129,7 +132,7 @@ class Settings:
     clusters: int
     soften: tuple[int, int] | None
     walk_steps: int
-    levels: Levels | None
+    decoding: Decoding
     rate: float
     rows: tuple[Setting, ...]
 
@@ -149,7 +152,17 @@ def choose_settings(
         backbone: Of classifier and IRN.
         network: Of the segmentation network.
         short: One epoch and four iterations, to see whether everything runs.
+
+    Raises:
+        ValueError: A backbone cannot see as many bands.
     """
+    if facts.decoding.channels != 3 and "wide-resnet38" in (
+        backbone.name,
+        network.name,
+    ):
+        raise ValueError(
+            "--bands: wide-resnet38 sees three bands: name three, or another --backbone"
+        )
     rows: list[Setting] = []
 
     def note(name: str, value: object, reason: str) -> None:
@@ -164,17 +177,7 @@ def choose_settings(
         f"{images} images with a tag",
         f"their classes: {', '.join(facts.classes)}",
     )
-    if facts.levels is not None:
-        note(
-            "levels",
-            "{:g} is black, {:g} white".format(*facts.levels),
-            f"{facts.deep} images have more than 8 bits; "
-            + (
-                "--levels"
-                if facts.levels_named
-                else f"{OUTERMOST:.1%} of their pixels are darker, as many brighter"
-            ),
-        )
+    _note_decoding(facts, note)
     note("backbone", backbone.name, _backbone_reason(facts, backbone))
     note("network", f"DeepLab-v2 on {network.name}", "trained on the pseudo masks")
 
@@ -272,9 +275,30 @@ def choose_settings(
         clusters,
         soften,
         walk_steps,
-        facts.levels,
+        facts.decoding,
         rate,
         tuple(rows),
+    )
+
+
+def _note_decoding(facts: Facts, note: Callable) -> None:
+    bands, levels = facts.decoding.bands, facts.decoding.levels
+    if bands is not None:
+        shown = bands[:3] if len(bands) >= 3 else bands[:1]
+        seen = ", ".join(map(str, shown))
+        note("bands", ", ".join(map(str, bands)), f"--bands; people see {seen}")
+    if levels is None:
+        return
+    pairs = np.reshape(levels, (-1, 2)).tolist()
+    note(
+        "levels",
+        "; ".join(f"{low:g} is black, {high:g} white" for low, high in pairs),
+        f"{facts.deep} images have more than 8 bits; "
+        + (
+            "--levels"
+            if facts.levels_named
+            else f"{OUTERMOST:.1%} of their pixels are darker, as many brighter"
+        ),
     )
 
 

@@ -87,7 +87,9 @@ class Album:
     def __init__(self, data: Data, where: str) -> None:
         self.data, self.where = data, where
         # A card shows one image in every cell.
-        self._picture = lru_cache(maxsize=1)(lambda name: read_picture(self.path(name)))
+        self._picture = lru_cache(maxsize=1)(
+            lambda name: read_picture(self.path(name), data.decoding)
+        )
 
     @cached_property
     def _index(self) -> dict[str, Path]:

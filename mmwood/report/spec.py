@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from mmwood.fileio.decoding import PICTURE, Decoding, check_decoding
 from mmwood.fileio.files import read_json
 from mmwood.utils.check import one_of
 
@@ -31,7 +32,7 @@ _FIELDS = {
         *("title", "text", "plan", "tags", "data", "branches", "mining", "review"),
         *("figures", "records"),
     ),
-    "data": ("images", "suffix", "masks", "classes"),
+    "data": ("images", "suffix", "masks", "classes", "levels", "bands"),
     "branches": ("name", "labels", "networks"),
     "labels": ("name", "folder", "curve", "scores"),
     "networks": ("name", "folder", "predictions", "images"),
@@ -48,12 +49,14 @@ class Data:
         suffix: Their suffix.
         masks: Folder of the true masks (label PNGs), or None.
         classes: Names of the classes, without background.
+        decoding: How the images are read.
     """
 
     images: Path
     suffix: str
     masks: Path | None
     classes: Sequence[str]
+    decoding: Decoding = PICTURE
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,8 @@ def read_spec(path: str | os.PathLike) -> Spec:
 
         {"title": str, "text": str, "plan": JSON of settings, "tags": tags.csv,
          "data": {"images": folder, "suffix": ".jpg", "masks": folder or null,
-                  "classes": [str, ...]},
+                  "classes": [str, ...],
+                  "levels": as of mmwood.LoadImage, "bands": the same},
          "branches": [
            {"name": "without OoD images",
             "labels": [{"name": str, "folder": folder, "curve": seed_curve.json,
@@ -306,7 +310,9 @@ def _data(item: _Object) -> Data:
         )
     _unique(classes, item.place("classes"))
     suffix, masks = item.text("suffix", ".jpg"), item.path("masks", "folder")
-    return Data(images, suffix, masks, classes)
+    levels, bands = item.content.get("levels"), item.content.get("bands")
+    decoding = check_decoding(levels, bands, item.place(""))
+    return Data(images, suffix, masks, classes, decoding)
 
 
 def _branch(item: _Object) -> Branch:

@@ -13,7 +13,15 @@ from mmwood.utils.distribution import check_distribution
 from mmwood.utils.locations import TOOLS, verb
 from mmwood.utils.memory import keep_freed_memory
 
-__all__ = ["add_common_arguments", "named_path", "png_path", "run", "script_parser"]
+__all__ = [
+    "add_common_arguments",
+    "add_decoding_options",
+    "add_input_channels",
+    "named_path",
+    "png_path",
+    "run",
+    "script_parser",
+]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 #: What a user can mend where a statement of ours raises it.
@@ -48,6 +56,46 @@ def script_parser(description: str | None) -> argparse.ArgumentParser:
         description = script.sub(lambda match: f"mmwood {verb(match[1])}", description)
     return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def add_decoding_options(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, default: str = ""
+) -> None:
+    """Add the options that say how images are read.
+
+    Args:
+        parser: What takes ``--levels`` and ``--bands``.
+        default: What is said of images of more than 8 bits without ``--levels``.
+    """
+    parser.add_argument(
+        "--levels",
+        nargs="+",
+        type=float,
+        metavar="VALUE",
+        help="the two values that are black and white where images have more than 8 "
+        f"bits, such as 0 4095, or two for each band{default}",
+    )
+    parser.add_argument(
+        "--bands",
+        nargs="+",
+        type=int,
+        metavar="BAND",
+        help="the bands that networks see, from 1, such as 4 3 2 8; people see the "
+        "first three as red, green and blue (default: an image's colours)",
+    )
+
+
+def add_input_channels(parser: argparse.ArgumentParser) -> None:
+    """Add the option of converters that makes weights for images of other bands."""
+    parser.add_argument(
+        "--in-channels",
+        type=int,
+        default=3,
+        choices=range(1, 1025),
+        metavar="N",
+        help="bands of the images: the first convolution's weights are repeated and "
+        "scaled (default: 3)",
     )
 
 

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from mmwood.fileio.decoding import PICTURE, Decoding
 from mmwood.fileio.files import files_by_id
 from mmwood.fileio.images import read_picture
 from mmwood.fileio.label_folder import LabelFolder, load_score_maps
@@ -26,6 +27,7 @@ def seed_comparison(
     suffix: str = ".jpg",
     cell: tuple[int, int] = (200, 150),
     with_labels: bool = True,
+    decoding: Decoding = PICTURE,
 ) -> np.ndarray:
     """One row an image: image | map and seed of every run | ground truth.
 
@@ -41,6 +43,7 @@ def seed_comparison(
         suffix: Suffix of the images.
         cell: (width, height) of a picture in pixels.
         with_labels: Whether the seeds are shown beside the maps.
+        decoding: How images are read.
 
     Returns:
         The sheet, uint8 RGB.
@@ -52,7 +55,7 @@ def seed_comparison(
     classes = _class_names(runs.values())
     pictures, captions = [], []
     for image_id in image_ids:
-        picture = read_picture(Path(image_dir, image_id + suffix))
+        picture = read_picture(Path(image_dir, image_id + suffix), decoding)
         labels = [
             read_label_png(LabelFolder(run).label(image_id)) for run in runs.values()
         ]

@@ -11,11 +11,13 @@ from PIL import Image
 
 from mmwood.datasets import ImageLevelDataset, OoDDataset
 from mmwood.datasets.transforms import LoadImage
+from mmwood.fileio.decoding import Decoding
 from mmwood.fileio.images import (
     deep_values,
     image_size,
     is_deep,
     list_folder,
+    open_upright,
     read_picture,
     read_rgb,
     save_picture,
@@ -127,8 +129,8 @@ def test_levels_are_black_and_white(values, levels, tmp_path):
     for name in ("a.tif", "a.png")[: 1 + in_png]:
         save(values, path := tmp_path / name)
         for found in (
-            read_rgb(path, levels),
-            read_picture(path, levels),
+            read_rgb(path, Decoding(levels)),
+            read_picture(path, Decoding(levels)),
             loader(dict(img_path=str(path)))["img"][..., ::-1],
         ):
             assert np.array_equal(found, expected)
@@ -140,17 +142,17 @@ def test_levels_are_black_and_white(values, levels, tmp_path):
 def test_beyond_the_levels_and_no_number(tmp_path):
     values = np.float32([[-1, 0, 0.5], [1, 2, np.nan]])
     save(values, tmp_path / "a.tif")
-    found = read_rgb(tmp_path / "a.tif", (0, 1))[..., 0]
+    found = read_rgb(tmp_path / "a.tif", Decoding((0, 1)))[..., 0]
     assert found.tolist() == [[0, 0, 128], [255, 255, 0]]
 
 
-@pytest.mark.parametrize("levels", [(1, 1), (3, 2), (1, 2, 3), (0, np.inf)])
+@pytest.mark.parametrize("levels", [(1, 1), (3, 2), (1, 2, 3), (0, np.inf), ()])
 def test_levels_that_are_none(levels):
     with pytest.raises(
         ValueError, match=r"levels: the values that are black and white"
     ):
         LoadImage(levels=levels)
-    with pytest.raises(ValueError, match="levels need"):
+    with pytest.raises(ValueError, match="levels and bands need"):
         LoadImage(levels=(0, 1), imdecode_backend="cv2")
 
 
@@ -184,7 +186,7 @@ def test_cameras_turn_images(kind, orientation, tmp_path):
     expected = np.rot90(seen, turns.get(orientation, 0))
     if orientation in (2, 4, 5, 7):
         expected = expected[:, ::-1]
-    assert image_size(path) == image_size(path, decode=True) == expected.shape[1::-1]
+    assert image_size(path) == open_upright(path).size == expected.shape[1::-1]
     for read in (read_rgb, read_picture, by_loader):
         found = read(path)
         if values.ndim == 2:

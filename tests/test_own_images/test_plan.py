@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
+from mmwood.fileio.decoding import Decoding
 from mmwood.fileio.labels import save_label_png
 from mmwood.own_images.backbones import find_backbone
 from mmwood.own_images.configs import Places, write_configs
@@ -78,7 +79,7 @@ def test_levels(plan, deepen):
         "6 images have more than 8 bits; 0.1% of their pixels are darker, as many "
         "brighter"
     )
-    low, high = found.settings.levels
+    low, high = found.settings.decoding.levels
     assert row.value == f"{low} is black, {high} white"
     assert 0 <= low < 100
     assert 900 < high <= 1020
@@ -88,12 +89,10 @@ def test_levels(plan, deepen):
     pipeline = load_pipeline(found.pipeline, REPOSITORY / "tools")
     command = pipeline.stages["prepare"].command(pipeline)
     assert command[command.index("--levels") + 1 :][:2] == [str(low), str(high)]
-    named = plan(levels=(-0.00001, 4095))
+    named = plan(decoding=Decoding((-0.00001, 4095)))
     (row,) = (row for row in named.settings.rows if row.name == "levels")
     assert row.value == "-1e-05 is black, 4095 white"
     assert row.reason == "6 images have more than 8 bits; --levels"
-    with pytest.raises(ValueError, match="--levels: the values that are black and"):
-        plan(levels=(2, 1))
 
 
 def test_stages_are_those_that_the_data_have_something_for(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from mmwood.fileio.decoding import Decoding
 from mmwood.fileio.images import deep_values
 from mmwood.fileio.labels import read_label_png, save_label_png
 from mmwood.own_images.levels import deep_images, find_levels
@@ -184,7 +185,7 @@ def test_copies_of_sixteen_bits_are_those_of_eight(folder, deepen, tmp_path):
     with pytest.raises(ValueError, match="6 of 6 images cannot be used") as error:
         prepare(own, out, 40)
     assert "--levels 0 4095" in str(error.value)
-    done = prepare(own, out, 40, levels=(1000, 1000 + 8 * 255))
+    done = prepare(own, out, 40, decoding=Decoding((1000, 1000 + 8 * 255)))
     assert done["written"] == 6
     for name in ("images/a", "images/b", "images/walks/c", "images/walks/d"):
         pixels = [
@@ -193,8 +194,8 @@ def test_copies_of_sixteen_bits_are_those_of_eight(folder, deepen, tmp_path):
         ]
         assert np.array_equal(*pixels)
     # Other levels make other copies.
-    assert prepare(own, out, 40, levels=(1000, 3040))["written"] == 0
-    assert prepare(own, out, 40, levels=(0, 4095))["written"] == 6
+    assert prepare(own, out, 40, decoding=Decoding((1000, 3040)))["written"] == 0
+    assert prepare(own, out, 40, decoding=Decoding((0, 4095)))["written"] == 6
 
 
 def test_levels_are_the_outermost_values_but_for_some(folder, deepen, tmp_path):
@@ -202,13 +203,13 @@ def test_levels_are_the_outermost_values_but_for_some(folder, deepen, tmp_path):
     images = deep_images(read_own_images(folder))
     assert len(images) == 6
     values = np.sort(np.concatenate([deep_values(path) for path in images]))
-    low, high = find_levels(images)
+    low, high = find_levels(images).levels
     for level, share in ((low, 0.001), (high, 0.999)):
         found = np.searchsorted(values, [level, level + 1]) / len(values)
         # To within a pixel or two of the thousands that are looked at.
         assert found[0] - 0.001 <= share <= found[1] + 0.001
     Image.fromarray(np.full((4, 4), 7, np.uint16)).save(tmp_path / "flat.png")
-    assert find_levels([tmp_path / "flat.png"]) == (7, 8)
+    assert find_levels([tmp_path / "flat.png"]).levels == (7, 8)
     nothing = np.full((4, 4), np.nan, np.float32)
     Image.fromarray(nothing).save(tmp_path / "none.tif")
     with pytest.raises(ValueError, match=r"none\.tif and others like it hold no"):

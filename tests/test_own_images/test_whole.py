@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mmwood.converters.context_shapes import draw_sample
+from mmwood.fileio.images import read_rgb
 from mmwood.fileio.labels import read_label_png, save_label_png
 
 pytest.importorskip("mmpretrain")
@@ -119,3 +120,38 @@ def test_eject(drawn, call, tmp_path):
     text = call(OWN_IMAGES, "--data", "drawn", "--eject")
     assert text.splitlines()[-1].startswith("Change them as you like, then: python ")
     assert (tmp_path / "work_dirs/drawn/configs/wood.py").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_four_bands_of_sixteen_bits(drawn, run_tool, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    rows, colours = ["image,labels"], {}
+    for path in [*sorted(drawn.glob("?/*")), *sorted(drawn.glob("without*"))]:
+        colours[path.stem] = picture = read_rgb(path)
+        bands = np.dstack([255 - picture[..., 1], picture[..., ::-1]])
+        size = dict(height=picture.shape[0], width=picture.shape[1], count=4)
+        target = tmp_path / f"bands/{path.stem}.tif"
+        target.parent.mkdir(exist_ok=True)
+        with rasterio.open(target, "w", dtype="uint16", **size) as file:
+            file.write(bands.transpose(2, 0, 1).astype(np.uint16) * 12 + 300)
+        tag = "" if "without" in path.stem else CLASSES[len(rows) % 2]
+        rows.append(f"{target.name},{tag}")
+    (tmp_path / "bands/tags.csv").write_text("\n".join(rows) + "\n")
+    chosen = ("--bands", "4", "3", "2", "1", "--levels", "300", "3360")
+    own = ("--data", "bands", "--short", "--work-dir", "out")
+    text = run_tool(TOOL, OWN_IMAGES, *own, *chosen)
+    assert re.search(r"^bands +4, 3, 2, 1  \(--bands; people see 4, 3, 2\)", text, re.M)
+    # People see the colours, in copies too.
+    for name, picture in colours.items():
+        kind = "ood" if "without" in name else "images"
+        copy = tmp_path / f"out/data/{kind}/{name}.tif{'.tif' * (kind == 'ood')}"
+        if max(picture.shape) == 96:
+            assert np.array_equal(read_rgb(copy), picture)
+    run_tool("predict.py", "out/network", "bands", "--out", "found")
+    found = sorted(path.stem for path in (tmp_path / "found/labels").glob("*.png"))
+    assert found == sorted(colours)
+    text = run_tool(
+        "export.py", "out/network", "--images", "bands", "--out", "out.onnx"
+    )
+    assert re.search(r"on 24 images of bands and 5 drawn images \d+ of ", text), text

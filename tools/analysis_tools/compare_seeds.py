@@ -3,8 +3,9 @@
 
 import argparse
 
+from mmwood.fileio.decoding import check_decoding
 from mmwood.fileio.images import save_picture
-from mmwood.utils.command import named_path, png_path, run
+from mmwood.utils.command import add_decoding_options, named_path, png_path, run
 from mmwood.visualization.comparison import one_image_per_class, seed_comparison
 
 
@@ -31,6 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=png_path, default="comparison.png", help="PNG to write"
     )
+    add_decoding_options(parser)
     return parser.parse_args()
 
 
@@ -47,6 +49,7 @@ def main() -> None:
         args.masks,
         args.suffix,
         with_labels=not args.maps_only,
+        decoding=check_decoding(args.levels, args.bands, "--"),
     )
     save_picture(sheet, args.out)
     print(f"{len(ids)} images: {args.out}")

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from mmwood.fileio.decoding import Decoding, check_decoding
 from mmwood.fileio.files import atomic_write
 from mmwood.fileio.images import (
     UNREADABLE,
@@ -61,6 +62,7 @@ class Cluster:
     number: int
     name: str | None
     members: list[Member]
+    decoding: Decoding
 
     @property
     def majority(self) -> tuple[str, int]:
@@ -86,7 +88,10 @@ def read_clusters(folder: Path) -> list[Cluster]:
     def parse(content: Any) -> tuple[list[int], list[Cluster]]:
         sizes = list(content["sizes"])
         names = content.get("names") or [None] * len(sizes)
-        return sizes, [Cluster(k, n, []) for k, (n, _) in enumerate(zip(names, sizes))]
+        found = content.get("decoding") or {}
+        decoding = check_decoding(found.get("levels"), found.get("bands"))
+        clusters = [Cluster(k, n, [], decoding) for k, n in enumerate(names)]
+        return sizes, clusters[: len(sizes)]
 
     expected = "clusters.json of mmwood.OoDClusterHook"
     sizes, clusters = parse_json(paths[0], expected, parse)
@@ -130,10 +135,12 @@ def _read_members(path: Path, clusters: list[Cluster]) -> None:
             clusters[int(cluster)].members.append(member)
 
 
-def thumbnail(member: Member, members_csv: Path) -> np.ndarray:
+def thumbnail(member: Member, cluster: Cluster, members_csv: Path) -> np.ndarray:
     """The image, no larger than a cell. Shape: (H, W, 3) uint8 RGB."""
     try:
-        small = open_upright(member.image, draft=(2 * CELL, 2 * CELL))
+        small = open_upright(
+            member.image, (2 * CELL, 2 * CELL), decoding=cluster.decoding
+        )
     except UNREADABLE as error:
         raise ValueError(
             f"{members_csv}:{member.line}: the image {member.image} cannot be read: "
@@ -170,7 +177,7 @@ def cluster_sheet(
     """The images nearest to the cluster's centre below a line about the cluster."""
     shown = cluster.members[:images]
     sheet = contact_sheet(
-        [thumbnail(member, members_csv) for member in shown],
+        [thumbnail(member, cluster, members_csv) for member in shown],
         [caption(member) for member in shown],
         columns=columns,
         cell=(CELL, CELL),
@@ -200,7 +207,7 @@ def overview(clusters: Sequence[Cluster], members_csv: Path) -> np.ndarray:
         shown = cluster.members[:OVERVIEW_IMAGES]
         missing = OVERVIEW_IMAGES - len(shown)
         images += [text_image(lines, CELL, CELL)]
-        images += [thumbnail(member, members_csv) for member in shown]
+        images += [thumbnail(member, cluster, members_csv) for member in shown]
         images += [blank] * missing
         captions += ["", *map(caption, shown), *[""] * missing]
     return contact_sheet(

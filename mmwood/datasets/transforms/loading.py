@@ -9,19 +9,23 @@ from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine import fileio
 from mmengine.structures import PixelData
 
-from mmwood.fileio.images import (
-    UNREADABLE,
-    Levels,
-    check_levels,
-    read_rgb,
-    why_unreadable,
-)
+from mmwood.fileio.bands import need_rasterio
+from mmwood.fileio.decoding import PICTURE, Decoding, check_decoding, shown_channels
+from mmwood.fileio.images import UNREADABLE, read_channels, why_unreadable
 from mmwood.fileio.label_folder import load_score_maps
 from mmwood.fileio.labels import read_label_png
 from mmwood.functional.cam import strided_size
 from mmwood.registry import TRANSFORMS
+from mmwood.utils.config import leaf_datasets
 
-__all__ = ["LoadImage", "LoadScoreMaps", "LoadSemanticMask", "levels_of"]
+__all__ = [
+    "LoadImage",
+    "LoadScoreMaps",
+    "LoadSemanticMask",
+    "decoding_of",
+    "loaded_rgb",
+    "reversed_colours",
+]
 
 
 @TRANSFORMS.register_module()
@@ -30,42 +34,54 @@ class LoadImage(LoadImageFromFile):
 
     OpenCV decodes a truncated JPEG without a word and fills the missing part with
     grey; Pillow, used here, raises an error. Images of 16 bits become ones of 8
-    (:func:`mmwood.fileio.images.read_rgb`). An image that is there already, as
+    (:func:`mmwood.fileio.images.read_channels`). An image that is there already, as
     inferencers hand it over, stays as it is.
 
     Args:
         levels: The values that are black and white where an image has more than 8 bits
-            a channel (:data:`mmwood.fileio.images.Levels`).
+            a channel (:data:`mmwood.fileio.decoding.Levels`); with ``bands`` a pair for
+            each is possible.
+        bands: Numbers of the bands to load, from 1, in the network's order
+            (:class:`mmwood.fileio.decoding.Decoding`). The model's ``in_channels``,
+            ``mean`` and ``std`` must be as many. None loads a picture's three colours.
         **kwargs: As in ``LoadImageFromFile``.
 
     Raises:
-        ValueError: The image cannot be decoded whole, or, without ``levels``, holds
-            floats; ``levels`` are none, or beside a way of decoding that knows none.
+        ImportError: ``bands`` need rasterio, which is not installed.
+        ValueError: The image cannot be decoded whole, lacks a band, or, without
+            ``levels``, holds floats; ``levels`` or ``bands`` are none, or beside a way
+            of decoding that knows none.
         FileNotFoundError: There is no such file.
 
     Example:
-        >>> LoadImage(levels=(0, 4095)).levels
-        (0, 4095)
+        >>> LoadImage(levels=(0, 4095)).decoding
+        Decoding(levels=(0, 4095), bands=None)
     """
 
     def __init__(
         self,
         imdecode_backend: str = "pillow",
-        levels: Sequence[float] | None = None,
+        levels: Sequence | None = None,
+        bands: Sequence[int] | None = None,
         **kwargs,
     ) -> None:
         super().__init__(imdecode_backend=imdecode_backend, **kwargs)
-        self.levels = check_levels(levels, "levels")
+        self.decoding = check_decoding(levels, bands, "mmwood.LoadImage: ")
         self._plain = (imdecode_backend, self.color_type) == ("pillow", "color")
         self._plain &= self.file_client_args is None
-        if self.levels is not None and not self._plain:
+        if self.decoding != PICTURE and not self._plain:
             raise ValueError(
-                "mmwood.LoadImage: levels need imdecode_backend='pillow', "
+                "mmwood.LoadImage: levels and bands need imdecode_backend='pillow', "
                 "color_type='color' and no file_client_args"
             )
+        if bands is not None:
+            need_rasterio()
 
     def transform(self, results: dict) -> dict | None:
-        """Add ``img`` (H, W, 3) uint8 BGR, ``img_shape`` and ``ori_shape``."""
+        """Add ``img`` (H, W, channels) uint8, ``img_shape`` and ``ori_shape``.
+
+        Three channels are in the order blue, green, red; others in that of the bands.
+        """
         if "img" in results and "img_path" not in results:
             return results
         path = results["img_path"]
@@ -73,7 +89,7 @@ class LoadImage(LoadImageFromFile):
             if not self._plain:
                 return super().transform(results)
             content = io.BytesIO(fileio.get(path, self.backend_args))
-            image = read_rgb(content, self.levels)
+            image = read_channels(content, self.decoding)
         except (*UNREADABLE, AssertionError) as error:
             if self.ignore_empty:
                 return None
@@ -81,21 +97,42 @@ class LoadImage(LoadImageFromFile):
                 raise
             reason = why_unreadable(error)
             raise ValueError(f"{path} is not a whole image: {reason}") from error
-        image = np.ascontiguousarray(image[..., ::-1])
+        image = np.ascontiguousarray(reversed_colours(image))
         results["img"] = image.astype(np.float32) if self.to_float32 else image
         results["img_shape"] = results["ori_shape"] = image.shape[:2]
         return results
 
 
-def levels_of(dataset: object) -> Levels | None:
-    """What the pipeline of a data set takes for black and white, if it says so."""
-    pipeline = getattr(dataset, "pipeline", None)
-    loaders = (
-        transform
-        for transform in getattr(pipeline, "transforms", ())
-        if isinstance(transform, LoadImage)
-    )
-    return next((loader.levels for loader in loaders), None)
+def reversed_colours(image: np.ndarray) -> np.ndarray:
+    """RGB of BGR and the reverse; images of other channels as they are.
+
+    Shape:
+        - image: (H, W, channels); output: the same
+    """
+    return image[..., ::-1] if image.shape[2] == 3 else image
+
+
+def loaded_rgb(image: np.ndarray) -> np.ndarray:
+    """What people see of an image that a pipeline has loaded.
+
+    Shape:
+        - image: (H, W, channels); output: (H, W, 3), red, green and blue
+    """
+    return np.ascontiguousarray(shown_channels(reversed_colours(image)))
+
+
+def decoding_of(dataset: object) -> Decoding:
+    """How the pipeline of a data set, or of the first in it, reads images.
+
+    Args:
+        dataset: A data set, a wrapper of some, or a pipeline itself.
+    """
+    leaf = next(leaf_datasets(dataset), None)
+    pipeline = getattr(leaf, "pipeline", leaf)
+    for transform in getattr(pipeline, "transforms", ()):
+        if isinstance(transform, LoadImage):
+            return transform.decoding
+    return PICTURE
 
 
 @TRANSFORMS.register_module()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmwood.datasets.transforms.loading import levels_of
+from mmwood.datasets.transforms.loading import decoding_of
 from mmwood.engine.image_ids import ImageIds
 from mmwood.fileio.images import read_picture, refuse_foreign_drawing, save_picture
 from mmwood.fileio.label_folder import LabelFolder
@@ -97,7 +97,7 @@ class CAMVisualizationHook(Hook):
         label = seed_from_cam(cam, classes, self.threshold).numpy()
         dataset = runner.test_dataloader.dataset
         shared = dict(
-            image=read_picture(sample.img_path, levels_of(dataset)),
+            image=read_picture(sample.img_path, decoding_of(dataset)),
             cam_classes=classes.tolist(),
             truth=None if truth is None else truth.data[0].cpu().numpy(),
             class_names=dataset.metainfo["classes"],

@@ -9,6 +9,7 @@ from mmengine.runner import CheckpointLoader, Runner, save_checkpoint
 from torch import Tensor
 from torch.utils.data import Subset
 
+from mmwood.datasets.transforms.loading import decoding_of
 from mmwood.engine.features import as_in_tests, shard_loader, with_pipeline
 from mmwood.engine.weights import (
     checkpoint_weights,
@@ -40,7 +41,7 @@ class DisplacementMeanHook(Hook):
 
     Args:
         pipeline: Transforms of the images in place of the training pipeline, which is
-            random. None loads and packs them.
+            random. None loads them as that does, and packs them.
         batch_size: Images of each process that are loaded together. Those of one size
             go through the network together.
         num_workers: Loading processes.
@@ -59,8 +60,6 @@ class DisplacementMeanHook(Hook):
     # After EMAHook has averaged the last iteration, before a checkpoint is written.
     priority = "LOW"
 
-    PIPELINE = (dict(type="mmwood.LoadImage"), dict(type="mmpretrain.PackInputs"))
-
     def __init__(
         self,
         pipeline: list | None = None,
@@ -72,7 +71,7 @@ class DisplacementMeanHook(Hook):
             at_least(
                 "mmwood.DisplacementMeanHook: max_images", max_images, 1, integer=True
             )
-        self.pipeline = list(self.PIPELINE) if pipeline is None else pipeline
+        self.pipeline = pipeline
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.max_images = max_images
@@ -136,7 +135,12 @@ class DisplacementMeanHook(Hook):
     before_test = before_val
 
     def _measure(self, runner: Runner) -> None:
-        dataset = with_pipeline(runner.train_dataloader.dataset, Compose(self.pipeline))
+        dataset = runner.train_dataloader.dataset
+        pipeline = self.pipeline
+        if pipeline is None:
+            load = dict(type="mmwood.LoadImage", **vars(decoding_of(dataset)))
+            pipeline = [load, dict(type="mmpretrain.PackInputs")]
+        dataset = with_pipeline(dataset, Compose(pipeline))
         if self.max_images is not None and self.max_images < len(dataset):
             step = len(dataset) / self.max_images
             dataset = Subset(dataset, [int(i * step) for i in range(self.max_images)])

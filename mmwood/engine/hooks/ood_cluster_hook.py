@@ -12,6 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import IterBasedTrainLoop, Runner, load_checkpoint
 from torch import Tensor
 
+from mmwood.datasets.transforms.loading import decoding_of
 from mmwood.engine.features import Features, extract_features
 from mmwood.engine.ood_size import (
     OoDSize,
@@ -20,6 +21,7 @@ from mmwood.engine.ood_size import (
     size_note,
 )
 from mmwood.engine.weights import model_copies, unwrap
+from mmwood.fileio.decoding import PICTURE
 from mmwood.fileio.files import atomic_write, file_sha256, write_json
 from mmwood.functional.ood_distance import Init, in_distribution_centers, ood_centers
 from mmwood.registry import HOOKS
@@ -237,7 +239,10 @@ class OoDClusterHook(Hook):
                     f"have no OoD cluster: {', '.join(unused)}"
                 )
         if is_main_process():
-            made_from = dict(checkpoint=checkpoint, ood_long_side=long_side)
+            made_from: dict[str, Any] = dict(checkpoint=checkpoint)
+            made_from["ood_long_side"] = long_side
+            if (decoding := decoding_of(dataset.ood)) != PICTURE:
+                made_from["decoding"] = vars(decoding)
             self._write(runner, outside, classes, centers, members, names, made_from)
 
     def _pipeline(self, runner: Runner) -> list:

@@ -10,9 +10,11 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmwood.datasets.candidates import CandidateDataset
+from mmwood.datasets.transforms.loading import decoding_of
 from mmwood.engine.batches import all_batches, take_batches
 from mmwood.engine.ood_size import size_note
 from mmwood.engine.weights import unwrap, weights_sha256
+from mmwood.fileio.decoding import PICTURE
 from mmwood.fileio.files import file_sha256, text_sha256
 from mmwood.fileio.mining_results import Finding, Shard, finished_images, next_run
 from mmwood.registry import HOOKS
@@ -161,6 +163,9 @@ class OoDMiningHook(Hook):
             fp16=bool((cfg.get("test_cfg") or {}).get("fp16")),
         )
         checkpoint = cfg.get("load_from")
+        decoding = decoding_of(dataset)
+        # What shows the images reads them as the classifier did.
+        shown = {} if decoding == PICTURE else dict(decoding=vars(decoding))
         return dict(
             format="mmwood mining 1",
             size=self.size,
@@ -173,6 +178,7 @@ class OoDMiningHook(Hook):
             classes=list(self._classes),
             candidates_sha256=file_sha256(dataset.ann_file),
             threshold=self.threshold,
+            **json.loads(json.dumps(shown)),
         )
 
 

@@ -14,6 +14,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
+from mmwood.datasets.transforms.loading import decoding_of
 from mmwood.engine.weights import unwrap
 from mmwood.fileio.label_folder import PSEUDO_LABELS, LabelFolder
 from mmwood.fileio.labels import read_label_png
@@ -46,6 +47,8 @@ class StartCheckHook(Hook):
       background.
     - An epoch has at least one step, images to learn classes from have labels, and
       the masks of a segmentation network show a class: 255 is void, no object.
+    - What resizes images of bands is not Pillow, which would take four for colours and
+      how much there is of them.
     - No learning rate is 0 before the training ends. A training that is resumed with
       another length follows the schedule of the new length.
 
@@ -129,8 +132,26 @@ def refuse_empty_epoch(loader: Any) -> None:
     )
 
 
+def _refuse_pillow(pipeline: Any, field: str) -> None:
+    """Refuse to have images of other bands than three resized by Pillow."""
+    if decoding_of(pipeline).channels == 3:
+        return
+    parts = [pipeline]
+    while parts:
+        part = parts.pop()
+        if getattr(part, "backend", None) == "pillow":
+            raise ValueError(
+                f"{field}: {type(part).__name__} has backend='pillow', which is for "
+                "pictures: images of bands need backend='cv2'"
+            )
+        parts += getattr(part, "transforms", None) or getattr(part, "subroutines", [])
+        parts += [part.resize] if hasattr(part, "resize") else []
+
+
 def _check_data(runner: Runner, dataset: BaseDataset, loader: str) -> None:
     """Compare classes with the model's heads, and with what made the masks."""
+    for leaf in leaf_datasets(dataset):
+        _refuse_pillow(getattr(leaf, "pipeline", None), f"{loader}.dataset.pipeline")
     classes = getattr(dataset, "metainfo", {}).get("classes") or ()
     for name, head in _heads(runner) if classes else ():
         if head.num_classes != len(classes):

@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 from PIL import Image
 
+from mmwood.datasets.transforms.loading import decoding_of
 from mmwood.engine.ood_size import OoDSize
 from mmwood.fileio.files import file_sha256
 from mmwood.fileio.images import UNREADABLE, read_rgb
@@ -118,7 +119,7 @@ class Explainer:
         path = self.pictures.images[row]
         label = self.classes.index(class_name)
         try:
-            picture = read_rgb(path)
+            picture = read_rgb(path, decoding_of(self._pipeline))
             data = self._pipeline(dict(img_path=path, sample_idx=row))
         except UNREADABLE as error:
             raise PictureError("not a whole image") from error

@@ -9,6 +9,7 @@ from threading import Lock
 
 from PIL import Image
 
+from mmwood.fileio.decoding import PICTURE, Decoding
 from mmwood.fileio.files import atomic_write, text_sha256
 from mmwood.fileio.images import UNREADABLE, open_upright
 
@@ -86,11 +87,15 @@ class Pictures:
     Args:
         images: Paths, one a row.
         cache: For small ones.
+        decoding: How images are read.
     """
 
-    def __init__(self, images: list[str], cache: Cache) -> None:
+    def __init__(
+        self, images: list[str], cache: Cache, decoding: Decoding = PICTURE
+    ) -> None:
         self.images = images
         self.cache = cache
+        self.decoding = decoding
 
     def key(self, row: int, kind: str) -> str:
         """What a picture depends on.
@@ -104,7 +109,7 @@ class Pictures:
         except OSError as error:
             raise PictureError(error.strerror) from error
         name = os.path.abspath(path)
-        return f"{name}\0{found.st_mtime_ns}\0{found.st_size}\0{kind}"
+        return f"{name}\0{found.st_mtime_ns}\0{found.st_size}\0{kind}{self.decoding}"
 
     def small(self, row: int) -> bytes:
         """A JPEG of at most 360 pixels a side.
@@ -133,13 +138,16 @@ class Pictures:
                 yield row, str(error.strerror)
 
     def _jpeg(self, row: int, side: int) -> bytes:
-        picture = open_picture(self.images[row], draft=(side, side))
+        picture = open_picture(self.images[row], (side, side), decoding=self.decoding)
         picture.thumbnail((side, side))
         return to_jpeg(picture)
 
 
 def open_picture(
-    path: str | os.PathLike, draft: tuple[int, int], mode: str = "RGB"
+    path: str | os.PathLike,
+    draft: tuple[int, int],
+    mode: str = "RGB",
+    decoding: Decoding = PICTURE,
 ) -> Image.Image:
     """An image as a person sees it; see :func:`mmwood.fileio.images.open_upright`.
 
@@ -147,7 +155,7 @@ def open_picture(
         PictureError: The image is missing or cannot be read; says why.
     """
     try:
-        return open_upright(path, draft=draft, mode=mode)
+        return open_upright(path, draft, mode, decoding)
     except UNREADABLE as error:
         reason = getattr(error, "strerror", None) or "not a whole image"
         raise PictureError(reason) from error
