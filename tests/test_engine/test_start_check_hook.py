@@ -128,6 +128,20 @@ def test_configs_without_the_checks_get_them(load, small_config):
     assert names.count("StartCheckHook") == names.count("CheckpointGuardHook") == 1
 
 
+def test_bands_that_pillow_would_take_for_something_else(load, small_config):
+    pytest.importorskip("rasterio")
+    cfg = load(small_config)
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        loader.dataset.pipeline[0].bands = (1, 2)
+        loader.dataset.pipeline.insert(
+            1, dict(type="RandomResize", scale=(32, 32), backend="pillow")
+        )
+    for mode in ("train", "test"):
+        message = rf"{mode}_dataloader\.dataset\.pipeline: Resize has backend='pillow'"
+        with pytest.raises(ValueError, match=message):
+            run(cfg, mode)
+
+
 # Epochs
 
 

@@ -22,3 +22,15 @@ def test_converted_weights_give_the_original_logits(run_tool, tmp_path):
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(images), reference.eval()(images))
+
+    # For six bands, the colours twice.
+    run_tool(TOOL, "new/six.pth", "--in-channels", 6)
+    six = torch.load(tmp_path / "new/six.pth", weights_only=True)["state_dict"]
+    wider = timm.create_model("tf_efficientnet_lite0", in_chans=6)
+    wider.load_state_dict(
+        {name.removeprefix("timm_model."): value for name, value in six.items()}
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(
+            wider.eval()(torch.cat([images, images], dim=1)), model(images)
+        )
