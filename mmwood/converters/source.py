@@ -163,7 +163,7 @@ def check_sizes(
     faults = [
         f"{item.source}: says (H, W) = {size}, {path} has {(height, width)}"
         for item, path, size, (width, height) in zip(
-            items, paths, sizes, check_readable(items, paths, decode)
+            items, paths, sizes, check_readable(items, paths, decode, None)
         )
         if size != (height, width)
     ]

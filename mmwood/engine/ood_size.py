@@ -58,7 +58,7 @@ def median_long_side(dataset: BaseDataset) -> int:
     chosen = sorted({number * count // SAMPLE for number in range(SAMPLE)})
     paths = [dataset.get_data_info(index)["img_path"] for index in chosen]
     items = [TaggedImage(p, None, f"image {n}") for n, p in zip(chosen, paths)]
-    return median_low(map(max, check_readable(items, paths, decode=False)))
+    return median_low(map(max, check_readable(items, paths, False, None)))
 
 
 def ood_pipeline(

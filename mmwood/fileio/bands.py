@@ -45,7 +45,7 @@ def need_rasterio() -> None:
 
 
 def band_values(
-    file: str | os.PathLike | BinaryIO, bands: tuple[int, ...]
+    file: str | os.PathLike | BinaryIO, bands: tuple[int, ...] = ()
 ) -> np.ndarray:
     """Some bands of an image, whatever GDAL reads, at their own depth.
 
@@ -54,10 +54,10 @@ def band_values(
 
     Args:
         file: The image.
-        bands: Their numbers, from 1.
+        bands: Their numbers, from 1; none are all.
 
     Returns:
-        Shape (H, W, len(bands)).
+        Shape (H, W, bands).
 
     Raises:
         ImportError: rasterio is not installed.
@@ -65,6 +65,7 @@ def band_values(
         ValueError: It lacks a band.
     """
     with _opened(file) as source:
+        bands = bands or source.indexes
         _check(source, bands)
         values = source.read(list(bands)).transpose(1, 2, 0)
         floats = values.dtype.kind == "f"

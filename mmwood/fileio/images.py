@@ -64,6 +64,8 @@ Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2
 SOFTWARE = "mmwood"
 #: How Pillow's decoders name channels of 16 bits that it would cut to 8.
 _DEEP_COLOURS = ("RGB;16", "RGBA;16", "RGBX;16", "LA;16", "CMYK;16")
+#: Takes any depth, where only sizes matter.
+_ANY = Decoding((0, 1))
 #: How TIFFs begin, and those of more than 4 GB.
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # It prints a line of each TIFF that it does not read; the error says more.
@@ -128,7 +130,7 @@ def check_readable(
     items: Sequence[TaggedImage],
     paths: Iterable[str | os.PathLike],
     decode: bool,
-    decoding: Decoding = PICTURE,
+    decoding: Decoding | None = PICTURE,
 ) -> list[tuple[int, int]]:
     """The images' sizes (W, H), from their headers or from decoding them whole.
 
@@ -136,7 +138,8 @@ def check_readable(
         items: What names them, for messages.
         paths: Their files.
         decode: Whether to decode them.
-        decoding: How they are read.
+        decoding: How they are read. None is for who wants their sizes alone, whatever
+            their depth and bands.
 
     Raises:
         ValueError: One is not an image, has values that are no levels of grey or
@@ -146,10 +149,8 @@ def check_readable(
     for item, path in zip(items, paths):
         try:
             if decode:
-                height, width = read_channels(path, decoding).shape[:2]
-                sizes.append((width, height))
-            else:
-                sizes.append(image_size(path, decoding))
+                _read_whole(path, decoding)
+            sizes.append(image_size(path, decoding))
         except UNREADABLE as error:
             faults.append(f"{item.source}: {path}: {why_unreadable(error)}")
     if faults:
@@ -160,6 +161,16 @@ def check_readable(
     return sizes
 
 
+def _read_whole(path: str | os.PathLike, decoding: Decoding | None) -> None:
+    if decoding is not None:
+        read_channels(path, decoding)
+        return
+    try:
+        open_upright(path, decoding=_ANY)
+    except _NoPictureError:
+        band_values(path)
+
+
 def image_size(
     path: str | os.PathLike, decoding: Decoding | None = None
 ) -> tuple[int, int]:
@@ -168,21 +179,26 @@ def image_size(
     Args:
         path: The image.
         decoding: How it is read, to refuse what it would refuse by the header. None
-            refuses nothing of what is an image.
+            refuses nothing of what is an image; bands need rasterio.
 
     Raises:
         One of :data:`UNREADABLE`: It cannot be read, as :func:`read_channels`.
     """
     if decoding is not None and decoding.bands is not None and not _is_copy(path):
         return band_size(path, decoding)
-    with _opened(path) as (image, _):
+    try:
+        with _opened(path) as (image, _):
+            if decoding is not None:
+                _refuse_depth(image, decoding)
+            size = image.size
+            if isinstance(image, TiffImageFile):
+                # Some versions of Pillow have turned the image's size already.
+                size = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
+            return size[::-1] if _orientation(image) >= 5 else size
+    except _NoPictureError:
         if decoding is not None:
-            _refuse_depth(image, decoding)
-        size = image.size
-        if isinstance(image, TiffImageFile):
-            # Some versions of Pillow have turned the image's size already.
-            size = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
-        return size[::-1] if _orientation(image) >= 5 else size
+            raise
+        return band_size(path, _ANY)
 
 
 def read_channels(

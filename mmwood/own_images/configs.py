@@ -110,7 +110,7 @@ def _classifier(own: OwnImages, settings: Settings, places: Places) -> str:
     seeds = _SEEDS["small" if backbone.small else "large"]
     test: dict[str, Any] = dict(data)
     views: dict[str, Any] = {}
-    if settings.decoding.bands is not None:
+    if settings.decoding.channels != 3:
         views = _test_pipelines(_copies(settings))
         test["pipeline"] = Code("test_pipeline")
     names = dict(
@@ -176,8 +176,9 @@ def _load(decoding: Decoding, stock: str = "mmwood.LoadImage") -> dict[str, Any]
 
 
 def _copies(settings: Settings) -> Decoding:
-    """How copies are read, which have 8 bits."""
-    return Decoding(bands=settings.decoding.bands)
+    """How copies are read, which have 8 bits and, of three bands, are pictures."""
+    decoding = settings.decoding
+    return PICTURE if decoding.channels == 3 else Decoding(bands=decoding.bands)
 
 
 def _padding(settings: Settings) -> Any:
@@ -285,7 +286,7 @@ def _irn(own: OwnImages, settings: Settings, places: Places) -> str:
         pad=dict(size=(crop, crop)),
     )
     test: dict[str, Any] = dict(scores)
-    if settings.decoding.bands is not None:
+    if settings.decoding.channels != 3:
         load, maps = _load(_copies(settings)), dict(type="mmwood.LoadScoreMaps")
         steps["load"] = load
         steps["pad"]["pad_val"] = dict(img=_padding(settings), seg=VOID)

@@ -84,8 +84,8 @@ def scaled_size(
 
 
 def copy_suffix(decoding: Decoding) -> str:
-    """How the copies' names end."""
-    return ".png" if decoding.bands is None else ".tif"
+    """How the copies' names end; three bands make a picture as any other."""
+    return ".png" if decoding.channels == 3 else ".tif"
 
 
 def image_sizes(
@@ -113,7 +113,7 @@ def prepare(
     ::
 
         out/
-          images/ID.png         tagged images; .tif where bands are chosen
+          images/ID.png         tagged images; .tif if they have not three bands
           tags.csv, classes.txt their tags; images are named from images/
           images.txt            their ids, one a line
           ood/NAME.png          images without a tag, under their names with suffix
@@ -254,7 +254,7 @@ def _copy(
         if _is_made_of(task.target, made_of):
             masks = writer.counts["written"] + writer.counts["replaced"]
             return _Copied(masks > 0, *values)
-        make = _small_picture if decoding.bands is None else _small_bands
+        make = _small_picture if decoding.channels == 3 else _small_bands
         write = make(task.image, size, decoding, made_of)
         with atomic_write(task.target) as temporary:
             write(temporary)

@@ -12,7 +12,14 @@ from mmwood.datasets.transforms import LoadImage
 from mmwood.datasets.transforms.loading import loaded_rgb
 from mmwood.fileio.bands import band_values, save_copy
 from mmwood.fileio.decoding import Decoding, check_decoding
-from mmwood.fileio.images import image_size, open_upright, read_channels, read_rgb
+from mmwood.fileio.images import (
+    check_readable,
+    image_size,
+    open_upright,
+    read_channels,
+    read_rgb,
+)
+from mmwood.fileio.lists import TaggedImage
 
 rasterio = pytest.importorskip("rasterio")
 
@@ -142,6 +149,18 @@ def test_refused(name, tmp_path, capfd):
         with pytest.raises(ValueError, match=message):
             image_size(path, Decoding(**options))
     assert capfd.readouterr() == ("", "")
+
+
+def test_who_wants_sizes_alone(tmp_path):
+    save_bands(EIGHT.astype(np.float32), path := tmp_path / "a.tif")
+    item = TaggedImage("a.tif", None, "line 2")
+    for decode in (False, True):
+        assert check_readable([item], [path], decode, None) == [(40, 30)]
+        with pytest.raises(ValueError, match=r"line 2: .*a\.tif: is a TIFF"):
+            check_readable([item], [path], decode)
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(ValueError, match=r"line 2: .*a\.tif: "):
+        check_readable([item], [path], True, None)
 
 
 def test_half_a_file_and_a_turned_one(tmp_path):
