@@ -1,7 +1,7 @@
 """Labels of biased pixels from a teacher: the complement of MARS.
 
-Jo, Yu and Kim, MARS: Model-agnostic Biased Object Removal without Additional Supervision
-for Weakly-Supervised Semantic Segmentation, ICCV 2023.
+Jo, Yu and Kim, MARS: Model-agnostic Biased Object Removal without Additional
+Supervision for Weakly-Supervised Semantic Segmentation, ICCV 2023.
 """
 
 from typing import Literal, get_args

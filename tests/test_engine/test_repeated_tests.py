@@ -34,6 +34,7 @@ CASES = {
         dict(out_dir="{out}/labels", save_scores=["full"]),
     ),
     "StartCheckHook": ("small_config", dict()),
+    "TeacherLabelHook": ("segmentor_config", dict()),
     "TestScoresHook": ("small_config", dict()),
 }
 #: That of tools/mine_ood.py is in tests of its own.

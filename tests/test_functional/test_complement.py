@@ -1,4 +1,4 @@
-"""The teacher's labels against loops over pixels, and what MARS's weights would give."""
+"""The teacher's labels against loops over pixels, and against MARS's weights."""
 
 import pytest
 import torch

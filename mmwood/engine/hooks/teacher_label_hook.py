@@ -231,16 +231,16 @@ class TeacherLabelHook(Hook):
         leaves = [*leaf_datasets(runner.train_dataloader.dataset)]
         if any(getattr(leaf, "reduce_zero_label", False) for leaf in leaves):
             raise ValueError(
-                "mmwood.TeacherLabelHook: reduce_zero_label of train_dataloader.dataset "
-                "shifts all labels and has no background, which label 0 must be"
+                "mmwood.TeacherLabelHook: label 0 must be background, which "
+                "reduce_zero_label of train_dataloader.dataset makes void"
             )
         if self.certainty != "foreground":
             return
         if any(getattr(leaf, "label_map", None) for leaf in leaves):
             raise ValueError(
                 "mmwood.TeacherLabelHook: certainty 'foreground' reads tags from label "
-                "maps, but metainfo.classes of train_dataloader.dataset selects "
-                "classes of them: set certainty='argmax', or write maps of these classes"
+                "maps, but metainfo.classes of train_dataloader.dataset selects some "
+                "of their classes: set certainty='argmax', or write maps of these"
             )
         if self.tag_dir is not None and not Path(self.tag_dir).is_dir():
             raise FileNotFoundError(
