@@ -132,7 +132,7 @@ class TeacherLabelHook(Hook):
         self.begin_iter = begin_iter
         self.values = tuple(values)
         self.tag_dir = tag_dir
-        self._teacher: MomentumAnnealingEMA | None = None
+        self._teacher: Any = None
         self._resumed: dict[str, Tensor] | None = None
         self._handle: RemovableHandle | None = None
         self._tags: dict[str, set[int]] = {}
