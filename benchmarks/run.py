@@ -110,6 +110,12 @@ BENCHMARKS = {
         "--images 1",
         "--depth 18 --images 1 --crop 97 --steps 3",
     ),
+    "teacher_step": Benchmark(
+        "teacher_step.py",
+        OPENMMLAB,
+        "--depth 18 --images 2 --crop 257 --steps 5",
+        "--depth 18 --images 1 --crop 97 --steps 2",
+    ),
     "wood_step": Benchmark(
         "wood_step.py", OPENMMLAB, quick="--images 4 --crop 64 --steps 3"
     ),

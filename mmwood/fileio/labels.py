@@ -10,6 +10,7 @@ from mmwood.fileio.files import atomic_write
 from mmwood.fileio.images import UNREADABLE, why_unreadable
 
 __all__ = [
+    "BIASED",
     "VOID",
     "DamagedError",
     "check_labels",
@@ -23,6 +24,8 @@ __all__ = [
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: The value of pixels without a label.
 VOID = 255
+#: The value of pixels whose label a filter took for biased.
+BIASED = 254
 #: How many values that a mask may not hold an error names.
 _NAMED = 5
 

@@ -10,6 +10,7 @@ from .ood_mining_hook import OoDMiningHook
 from .progress_bar_hook import ProgressBarHook
 from .pseudo_label_hook import PseudoLabelHook
 from .start_check_hook import StartCheckHook
+from .teacher_label_hook import TeacherLabelHook
 from .test_scores_hook import TestScoresHook
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "ProgressBarHook",
     "PseudoLabelHook",
     "StartCheckHook",
+    "TeacherLabelHook",
     "TestScoresHook",
 ]

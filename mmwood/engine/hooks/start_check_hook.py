@@ -17,9 +17,11 @@ from torch import nn
 from mmwood.datasets.transforms.loading import decoding_of
 from mmwood.engine.weights import unwrap
 from mmwood.fileio.label_folder import PSEUDO_LABELS, LabelFolder
-from mmwood.fileio.labels import read_label_png
+from mmwood.fileio.labels import BIASED, read_label_png
 from mmwood.registry import HOOKS
 from mmwood.utils.config import leaf_datasets
+
+from .teacher_label_hook import TeacherLabelHook
 
 __all__ = ["StartCheckHook", "refuse_empty_epoch"]
 
@@ -49,6 +51,8 @@ class StartCheckHook(Hook):
       the masks of a segmentation network show a class: 255 is void, no object.
     - What resizes images of bands is not Pillow, which would take four for colours and
       how much there is of them.
+    - A batch has no label 254, biased, unless a :class:`mmwood.TeacherLabelHook` is
+      there, or so many classes: a loss would fail, on a GPU without a reason.
     - No learning rate is 0 before the training ends. A training that is resumed with
       another length follows the schedule of the new length.
 
@@ -68,7 +72,7 @@ class StartCheckHook(Hook):
     priority = "VERY_HIGH"
 
     def __init__(self) -> None:
-        self._follow = False
+        self._follow = self._refuse_biased = False
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Leave schedules of another length out of what is resumed."""
@@ -96,6 +100,18 @@ class StartCheckHook(Hook):
         _check_data(runner, runner.train_dataloader.dataset, "train_dataloader")
         if runner.val_loop is not None:
             self.before_val(runner)
+        self._refuse_biased = _has_no_biased(runner)
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        """Refuse biased pixels that no teacher labels."""
+        if self._refuse_biased and _is_biased(data_batch):
+            raise ValueError(
+                f"train_dataloader.dataset: masks hold {BIASED}, biased pixels, which "
+                "the loss knows no class for: add dict(type='mmwood.TeacherLabelHook') "
+                "to custom_hooks, which labels them, or write 255 in their place"
+            )
 
     def before_val(self, runner: Runner) -> None:
         """Check validation."""
@@ -221,7 +237,7 @@ def _refuse_masks_without_class(dataset: BaseDataset, field: str) -> None:
         except ValueError:
             # Not for us to judge: the pipeline may read masks of other kinds.
             return
-        if met - {0, void}:
+        if met - {0, void, BIASED}:
             return
     if void in met:
         raise ValueError(
@@ -229,6 +245,29 @@ def _refuse_masks_without_class(dataset: BaseDataset, field: str) -> None:
             f"class: they hold 0, the background, and {void}, which is void, as paint "
             "programs write objects: write 1 for the first class"
         )
+
+
+def _has_no_biased(runner: Runner) -> bool:
+    """Whether the label 254 is no class, not ignored, and not given another label."""
+    classes = getattr(runner.train_dataloader.dataset, "metainfo", {}).get("classes")
+    taught = any(
+        isinstance(hook, TeacherLabelHook) and BIASED in hook.values
+        for hook in runner.hooks
+    )
+    ignored = any(
+        getattr(head, "ignore_index", None) == BIASED for _, head in _heads(runner)
+    )
+    return not taught and not ignored and len(classes or ()) <= BIASED
+
+
+def _is_biased(batch: Any) -> bool:
+    """Whether a label map of a batch has biased pixels."""
+    samples = batch.get("data_samples") if isinstance(batch, dict) else None
+    return any(
+        bool((sample.gt_sem_seg.data == BIASED).any())
+        for sample in (samples if isinstance(samples, list) else ())
+        if "gt_sem_seg" in sample
+    )
 
 
 def _gives(dataset: BaseDataset, key: str) -> bool:
