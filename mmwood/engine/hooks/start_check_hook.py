@@ -16,9 +16,11 @@ from torch import nn
 
 from mmwood.engine.weights import unwrap
 from mmwood.fileio.label_folder import PSEUDO_LABELS, LabelFolder
-from mmwood.fileio.labels import read_label_png
+from mmwood.fileio.labels import BIASED, read_label_png
 from mmwood.registry import HOOKS
 from mmwood.utils.config import leaf_datasets
+
+from .ignore_biased_hook import biased_folder
 
 __all__ = ["StartCheckHook", "refuse_empty_epoch"]
 
@@ -44,6 +46,7 @@ class StartCheckHook(Hook):
     - A data set of the label maps that :class:`mmwood.PseudoLabelHook` wrote has their
       classes in their order (``manifest.json``), for a segmentation network after
       background.
+    - No masks to measure with hold pixels that the label filter removed.
     - An epoch has at least one step, images to learn classes from have labels, and
       the masks of a segmentation network show a class: 255 is void, no object.
     - No learning rate is 0 before the training ends. A training that is resumed with
@@ -97,11 +100,13 @@ class StartCheckHook(Hook):
     def before_val(self, runner: Runner) -> None:
         """Check validation."""
         _check_data(runner, runner.val_dataloader.dataset, "val_dataloader")
+        _refuse_biased(runner.val_dataloader.dataset, "val_dataloader")
         _leave_out_metrics(runner, runner.val_loop, "val_evaluator")
 
     def before_test(self, runner: Runner) -> None:
         """Check the test."""
         _check_data(runner, runner.test_dataloader.dataset, "test_dataloader")
+        _refuse_biased(runner.test_dataloader.dataset, "test_dataloader")
         _leave_out_metrics(runner, runner.test_loop, "test_evaluator")
 
 
@@ -127,6 +132,18 @@ def refuse_empty_epoch(loader: Any) -> None:
         "train_dataloader.drop_last=True no step is left; set a smaller batch_size, or "
         "drop_last=False"
     )
+
+
+def _refuse_biased(dataset: BaseDataset, field: str) -> None:
+    """Refuse to measure with labels that are no truth: metrics know no 254."""
+    for leaf in leaf_datasets(dataset):
+        folder = biased_folder(leaf)
+        if folder is not None:
+            raise ValueError(
+                f"{field}.dataset.data_prefix.seg_map_path: {folder} are filtered "
+                f"pseudo labels, in which {BIASED} are removed pixels: name the true "
+                "masks"
+            )
 
 
 def _check_data(runner: Runner, dataset: BaseDataset, loader: str) -> None:
@@ -190,6 +207,7 @@ def _refuse_masks_without_class(dataset: BaseDataset, field: str) -> None:
     if getattr(dataset, "label_map", None) or not hasattr(dataset, "reduce_zero_label"):
         return
     void = dataset.ignore_index
+    nothing = {0, void} | ({BIASED} if biased_folder(dataset) else set())
     met = set()
     for index in range(len(dataset)):
         path = dataset.get_data_info(index).get("seg_map_path")
@@ -200,8 +218,13 @@ def _refuse_masks_without_class(dataset: BaseDataset, field: str) -> None:
         except ValueError:
             # Not for us to judge: the pipeline may read masks of other kinds.
             return
-        if met - {0, void}:
+        if met - nothing:
             return
+    if BIASED in met:
+        raise ValueError(
+            f"{field}.data_prefix.seg_map_path: the label filter left no class in any "
+            f"of {len(dataset)} masks"
+        )
     if void in met:
         raise ValueError(
             f"{field}.data_prefix.seg_map_path: none of {len(dataset)} masks shows a "
