@@ -13,7 +13,7 @@ See :mod:`mmwood.functional.debias` for what it computes. Its files, beside the 
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -42,6 +42,7 @@ from mmwood.functional.debias import (
     debiased_centers,
     region_centers,
 )
+from mmwood.utils.check import at_least, fraction, one_of
 from mmwood.utils.progress import progress
 from mmwood.utils.require import require
 
@@ -53,7 +54,11 @@ IGNORED = (BIASED, VOID)
 
 @dataclass(frozen=True)
 class FilterSettings:
-    """How labels are filtered; see :mod:`mmwood.functional.debias`."""
+    """How labels are filtered; see :mod:`mmwood.functional.debias`.
+
+    Raises:
+        ValueError: A field has a value that it cannot have; names the option.
+    """
 
     rule: Rule = "nearest"
     alpha: float = 0.40
@@ -63,6 +68,17 @@ class FilterSettings:
     nearest: float | None = 0.05
     components: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        one_of("--rule", self.rule, get_args(Rule))
+        fraction("--alpha", self.alpha)
+        if self.nearest is not None:
+            fraction("--nearest", self.nearest)
+        if self.components is not None:
+            at_least("--components", self.components, 1, integer=True)
+        at_least("--centers", self.centers, 1, integer=True)
+        at_least("--background-centers", self.background_centers, 1, integer=True)
+        at_least("--seed", self.seed, 0, integer=True)
 
 
 @dataclass

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from mmwood.functional.crf import dense_crf
-from mmwood.utils.check import at_least, check_shapes, one_of
+from mmwood.utils.check import at_least, check_shapes, fraction, one_of
 
 __all__ = [
     "DebiasedCenters",
@@ -168,7 +168,7 @@ def background_distance(
     vectors = _floats(vectors, "vectors")
     background = _floats(background, "background")
     check_shapes(vectors=(vectors, "n D"), background=(background, "m D"))
-    _check_fraction("nearest", nearest)
+    _check_nearest(nearest)
     cosine = _background_cosine(_unit(vectors), _unit(background), nearest)
     return np.clip((1 - cosine) / 2, 0, 1)
 
@@ -204,8 +204,8 @@ def debiased_centers(
             ``nearest`` is no fraction; there are fewer centres than ``components``.
     """
     at_least("classes", classes, 1, integer=True)
-    _check_fraction("alpha", alpha)
-    _check_fraction("nearest", nearest)
+    fraction("alpha", alpha)
+    _check_nearest(nearest)
     if not any(len(region.labels) for region in regions):
         raise ValueError("regions: no image has any, so there are no centres")
     vectors = np.concatenate([region.vectors for region in regions])
@@ -304,7 +304,7 @@ def biased_mask(
             'crf' has no image; a class is outside; no other image has background.
     """
     one_of("rule", rule, get_args(Rule))
-    _check_fraction("nearest", nearest)
+    _check_nearest(nearest)
     if rule == "crf" and image is None:
         raise ValueError("rule 'crf' needs the image")
     values = _floats(features, "features")
@@ -436,9 +436,9 @@ def _resized(
     return cv2.resize(grid, size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _count(fraction: float, total: int) -> int:
-    """``ceil(fraction * total)`` of the written fraction: 0.28 of 25 are 7."""
-    return max(1, math.ceil(round(fraction * total, 9)))
+def _count(part: float, total: int) -> int:
+    """``ceil(part * total)`` of the part as written: 0.28 of 25 are 7."""
+    return max(1, math.ceil(round(part * total, 9)))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -466,6 +466,6 @@ def _labels(label: np.ndarray) -> np.ndarray:
     return label
 
 
-def _check_fraction(name: str, value: float | None) -> None:
-    if value is not None and not 0 < value <= 1:
-        raise ValueError(f"{name} must be a fraction in (0, 1], got {value!r}")
+def _check_nearest(nearest: float | None) -> None:
+    if nearest is not None:
+        fraction("nearest", nearest)
