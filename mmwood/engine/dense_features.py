@@ -23,9 +23,7 @@ from mmwood.engine.runner import initial_weights
 from mmwood.engine.weights import state_sha256
 from mmwood.fileio.files import text_sha256
 from mmwood.fileio.label_folder import FEATURES, LabelFolder, load_arrays, save_arrays
-from mmwood.functional.axes import channels_first
-from mmwood.models.utils import step_by_shape
-from mmwood.models.utils.axes import declared_axes
+from mmwood.models.utils import keep_channels_first, step_by_shape
 from mmwood.models.utils.named_features import NamedFeatures
 from mmwood.registry import import_locations
 from mmwood.utils.check import at_least
@@ -141,6 +139,7 @@ class DenseFeatures:
         self.multiple = multiple
         self.scale = scale
         self._named = None
+        keep_channels_first(model.backbone)
         if modules:
             self._named = NamedFeatures(model.backbone, modules, "--modules")
 
@@ -198,6 +197,7 @@ class DenseFeatures:
         levels = self._levels(images)
         for level in levels:
             self._check(level, images.shape[2:])
+        levels = [level.float() for level in levels]
         if len(levels) > 1:
             finest = max((level.shape[2:] for level in levels), key=lambda s: s[0])
             levels = [
@@ -215,12 +215,9 @@ class DenseFeatures:
     def _levels(self, images: Tensor) -> list[Tensor]:
         found = self.model.backbone(images)
         if self._named is not None:
-            return [level.float() for level in self._named.take()]
+            return self._named.take()
         last = found[-1] if isinstance(found, (list, tuple)) else found
-        if isinstance(last, Tensor) and last.ndim == 4:
-            declared = declared_axes(self.model.backbone)
-            last = channels_first(last, images.shape[2:], declared)
-        return [last.float()]
+        return [last]
 
     def _check(self, level: Tensor, size: Sequence[int]) -> None:
         if not isinstance(level, Tensor) or level.ndim != 4:
@@ -241,12 +238,12 @@ class ImageFeatures(NamedTuple):
     """The features of one image.
 
     Attributes:
-        index: Which one of the data set.
+        number: Which one of the data set.
         features: Shape: (D, h, w) float16.
         size: (H, W) of the image.
     """
 
-    index: int
+    number: int
     features: np.ndarray
     size: tuple[int, int]
 

@@ -238,13 +238,13 @@ class LabelFilter:
             **self._loading,
         )
         for item in progress(found, title, total=len(wanted)):
-            label = self._label(item.index)
+            label = self._label(item.number)
             if label.shape != item.size:
                 raise ValueError(
-                    f"{self.labels.label(self.ids[item.index])} has (H, W) = "
+                    f"{self.labels.label(self.ids[item.number])} has (H, W) = "
                     f"{label.shape}, its image {item.size}"
                 )
-            yield item.index, item.features, label
+            yield item.number, item.features, label
 
     def _make_centers(self) -> None:
         paths = [self.out.centers(name) for name in self.ids]
@@ -276,7 +276,7 @@ class LabelFilter:
         summary = FilterSummary(0, 0, *np.zeros((3, classes), dtype=np.int64))
         # Before any is made.
         there = [self.out.is_whole(name) for name in progress(self.ids, "find")]
-        for index in np.flatnonzero(there):
+        for index in np.flatnonzero(there).tolist():
             before, after = self._label(index), self._filtered(index)
             summary.add(before, after)
             summary.were_there += 1

@@ -70,7 +70,7 @@ class ScoreMaps:
     full: np.ndarray | None = None
 
 
-def save_arrays(path: str | os.PathLike, **arrays: np.ndarray) -> None:
+def save_arrays(path: str | os.PathLike, **arrays: Any) -> None:
     """Write arrays by name, atomically; equal arrays give equal bytes."""
     with atomic_write(path) as temporary:
         np.savez(temporary, **arrays)

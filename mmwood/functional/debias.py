@@ -338,6 +338,7 @@ def biased_mask(
     elif rule == "otsu":
         kept = resized > otsu_threshold(resized[is_object])
     else:
+        assert image is not None
         m = np.clip(resized, 0, 1)
         kept = dense_crf(image, np.stack([1 - m, m])).argmax(axis=0) == 1
     return is_object & ~kept
