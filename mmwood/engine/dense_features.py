@@ -1,6 +1,7 @@
 """Feature maps of a data set's images by any backbone, kept in files if wanted."""
 
 import json
+import logging
 from collections.abc import Collection, Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -74,7 +75,12 @@ def load_backbone(
             "model.backbone.init_cfg names none either"
         )
     model = _usable(MODELS.build(config))
-    model.backbone.init_weights()
+    # mmengine would print a line for every parameter.
+    logging.disable(logging.INFO)
+    try:
+        model.backbone.init_weights()
+    finally:
+        logging.disable(logging.NOTSET)
     for field, path in files.items():
         content = CheckpointLoader.load_checkpoint(
             path, map_location="cpu", logger="silent"
