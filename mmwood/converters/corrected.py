@@ -57,6 +57,8 @@ def replace_corrected(labels: Path, corrected: Path, out: Path) -> dict[str, int
             + bullets(sorted(faults))
         )
     description = dict(format=PSEUDO_LABELS, classes=classes, corrected=True)
+    if source.holds_biased:
+        description["biased"] = found["biased"]
     target.compare(description, "remove it")
     target.begin(description)
     writer = Writer(overwrite=True)

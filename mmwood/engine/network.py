@@ -48,7 +48,14 @@ from mmwood.utils.config import (
 )
 from mmwood.utils.locations import read_config
 
-__all__ = ["NETWORK", "Network", "load_network", "publish_network"]
+__all__ = [
+    "NETWORK",
+    "Network",
+    "load_network",
+    "publish_network",
+    "read_checkpoint",
+    "without_start",
+]
 
 #: What the manifest says that the folder holds.
 NETWORK = "mmwood network 1"
@@ -145,7 +152,7 @@ def load_network(
         content = torch.load(weights, map_location="cpu", weights_only=True)
     else:
         config, weights = path, Path(checkpoint)
-        content = _read_checkpoint(weights, "--checkpoint")
+        content = read_checkpoint(weights, "--checkpoint")
     return _build(_read_config(config, "NETWORK"), content, config, weights, device)
 
 
@@ -180,7 +187,7 @@ def publish_network(
     """
     config, checkpoint, out = Path(config), Path(checkpoint), Path(out)
     cfg = _read_config(config, "CONFIG")
-    content = _read_checkpoint(checkpoint, "CHECKPOINT")
+    content = read_checkpoint(checkpoint, "CHECKPOINT")
     start = [*initial_weights(cfg.get("model"), "model").values()]
     start += [cfg.load_from] if cfg.get("load_from") else []
     network = _build(cfg, content, config, checkpoint, "cpu")
@@ -253,7 +260,13 @@ def _read_config(path: Path, field: str) -> Config:
     return cfg
 
 
-def _read_checkpoint(path: Path, field: str) -> dict:
+def read_checkpoint(path: Path, field: str) -> dict:
+    """The content of a checkpoint, on the CPU.
+
+    Raises:
+        FileNotFoundError: There is no such file; names the field.
+        ValueError: It is damaged, or none.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{field}: there is no file {path}")
     refuse_damaged_file(path, field)
@@ -270,7 +283,7 @@ def _build(
     from mmseg.models import BaseSegmentor
 
     cfg = deepcopy(cfg)
-    cfg.model = _without_start(cfg.model)
+    cfg.model = without_start(cfg.model)
     # A registry would swallow what breaks there.
     import_locations()
     init_default_scope(cfg.get("default_scope", "mmseg"))
@@ -317,14 +330,14 @@ def _fill(model: BaseModel, content: dict, config: Path, weights: Path) -> None:
         )
 
 
-def _without_start(config: Any) -> Any:
+def without_start(config: Any) -> Any:
     """A model's config without the weights that its training started from.
 
     Batch normalisation over processes becomes ordinary: in a test they are the same,
     and the former wants a GPU.
     """
     if isinstance(config, (list, tuple)):
-        return type(config)(_without_start(item) for item in config)
+        return type(config)(without_start(item) for item in config)
     if not isinstance(config, dict):
         return config
     kept = type(config)()
@@ -332,7 +345,7 @@ def _without_start(config: Any) -> Any:
         named = any("checkpoint" in item for item in _as_list(value))
         if (key == "init_cfg" and named) or (key in _STARTS and value):
             continue
-        kept[key] = _without_start(value)
+        kept[key] = without_start(value)
     if kept.get("type") in ("SyncBN", "MMSyncBN"):
         kept["type"] = "BN"
     return kept

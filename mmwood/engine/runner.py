@@ -38,7 +38,11 @@ __all__ = [
 TIMEOUT = 3600
 
 #: Hooks that every Runner gets, by their names in ``default_hooks``.
-CHECKS = dict(start_check="StartCheckHook", checkpoint_guard="CheckpointGuardHook")
+CHECKS = dict(
+    start_check="StartCheckHook",
+    checkpoint_guard="CheckpointGuardHook",
+    ignore_biased="IgnoreBiasedHook",
+)
 
 #: Hooks that mmengine adds itself, unless ``default_hooks`` names them as None.
 STOCK_HOOKS = (
@@ -104,8 +108,8 @@ def build_runner(cfg: Config) -> Runner:
     """Build the Runner of a config; processes on CPUs work too.
 
     Any config gets the checks of ours, :class:`mmwood.StartCheckHook` and
-    :class:`mmwood.CheckpointGuardHook`. A hook that ``default_hooks`` names as None is
-    left out.
+    :class:`mmwood.CheckpointGuardHook`, and :class:`mmwood.IgnoreBiasedHook`. A hook
+    that ``default_hooks`` names as None is left out.
 
     Raises:
         ValueError: A launcher other than 'none' and 'pytorch' without CUDA; a file of

@@ -15,6 +15,7 @@ __all__ = [
     "checkpoint_weights",
     "is_averaged",
     "model_copies",
+    "state_sha256",
     "unwrap",
     "weights_sha256",
     "with_input_channels",
@@ -80,16 +81,20 @@ def weights_sha256(runner: Runner) -> str:
     Unlike a file's it knows of weights that were trained in this process or resumed.
     Every process of a distributed job must call it.
     """
-    digest = hashlib.sha256()
-    if is_main_process():
-        for name, tensor in sorted(checkpoint_state(runner).items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            # As bytes: NumPy has no bfloat16.
-            values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-            digest.update(values.numpy().data)
-    found = [digest.hexdigest()]
+    found = [state_sha256(checkpoint_state(runner)) if is_main_process() else ""]
     broadcast_object_list(found)
     return found[0]
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the names and values of a ``state_dict``."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        # As bytes: NumPy has no bfloat16.
+        values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(values.numpy().data)
+    return digest.hexdigest()
 
 
 def _averaging(runner: Runner) -> list:

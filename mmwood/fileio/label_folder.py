@@ -28,6 +28,7 @@ from mmwood.fileio.lists import (
 
 __all__ = [
     "AFFINITY_LABELS",
+    "FEATURES",
     "MAPS",
     "PREDICTIONS",
     "PSEUDO_LABELS",
@@ -35,7 +36,9 @@ __all__ = [
     "MapKind",
     "ScoreMaps",
     "image_ids",
+    "load_arrays",
     "load_score_maps",
+    "save_arrays",
     "save_score_maps",
 ]
 
@@ -43,6 +46,7 @@ __all__ = [
 PSEUDO_LABELS = "mmwood pseudo labels 1"
 AFFINITY_LABELS = "mmwood affinity labels 1"
 PREDICTIONS = "mmwood predictions 1"
+FEATURES = "mmwood features 1"
 #: A kind of map that can be kept: on the stride-4 grid, or at the image's size.
 MapKind = Literal["strided", "full"]
 MAPS: tuple[MapKind, ...] = get_args(MapKind)
@@ -66,11 +70,32 @@ class ScoreMaps:
     full: np.ndarray | None = None
 
 
+def save_arrays(path: str | os.PathLike, **arrays: Any) -> None:
+    """Write arrays by name, atomically; equal arrays give equal bytes."""
+    with atomic_write(path) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def load_arrays(path: str | os.PathLike, what: str) -> dict[str, np.ndarray]:
+    """Read what :func:`save_arrays` wrote; the archive's checksums are verified.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged; the error says ``what`` it should hold.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} does not hold {what}: {error}") from error
+
+
 def save_score_maps(path: str | os.PathLike, maps: ScoreMaps) -> None:
     """Write score maps, atomically; equal maps give equal bytes."""
     arrays = {key: value for key, value in vars(maps).items() if value is not None}
-    with atomic_write(path) as temporary:
-        np.savez(temporary, **arrays)
+    save_arrays(path, **arrays)
 
 
 def load_score_maps(
@@ -84,13 +109,10 @@ def load_score_maps(
         FileNotFoundError: There is no such file.
         ValueError: The file is damaged, or lacks what is needed.
     """
+    arrays = load_arrays(path, "score maps")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
         maps = ScoreMaps(**arrays)
-    except FileNotFoundError:
-        raise
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except TypeError as error:
         raise ValueError(f"{path} does not hold score maps: {error}") from error
     for key in needs:
         if getattr(maps, key) is None:
@@ -110,6 +132,7 @@ class LabelFolder:
           instances/IMAGE_ID.json, instances.json
           tables/IMAGE_ID.json   what a prediction shows, see mmwood.engine.predict
           overlays/IMAGE_ID.png  drawings of the labels on their images
+          features/IMAGE_ID.npz, centers/IMAGE_ID.npz  see mmwood.engine.label_filter
 
     An id may hold slashes; whatever would lead out of the folder is refused.
 
@@ -161,6 +184,14 @@ class LabelFolder:
         """Where a drawing of an image's label map is; as :meth:`label`."""
         return self._path("overlays", image_id, ".png")
 
+    def features(self, image_id: str) -> Path:
+        """Where the features of an image are; as :meth:`label`."""
+        return self._path("features", image_id, ".npz")
+
+    def centers(self, image_id: str) -> Path:
+        """Where the centres of an image's regions are; as :meth:`label`."""
+        return self._path("centers", image_id, ".npz")
+
     def picture(self, image_id: str) -> Path:
         """Where a drawing of an image is: right in the folder; as :meth:`label`."""
         return self._path("", image_id, ".png")
@@ -183,6 +214,11 @@ class LabelFolder:
         if not isinstance(found, dict):
             raise ValueError(f"{self.manifest_path} is damaged: it is no JSON object")
         return found
+
+    @property
+    def holds_biased(self) -> bool:
+        """Whether its labels have pixels that the label filter removed (BIASED)."""
+        return self.manifest_path.is_file() and "biased" in self.manifest()
 
     def compare(
         self, description: Mapping[str, Any], remedy: str, overwrite: bool = False
@@ -222,6 +258,7 @@ class LabelFolder:
         if overwrite:
             # Before the new manifest: it must never describe old files.
             files = ["labels/**/*.png", "scores/**/*.npz", "instances/**/*.json"]
+            files += ["centers/**/*.npz", "features/**/*.npz"]
             if description["format"] == PREDICTIONS:
                 files = [files[0], "tables/**/*.json", "overlays/**/*.png"]
             for pattern in (*files, self.instance_file.name):

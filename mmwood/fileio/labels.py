@@ -13,6 +13,7 @@ __all__ = [
     "BIASED",
     "VOID",
     "DamagedError",
+    "biased_as_void",
     "check_labels",
     "full_palette",
     "read_label_png",
@@ -24,8 +25,11 @@ __all__ = [
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: The value of pixels without a label.
 VOID = 255
-#: The value of pixels whose label a filter took for biased.
+#: The value of pixels that the label filter took from an object (MARS). Nobody knows
+#: what they show: metrics and losses take them for void, nothing takes them for
+#: background.
 BIASED = 254
+_BIASED_COLOUR = (255, 0, 255)
 #: How many values that a mask may not hold an error names.
 _NAMED = 5
 
@@ -58,10 +62,13 @@ def voc_palette(count: int = 256) -> np.ndarray:
 def full_palette(palette: np.ndarray | None = None) -> np.ndarray:
     """PASCAL VOC's palette with other colours for the first labels.
 
+    :data:`BIASED` has a colour that no class of it comes near.
+
     Shape:
         - palette: (n, 3) uint8, RGB, of which 256 count; output: (256, 3)
     """
     full = voc_palette()
+    full[BIASED] = _BIASED_COLOUR
     if palette is not None:
         full[: len(palette)] = palette[:256]
     return full
@@ -155,7 +162,8 @@ def check_labels(
 ) -> set[int]:
     """The labels that occur in a map, without background (0) and void.
 
-    Label c + 1 is class c.
+    Label c + 1 is class c. Pixels that the label filter removed are none: what reads
+    its labels calls :func:`biased_as_void` first.
 
     Raises:
         ValueError: It holds another value.
@@ -164,11 +172,34 @@ def check_labels(
     wrong = sorted(value for value in values if not 0 < value <= classes)
     if wrong:
         more = " and more" if len(wrong) > _NAMED else ""
+        if wrong == [BIASED]:
+            more = " (pixels that tools/filter_labels.py removed from objects)"
         raise ValueError(
             f"{what} {path} holds {wrong[:_NAMED]}{more}; with {classes} classes it "
             f"may hold 0..{classes} and {ignore_index}"
         )
     return values
+
+
+def biased_as_void(label: np.ndarray, classes: int) -> tuple[np.ndarray, int]:
+    """A label map in which removed pixels are void, and how many they are.
+
+    With 254 classes the value is a class, and the label filter refuses such labels.
+
+    Args:
+        label: The map; it is not changed.
+        classes: Number of classes without background.
+
+    Shape:
+        - label: (H, W) uint8; output: as label
+
+    Example:
+        >>> biased_as_void(np.array([[0, 1, 254]], dtype=np.uint8), classes=20)
+        (array([[  0,   1, 255]], dtype=uint8), 1)
+    """
+    removed = label == BIASED
+    count = int(removed.sum()) if classes < BIASED else 0
+    return (np.where(removed, label.dtype.type(VOID), label) if count else label), count
 
 
 def tags_from_mask(

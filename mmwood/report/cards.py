@@ -11,7 +11,7 @@ import numpy as np
 from mmwood.fileio.files import files_by_id
 from mmwood.fileio.images import image_paths, read_picture
 from mmwood.fileio.label_folder import LabelFolder, load_score_maps
-from mmwood.fileio.labels import VOID, read_label_png
+from mmwood.fileio.labels import VOID, biased_as_void, read_label_png
 from mmwood.functional.confusion import image_miou
 from mmwood.report.pictures import outlined, picture_source
 from mmwood.report.spec import Data, Labels, Network, Spec, named
@@ -148,8 +148,10 @@ class Album:
         """MIoU of one label map; NaN where the truth shows no object."""
         if truth is None or not np.setdiff1d(truth, (0, VOID)).size:
             return np.nan
+        classes = len(self.data.classes)
+        label, _ = biased_as_void(read_label_png(path), classes)
         with named(str(path)):
-            return image_miou(read_label_png(path), truth, len(self.data.classes))
+            return image_miou(label, truth, classes)
 
 
 class _Kind(NamedTuple):
@@ -327,7 +329,9 @@ def _examples(
     files = next(filter(None, kind.files), {})
     for name, path in list(files.items())[:MAX_SCORED]:
         shown = album.truth(name)
-        shown = read_label_png(path) if shown is None else shown
+        if shown is None:
+            label = read_label_png(path)
+            shown, _ = biased_as_void(label, len(album.data.classes))
         found = np.setdiff1d(shown, (0, VOID))
         if len(found) == 1 and found[0] <= len(album.data.classes):
             first.setdefault(int(found[0]) - 1, name)

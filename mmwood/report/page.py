@@ -9,7 +9,8 @@ import jinja2
 
 from mmwood import __version__
 from mmwood.fileio.files import atomic_write
-from mmwood.fileio.labels import voc_palette
+from mmwood.fileio.label_folder import LabelFolder
+from mmwood.fileio.labels import BIASED, full_palette, voc_palette
 from mmwood.report import cards, numbers, pictures, records
 from mmwood.report.spec import Spec, read_spec
 
@@ -209,11 +210,12 @@ def _legend(spec: Spec) -> list[tuple[str, str]]:
     """Name and colour of each class."""
     if spec.data is None:
         return []
-    palette = voc_palette(len(spec.data.classes) + 1)[1:].tolist()
-    return [
-        (name, "#{:02x}{:02x}{:02x}".format(*colour))
-        for name, colour in zip(spec.data.classes, palette)
-    ]
+    colours = voc_palette(len(spec.data.classes) + 1)[1:].tolist()
+    named = [*zip(spec.data.classes, colours)]
+    folders = {item.folder for branch in spec.branches for item in branch.labels}
+    if any(LabelFolder(folder).holds_biased for folder in folders if folder):
+        named.append(("removed by the label filter", full_palette()[BIASED].tolist()))
+    return [(name, "#{:02x}{:02x}{:02x}".format(*colour)) for name, colour in named]
 
 
 def _command(parts: Sequence[str]) -> str:

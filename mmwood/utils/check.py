@@ -5,7 +5,7 @@ from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["at_least", "check_shapes", "one_of"]
+__all__ = ["at_least", "check_shapes", "fraction", "one_of"]
 
 
 def check_shapes(**arrays: tuple[Any, str]) -> dict[str, int]:
@@ -87,6 +87,17 @@ def at_least(
         kind = "an integer of at least" if integer else "at least"
         limit = "" if below == math.inf else f" and below {below}"
         raise ValueError(f"{name} must be {kind} {minimum}{limit}, but is {value!r}")
+
+
+def fraction(name: str, value: float) -> None:
+    """Check that a number is above 0 and at most 1.
+
+    Raises:
+        ValueError: It is outside, or no number; True and False are none.
+    """
+    at_least(name, value, 0)
+    if not 0 < value <= 1:
+        raise ValueError(f"{name} must be a fraction in (0, 1], but is {value!r}")
 
 
 def _written(axes: list[str]) -> str:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mmwood.fileio.labels import VOID, full_palette
+from mmwood.fileio.labels import BIASED, VOID, full_palette
 from mmwood.visualization.contact_sheet import contact_sheet
 
-__all__ = ["overlay_heat", "overlay_label", "panel", "seed_panel"]
+__all__ = ["filter_panel", "overlay_heat", "overlay_label", "panel", "seed_panel"]
 
 #: Width that each picture of a panel has at least, in pixels.
 _WIDTH = 240
@@ -28,7 +28,7 @@ def overlay_heat(image: np.ndarray, score: np.ndarray) -> np.ndarray:
 def overlay_label(
     image: np.ndarray, label: np.ndarray, palette: np.ndarray | None = None
 ) -> np.ndarray:
-    """Lay a label map over an image, void in white.
+    """Lay a label map over an image, void in white, removed pixels in magenta.
 
     Shape:
         - image: (H, W, 3) uint8 RGB; label: (H, W) uint8; output as image
@@ -83,6 +83,33 @@ def seed_panel(
         captions.append(f"CAM {class_names[number]} p={scores[number]:.2f}")
     pictures.append(overlay_label(image, seed))
     captions.append("seed")
+    if truth is not None:
+        pictures.append(overlay_label(image, truth))
+        captions.append("ground truth")
+    return panel(pictures, captions, columns=len(pictures))
+
+
+def filter_panel(
+    image: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    truth: np.ndarray | None = None,
+) -> np.ndarray:
+    """Image | labels | filtered labels, removed pixels in magenta | ground truth.
+
+    Args:
+        image: RGB. Shape: (H, W, 3) uint8.
+        before: Label map. Shape: (H, W) uint8.
+        after: What the label filter left of it.
+        truth: Label map of the ground truth, 255 void, or None.
+
+    Returns:
+        The panel, uint8 RGB.
+    """
+    labelled = ~np.isin(before, (0, BIASED, VOID))
+    removed = (before != after).sum() / max(labelled.sum(), 1)
+    pictures = [image, overlay_label(image, before), overlay_label(image, after)]
+    captions = ["image", "labels", f"filtered: {removed:.0%} removed"]
     if truth is not None:
         pictures.append(overlay_label(image, truth))
         captions.append("ground truth")

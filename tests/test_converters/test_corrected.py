@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from mmwood.fileio.files import files_by_id, read_json, write_json
+from mmwood.fileio.label_folder import LabelFolder
 from mmwood.fileio.labels import read_label_png, save_label_png
 
 TOOL = "dataset_converters/corrected_masks.py"
@@ -59,3 +60,13 @@ def test_faults(pseudo, call_main, tmp_path):
     Image.new("L", (5, 4)).save(tmp_path / "mine/a.png")
     text = call_main(*command[:-1], "mine", fails=True)
     assert "they are not mmwood's" in text
+
+
+def test_removed_pixels_stay_what_they_are(pseudo, call_main, tmp_path):
+    save_label_png(np.full((4, 5), 254, np.uint8), pseudo / "labels/a.png")
+    manifest = read_json(pseudo / "manifest.json")
+    write_json(pseudo / "manifest.json", dict(manifest, biased=254))
+    call_main(TOOL, "pseudo", "--corrected", "corrected", "--out", "out")
+    assert (read_label_png(tmp_path / "out/labels/a.png") == 254).all()
+    # Which tells a training to leave them out.
+    assert LabelFolder(tmp_path / "out").holds_biased

@@ -13,7 +13,7 @@ pytest.importorskip("mmpretrain")
 pytest.importorskip("mmseg")
 
 from mmwood.engine.runner import build_runner
-from mmwood.fileio.labels import read_label_png, save_label_png
+from mmwood.fileio.labels import save_label_png
 
 pytestmark = pytest.mark.slow
 
@@ -273,23 +273,6 @@ def test_manifest_of_another_program(load, segmentor_config, voc_folder):
     content = dict(name="an application", classes=4)
     (voc_folder / "manifest.json").write_text(json.dumps(content))
     run(load(segmentor_config), "train")
-
-
-def test_biased_pixels_without_a_teacher(load, segmentor_config, voc_folder):
-    path = voc_folder / "SegmentationClass/image_3.png"
-    mask = read_label_png(path)
-    mask[:20] = 254
-    save_label_png(mask, path)
-    options = dict(train_cfg__max_iters=4, train_dataloader__sampler__shuffle=False)
-    with pytest.raises(
-        ValueError, match=r"254, biased .*type='mmwood\.TeacherLabelHook'"
-    ):
-        run(load(segmentor_config, **options), "train")
-    other = [dict(type="mmwood.TeacherLabelHook", values=[253])]
-    with pytest.raises(ValueError, match="254, biased"):
-        run(load(segmentor_config, custom_hooks=other, **options), "train")
-    hooks = [dict(type="mmwood.TeacherLabelHook")]
-    run(load(segmentor_config, "taught", custom_hooks=hooks, **options), "train")
 
 
 # Schedules

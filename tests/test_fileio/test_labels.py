@@ -17,8 +17,11 @@ from mmwood.datasets.transforms import LoadSemanticMask
 from mmwood.evaluation import IAIoUMetric
 from mmwood.fileio.label_folder import LabelFolder
 from mmwood.fileio.labels import (
+    BIASED,
     DamagedError,
+    biased_as_void,
     check_labels,
+    full_palette,
     read_label_png,
     save_label_png,
     tags_from_mask,
@@ -55,6 +58,31 @@ def test_label_png_keeps_labels_and_colours(tmp_path):
         colours = np.array(image.convert("RGB"))
     np.testing.assert_array_equal(colours, voc_palette()[label])
     np.testing.assert_array_equal(read_label_png(tmp_path / "a.png"), label)
+
+
+def test_removed_pixels_have_a_colour_of_their_own():
+    colours = full_palette()
+    others = np.delete(colours, BIASED, axis=0).astype(int)
+    assert abs(others - colours[BIASED]).sum(axis=1).min() >= 64
+    np.testing.assert_array_equal(others, np.delete(voc_palette(), BIASED, axis=0))
+    # Of so many classes it is one.
+    mine = np.zeros((255, 3), dtype=np.uint8)
+    assert full_palette(mine)[BIASED].tolist() == [0, 0, 0]
+
+
+def test_removed_pixels_as_void():
+    label = np.array([[0, 254, 3], [254, 255, 1]], dtype=np.uint8)
+    found, removed = biased_as_void(label, 20)
+    assert found.tolist() == [[0, 255, 3], [255, 255, 1]]
+    assert found.dtype == np.uint8
+    assert removed == 2
+    assert label[0, 1] == 254
+    found, removed = biased_as_void(label, 254)
+    assert (found.tolist(), removed) == (label.tolist(), 0)
+    with pytest.raises(
+        ValueError, match=r"holds \[254\] \(pixels that tools/filter_la"
+    ):
+        check_labels(label, "a.png", 20)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, bool])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score, precision_score, recall_score
 
-from mmwood.fileio.labels import save_label_png
+from mmwood.fileio.labels import read_label_png, save_label_png
 
 TOOL = "analysis_tools/evaluate_labels.py"
 
@@ -45,6 +45,28 @@ def test_scores(folders, call_main, tmp_path):
         assert found["mine"][name] == pytest.approx(100 * value, abs=1e-3), name
     assert found["truth"]["mIoU"] == 100
     assert found["mine"]["images"] == 3
+
+
+def test_removed_pixels_are_open_and_counted(folders, call_main, tmp_path):
+    masks, run, pairs = folders
+    call_main(TOOL, f"a={run}", "--masks", masks, "--classes", 2, "--out", "void.json")
+    for number in range(3):
+        path = run / f"labels/{number}.png"
+        label = read_label_png(path)
+        save_label_png(np.where(label == 255, np.uint8(254), label), path)
+    text = call_main(
+        *(TOOL, f"a={run}", "--masks", masks, "--classes", 2, "--out", "removed.json")
+    )
+    void, removed = (
+        json.loads((tmp_path / f"{name}.json").read_text())["a"]
+        for name in ("void", "removed")
+    )
+    assert void["removed"] == 0
+    assert removed == dict(void, removed=void["open"])
+    label = np.concatenate([label for _, label in pairs])
+    share = 100 * (label == 255).mean()
+    assert removed["removed"] == pytest.approx(share, abs=1e-3)
+    assert "removed" in text
 
 
 @pytest.mark.parametrize(

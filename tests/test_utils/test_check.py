@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmwood.utils.check import at_least, check_shapes, one_of
+from mmwood.utils.check import at_least, check_shapes, fraction, one_of
 
 
 def test_shapes_that_fit():
@@ -78,3 +78,14 @@ def test_no_integer(value):
     message = "^steps must be an integer of at least 0, but is"
     with pytest.raises(ValueError, match=message):
         at_least("steps", value, 0, integer=True)
+
+
+@pytest.mark.parametrize("value", [0, -0.1, 1.01, float("nan"), True, None])
+def test_no_fraction(value):
+    with pytest.raises(ValueError, match=r"^alpha must be "):
+        fraction("alpha", value)
+
+
+def test_a_fraction():
+    for value in (1e-9, 0.5, 1, 1.0):
+        fraction("alpha", value)

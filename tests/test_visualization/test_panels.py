@@ -1,7 +1,12 @@
 import numpy as np
 
 from mmwood.fileio.labels import voc_palette
-from mmwood.visualization.panels import overlay_heat, overlay_label, seed_panel
+from mmwood.visualization.panels import (
+    filter_panel,
+    overlay_heat,
+    overlay_label,
+    seed_panel,
+)
 
 IMAGE = np.full((30, 40, 3), 100, dtype=np.uint8)
 
@@ -41,3 +46,19 @@ def test_panel_has_one_picture_a_class():
     step = panel([1], None).shape[1] - width
     assert step >= 240
     assert panel([0, 2], label).shape[1] == width + 3 * step
+
+
+def test_removed_pixels_are_magenta():
+    before = np.zeros((30, 40), dtype=np.uint8)
+    before[:20] = 3
+    after = before.copy()
+    after[:5] = 254
+    drawn = overlay_label(IMAGE, after).astype(int)
+    assert abs(drawn[0, 0] - [201, 35, 201]).max() <= 1
+    shown = filter_panel(IMAGE, before, after)
+    step = shown.shape[1] // 3
+    assert (shown[10, 2 * step + 20] == shown[10, 2 * step + 40]).all()
+    assert shown[10, 2 * step + 20].tolist() != shown[10, step + 20].tolist()
+    wider = filter_panel(IMAGE, before, after, before)
+    assert wider.shape[1] > shown.shape[1]
+    np.testing.assert_array_equal(wider[:, : 3 * step], shown[:, : 3 * step])

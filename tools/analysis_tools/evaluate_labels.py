@@ -2,7 +2,8 @@
 """Quality of folders of label maps against masks: seeds, refined seeds, pseudo masks.
 
 A pixel that a label map leaves open (255) counts as no class: it lowers the recall
-and the IoU of its true class.
+and the IoU of its true class. So does one that tools/filter_labels.py removed from an
+object (254); the column "removed" says how many of the open ones these are.
 """
 
 import argparse
@@ -14,7 +15,12 @@ from tqdm import tqdm
 
 from mmwood.evaluation.seed_metric import SeedScores
 from mmwood.fileio.files import files_by_id, write_json
-from mmwood.fileio.labels import check_labels, read_label_png
+from mmwood.fileio.labels import (
+    VOID,
+    biased_as_void,
+    check_labels,
+    read_label_png,
+)
 from mmwood.fileio.lists import read_id_list
 from mmwood.fileio.scores import refuse_other_content
 from mmwood.functional.confusion import confusion
@@ -45,24 +51,30 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def count(folder: Path, masks: Path, ids: Sequence[str], classes: int) -> np.ndarray:
-    """The confusion of all images; (C + 1, C + 2)."""
+def count(
+    folder: Path, masks: Path, ids: Sequence[str], classes: int
+) -> tuple[np.ndarray, int]:
+    """The confusion of all images, (C + 1, C + 2), and how many pixels were removed."""
     counts = np.zeros((classes + 1, classes + 2), dtype=np.int64)
+    removed = 0
     for image_id in tqdm(ids, desc=folder.name, disable=None):
         path = folder / f"{image_id}.png"
-        label = read_label_png(path)
+        found = read_label_png(path)
         mask = masks / f"{image_id}.png"
         truth = read_label_png(mask)
         check_labels(truth, mask, classes)
+        label, _ = biased_as_void(found, classes)
         try:
             counts += confusion(label, truth, classes)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-    return counts
+        # Of the pixels that count.
+        removed += int(((label != found) & (truth != VOID)).sum())
+    return counts, removed
 
 
-def score(counts: np.ndarray) -> dict[str, float]:
-    """Scores as mmwood.SeedMetric has them, and the fraction of open pixels."""
+def score(counts: np.ndarray, removed: int) -> dict[str, float]:
+    """Scores as mmwood.SeedMetric has them, and the fractions of open pixels."""
     classes = len(counts)
     # An open pixel is a label of its own that no pixel truly has.
     square = np.zeros((classes + 1, classes + 1))
@@ -72,6 +84,7 @@ def score(counts: np.ndarray) -> dict[str, float]:
         mIoU=scores.miou, precision=scores.precision, recall=scores.recall, F1=scores.f1
     )
     mean["open"] = counts[:, -1].sum() / counts.sum()
+    mean["removed"] = removed / counts.sum()
     return {name: round(100 * float(value), 3) for name, value in mean.items()}
 
 
@@ -90,9 +103,9 @@ def main() -> None:
             ids = list(files_by_id(folder))
         if not ids:
             raise ValueError(f"{args.list or folder} names no label map")
-        results[name] = score(count(folder, args.masks, ids, args.classes))
+        results[name] = score(*count(folder, args.masks, ids, args.classes))
         results[name]["images"] = len(ids)
-    columns = ("mIoU", "precision", "recall", "F1", "open", "images")
+    columns = ("mIoU", "precision", "recall", "F1", "open", "removed", "images")
     rows = []
     for name, result in results.items():
         values = [f"{result[column]:.1f}" for column in columns[:-1]]

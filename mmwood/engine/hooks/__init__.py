@@ -5,6 +5,7 @@ from .channels_last_hook import ChannelsLastHook
 from .checkpoint_guard_hook import CheckpointGuardHook
 from .displacement_mean_hook import DisplacementMeanHook
 from .ewc_hook import EWCHook
+from .ignore_biased_hook import IgnoreBiasedHook
 from .ood_cluster_hook import OoDClusterHook
 from .ood_mining_hook import OoDMiningHook
 from .progress_bar_hook import ProgressBarHook
@@ -19,6 +20,7 @@ __all__ = [
     "CheckpointGuardHook",
     "DisplacementMeanHook",
     "EWCHook",
+    "IgnoreBiasedHook",
     "OoDClusterHook",
     "OoDMiningHook",
     "ProgressBarHook",

@@ -21,7 +21,7 @@ from mmwood.fileio.labels import BIASED, read_label_png
 from mmwood.registry import HOOKS
 from mmwood.utils.config import leaf_datasets
 
-from .teacher_label_hook import TeacherLabelHook
+from .ignore_biased_hook import biased_folder
 
 __all__ = ["StartCheckHook", "refuse_empty_epoch"]
 
@@ -47,12 +47,11 @@ class StartCheckHook(Hook):
     - A data set of the label maps that :class:`mmwood.PseudoLabelHook` wrote has their
       classes in their order (``manifest.json``), for a segmentation network after
       background.
+    - No masks to measure with hold pixels that the label filter removed.
     - An epoch has at least one step, images to learn classes from have labels, and
       the masks of a segmentation network show a class: 255 is void, no object.
     - What resizes images of bands is not Pillow, which would take four for colours and
       how much there is of them.
-    - A batch has no label 254, biased, unless a :class:`mmwood.TeacherLabelHook` is
-      there, or so many classes: a loss would fail, on a GPU without a reason.
     - No learning rate is 0 before the training ends. A training that is resumed with
       another length follows the schedule of the new length.
 
@@ -72,7 +71,7 @@ class StartCheckHook(Hook):
     priority = "VERY_HIGH"
 
     def __init__(self) -> None:
-        self._follow = self._refuse_biased = False
+        self._follow = False
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Leave schedules of another length out of what is resumed."""
@@ -100,27 +99,17 @@ class StartCheckHook(Hook):
         _check_data(runner, runner.train_dataloader.dataset, "train_dataloader")
         if runner.val_loop is not None:
             self.before_val(runner)
-        self._refuse_biased = _has_no_biased(runner)
-
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None
-    ) -> None:
-        """Refuse biased pixels that no teacher labels."""
-        if self._refuse_biased and _is_biased(data_batch):
-            raise ValueError(
-                f"train_dataloader.dataset: masks hold {BIASED}, biased pixels, which "
-                "the loss knows no class for: add dict(type='mmwood.TeacherLabelHook') "
-                "to custom_hooks, which labels them, or write 255 in their place"
-            )
 
     def before_val(self, runner: Runner) -> None:
         """Check validation."""
         _check_data(runner, runner.val_dataloader.dataset, "val_dataloader")
+        _refuse_biased(runner.val_dataloader.dataset, "val_dataloader")
         _leave_out_metrics(runner, runner.val_loop, "val_evaluator")
 
     def before_test(self, runner: Runner) -> None:
         """Check the test."""
         _check_data(runner, runner.test_dataloader.dataset, "test_dataloader")
+        _refuse_biased(runner.test_dataloader.dataset, "test_dataloader")
         _leave_out_metrics(runner, runner.test_loop, "test_evaluator")
 
 
@@ -162,6 +151,18 @@ def _refuse_pillow(pipeline: Any, field: str) -> None:
             )
         parts += getattr(part, "transforms", None) or getattr(part, "subroutines", [])
         parts += [part.resize] if hasattr(part, "resize") else []
+
+
+def _refuse_biased(dataset: BaseDataset, field: str) -> None:
+    """Refuse to measure with labels that are no truth: metrics know no 254."""
+    for leaf in leaf_datasets(dataset):
+        folder = biased_folder(leaf)
+        if folder is not None:
+            raise ValueError(
+                f"{field}.dataset.data_prefix.seg_map_path: {folder} are filtered "
+                f"pseudo labels, in which {BIASED} are removed pixels: name the true "
+                "masks"
+            )
 
 
 def _check_data(runner: Runner, dataset: BaseDataset, loader: str) -> None:
@@ -227,6 +228,7 @@ def _refuse_masks_without_class(dataset: BaseDataset, field: str) -> None:
     if getattr(dataset, "label_map", None) or not hasattr(dataset, "reduce_zero_label"):
         return
     void = dataset.ignore_index
+    nothing = {0, void} | ({BIASED} if biased_folder(dataset) else set())
     met = set()
     for index in range(len(dataset)):
         path = dataset.get_data_info(index).get("seg_map_path")
@@ -237,37 +239,19 @@ def _refuse_masks_without_class(dataset: BaseDataset, field: str) -> None:
         except ValueError:
             # Not for us to judge: the pipeline may read masks of other kinds.
             return
-        if met - {0, void, BIASED}:
+        if met - nothing:
             return
+    if BIASED in met:
+        raise ValueError(
+            f"{field}.data_prefix.seg_map_path: the label filter left no class in any "
+            f"of {len(dataset)} masks"
+        )
     if void in met:
         raise ValueError(
             f"{field}.data_prefix.seg_map_path: none of {len(dataset)} masks shows a "
             f"class: they hold 0, the background, and {void}, which is void, as paint "
             "programs write objects: write 1 for the first class"
         )
-
-
-def _has_no_biased(runner: Runner) -> bool:
-    """Whether the label 254 is no class, not ignored, and not given another label."""
-    classes = getattr(runner.train_dataloader.dataset, "metainfo", {}).get("classes")
-    taught = any(
-        isinstance(hook, TeacherLabelHook) and BIASED in hook.values
-        for hook in runner.hooks
-    )
-    ignored = any(
-        getattr(head, "ignore_index", None) == BIASED for _, head in _heads(runner)
-    )
-    return not taught and not ignored and len(classes or ()) <= BIASED
-
-
-def _is_biased(batch: Any) -> bool:
-    """Whether a label map of a batch has biased pixels."""
-    samples = batch.get("data_samples") if isinstance(batch, dict) else None
-    return any(
-        bool((sample.gt_sem_seg.data == BIASED).any())
-        for sample in (samples if isinstance(samples, list) else ())
-        if "gt_sem_seg" in sample
-    )
 
 
 def _gives(dataset: BaseDataset, key: str) -> bool:

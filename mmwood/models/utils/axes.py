@@ -14,7 +14,9 @@ def keep_channels_first(backbone: nn.Module) -> None:
     ``output_fmt``. See :func:`mmwood.functional.axes.is_channels_last`. What is no map,
     as tokens or a class token, stays as it is.
     """
-    backbone.register_forward_hook(_turn)
+    # What was turned once may look as if it had to be turned again.
+    if _turn not in backbone._forward_hooks.values():
+        backbone.register_forward_hook(_turn)
 
 
 def declared_axes(network: nn.Module, name: str = "") -> Axes:
