@@ -17,6 +17,8 @@ inputs = dict(
     irn_config="configs/irn/efficientnet-lite0_irn_mini-voc.py",
     segmentor_a_config="configs/sbce/deeplabv2_efficientnet-lite0_mini-voc_task-a.py",
     segmentor_b_config="configs/sbce/deeplabv2_efficientnet-lite0_mini-voc_task-b.py",
+    segmentor_ood_config="configs/segmentation/"
+    "deeplabv2_efficientnet-lite0_mini-voc_ood.py",
 )
 _label = "train_dataloader.dataset.pipeline.label"
 _weights = "weights/efficientnet-lite0.pth"
@@ -59,9 +61,10 @@ for _b in ("plain", "wood"):
     )
     # A shorter training than the configs': this is one long run on two cores.
     stages[f"irn_{_b}"] = dict(options={"train_cfg.max_epochs": 2})
-    stages[f"segmentor_a_{_b}"] = dict(
-        options={"train_cfg.max_iters": 200, "train_cfg.val_interval": 200}
-    )
     stages[f"segmentor_b_{_b}"] = dict(
         options={"train_cfg.max_iters": 100, "train_cfg.val_interval": 100}
+    )
+for _stage in ("a_plain", "a_wood", "upper", "ood"):
+    stages[f"segmentor_{_stage}"] = dict(
+        options={"train_cfg.max_iters": 200, "train_cfg.val_interval": 200}
     )
