@@ -92,5 +92,3 @@ for _b in ("plain", "wood"):
     for _task in "ab":
         for _stage in ("segmentor", "test"):
             stages[f"{_stage}_{_task}_{_b}"] = dict(options=_backbone)
-# It starts from the same weights as the network that it is the upper bound of.
-stages["segmentor_upper"] = stages["test_upper"] = dict(options=_backbone)

@@ -61,10 +61,9 @@ for _b in ("plain", "wood"):
     )
     # A shorter training than the configs': this is one long run on two cores.
     stages[f"irn_{_b}"] = dict(options={"train_cfg.max_epochs": 2})
+    stages[f"segmentor_a_{_b}"] = dict(
+        options={"train_cfg.max_iters": 200, "train_cfg.val_interval": 200}
+    )
     stages[f"segmentor_b_{_b}"] = dict(
         options={"train_cfg.max_iters": 100, "train_cfg.val_interval": 100}
-    )
-for _stage in ("a_plain", "a_wood", "upper", "ood"):
-    stages[f"segmentor_{_stage}"] = dict(
-        options={"train_cfg.max_iters": 200, "train_cfg.val_interval": 200}
     )

@@ -18,7 +18,9 @@ def apply_switches(cfg: Mapping[str, Any], more: Collection[str] = ()) -> dict:
     """The stages of a pipeline's config without the parts that are not asked for.
 
     A stage, or any dict in it, that has ``when="SWITCH"`` is there only if this one of
-    :data:`SWITCHES` is on.
+    :data:`SWITCHES` is on. One with ``like="STAGE"`` has the fields and options of that
+    stage beside its own, so that it has them also when a config over this one changes
+    them.
 
     Args:
         cfg: The pipeline's config.
@@ -26,7 +28,7 @@ def apply_switches(cfg: Mapping[str, Any], more: Collection[str] = ()) -> dict:
 
     Raises:
         PipelineError: A switch is neither True nor False, unknown, or on without any
-            part to turn on.
+            part to turn on; ``like`` names no stage.
     """
     for name in SWITCHES:
         if not isinstance(cfg.get(name, False), bool):
@@ -34,28 +36,42 @@ def apply_switches(cfg: Mapping[str, Any], more: Collection[str] = ()) -> dict:
     if unknown := sorted({*more} - {*SWITCHES}):
         raise PipelineError(f"{unknown[0]}: known are {', '.join(SWITCHES)}")
     on = {name for name in SWITCHES if cfg.get(name) or name in more}
-    met: set[str] = set()
-    stages = _without_others(cfg["stages"], on, met)
-    if idle := sorted(on - met):
+    stages = _without_others(cfg["stages"], on)
+    there = {
+        part.get("when") for part in cfg["stages"].values() if isinstance(part, Mapping)
+    }
+    if idle := sorted(on - there):
         raise PipelineError(f"{idle[0]}: this pipeline has no stage for it")
-    return stages
+    return {name: _like_another(name, stages) for name in stages}
 
 
-def _without_others(value: Any, on: Collection[str], met: set[str]) -> Any:
+def _like_another(name: str, stages: Mapping[str, Any]) -> Any:
+    own = stages[name]
+    if not isinstance(own, Mapping) or "like" not in own:
+        return own
+    other = stages.get(own["like"])
+    if not isinstance(other, Mapping):
+        raise PipelineError(f"stages.{name}.like: there is no stage {own['like']!r}")
+    options = {**other.get("options", {}), **own.get("options", {})}
+    merged = {**other, **own, "options": options}
+    return {key: value for key, value in merged.items() if key != "like"}
+
+
+def _without_others(value: Any, on: Collection[str]) -> Any:
     if isinstance(value, Mapping):
-        kept = {k: v for k, v in value.items() if _stays(v, on, met)}
+        kept = {k: v for k, v in value.items() if _stays(v, on)}
         return {
-            key: _without_others(item, on, met)
+            key: _without_others(item, on)
             for key, item in kept.items()
             if key != "when"
         }
     if isinstance(value, (list, tuple)):
-        kept_items = (v for v in value if _stays(v, on, met))
-        return type(value)(_without_others(v, on, met) for v in kept_items)
+        kept_items = (v for v in value if _stays(v, on))
+        return type(value)(_without_others(v, on) for v in kept_items)
     return value
 
 
-def _stays(value: Any, on: Collection[str], met: set[str]) -> bool:
+def _stays(value: Any, on: Collection[str]) -> bool:
     name = value.get("when") if isinstance(value, Mapping) else None
     if name is None:
         return True
@@ -63,5 +79,4 @@ def _stays(value: Any, on: Collection[str], met: set[str]) -> bool:
         raise PipelineError(
             f"when: expected one of {', '.join(SWITCHES)}, got {name!r}"
         )
-    met.add(name)
     return name in on

@@ -9,8 +9,6 @@ _label = "train_dataloader.dataset.pipeline.label"
 _crf = dict(pydensecrf="crf")
 _test = dict(args=["--tta"], options={"tta_model.crf.iterations": 10}, packages=_crf)
 stages = dict(classifier=dict(resume=True), plain=None, wood=dict(resume=True))
-stages["segmentor_upper"] = dict(resume=True)
-stages["test_upper"] = _test
 for _b, _name in dict(plain="without OoD images", wood="with OoD images").items():
     # Labels and training have the same settings. IRN's own program has 0.05.
     _sure = {f"{_label}.foreground": 0.30, f"{_label}.background": 0.15}

@@ -2,7 +2,8 @@
 # out-of-distribution images. A pipeline over this names its inputs: the configs of the
 # stages; data, the images and all that belongs to them; masks, to measure labels with;
 # candidates, images that should show no object. A stage that is set to None is left out;
-# one with when="NAME" is there only with NAME = True (or --with NAME).
+# one with when="NAME" is there only with NAME = True (or --with NAME), and like="STAGE" gives
+# it the fields and options of that stage.
 _without, _with = "without OoD images", "with OoD images"
 # What IRN's labels are made with.
 _label = "train_dataloader.dataset.pipeline.label"
@@ -142,38 +143,39 @@ for _b, _name in dict(plain=_without, wood=_with).items():
 # images as task A, with the true masks in place of pseudo masks.
 stages["segmentor_upper"] = dict(
     when="upper_bound",
+    like="segmentor_a_wood",
     title="upper bound: train the network of task A with the true masks",
-    train="{segmentor_a_config}",
-    args=["--no-validate"],
     options={
         "train_dataloader.dataset.data_prefix.seg_map_path": "{masks}",
         # Nothing continues from it.
         "default_hooks.ewc": "None",
     },
-    reads=["{data}"],
 )
 stages["test_upper"] = dict(
     when="upper_bound",
+    like="test_a_wood",
     title="test it",
-    test="{segmentor_a_config}",
     checkpoint="{segmentor_upper.checkpoint}",
-    reads=["{data}"],
 )
 # Task A with OoD images as images of nothing but background; and what both networks find
 # in those that were kept out of this training.
-_held_out = {"test_dataloader.dataset.ood.ann_file": "{review.manifest}"}
+_held_out = {
+    "test_dataloader.dataset.ood.ann_file": "{review.manifest}",
+    # Images without masks would be among the predictions.
+    "test_evaluator.metrics.iou.output_dir": None,
+}
 stages["segmentor_ood"] = dict(
     when="ood_in_network",
+    like="segmentor_a_wood",
     title=f"train a network with the OoD images as background, {_with}",
     train="{segmentor_ood_config}",
-    args=["--no-validate"],
     options={
+        "train_dataloader.dataset.data_prefix.seg_map_path": None,
         "train_dataloader.dataset.in_distribution.data_prefix.seg_map_path": (
             "{masks_wood.labels}"
         ),
         "train_dataloader.dataset.ood.ann_file": "{review.manifest}",
     },
-    reads=["{data}"],
 )
 for _stage, _trained, _what in (
     ("test_ood", "segmentor_ood", "test it"),
@@ -181,11 +183,11 @@ for _stage, _trained, _what in (
 ):
     stages[_stage] = dict(
         when="ood_in_network",
+        like="test_a_wood",
         title=f"{_what}, on held-out OoD images too, {_with}",
         test="{segmentor_ood_config}",
         checkpoint=f"{{{_trained}.checkpoint}}",
         options=_held_out,
-        reads=["{data}"],
     )
 _more = dict(
     a=dict(upper_bound=dict(when="upper_bound", folder="{test_upper.dir}")), b={}
