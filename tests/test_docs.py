@@ -169,7 +169,7 @@ def test_python_block(page, name, content, tmp_path, monkeypatch):
     dataset = cfg.train_dataloader.dataset
     if str(dataset.type).startswith("mmwood."):
         # mmseg asserts that its lists are there.
-        with pytest.raises((FileNotFoundError, AssertionError), match="no |load"):
+        with pytest.raises((FileNotFoundError, AssertionError), match=r"no |load"):
             DATASETS.build(dataset)
         if "ood" in dataset:
             with pytest.raises(FileNotFoundError):

@@ -36,6 +36,8 @@ stages = dict(
     ),
     mine=dict(args=["--candidates", "{candidates}", "--root", "{scenes}"]),
     review=dict(rules=["--keep-rest"]),
+    # It waits for no classifier, which has them, too.
+    segmentor_upper=dict(reads=["{data}", "{weights.file}"]),
     report=dict(
         report=dict(
             title="mini_voc",

@@ -160,7 +160,7 @@ class FalsePositiveMetric(BaseMetric):
         table.align["class"] = "l"
         for name, row in zip(["any class", *names], rows):
             values = [row["pixels"], row["images"]]
-            table.add_row([name, *("-" if v is None else f"{v:.2f}" for v in values)])
+            table.add_row([name, *("-" if v is None else f"{v:.3f}" for v in values)])
         return (
             f"False positives on {images} images that show no class, in percent of "
             f"their pixels, and of the images with {self.min_area} such pixels or more"

@@ -134,6 +134,8 @@ def test_the_upper_bound_is_task_a_with_the_true_masks(place, path):
             assert upper.options.get(text) == pseudo.options.get(text)
     for field in ("source", "args", "threads", "resume"):
         assert getattr(upper, field) == getattr(pseudo, field)
+    # It starts from weights that are there.
+    assert ("weights" in more.stages) == ("weights" in more.needs["segmentor_upper"])
     tests = more.stages["test_upper"], more.stages["test_a_wood"]
     assert tests[0].source == tests[1].source
     assert tests[0].args == tests[1].args
