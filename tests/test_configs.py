@@ -40,6 +40,7 @@ def test_config_builds(name):
     dataset = cfg.train_dataloader.dataset
     classes = dataset.get("in_distribution", dataset).get("classes")
     if hasattr(model, "decode_head"):
+        dataset = dataset.get("in_distribution", dataset)
         metainfo = dict(DATASETS.get(f"mmseg.{dataset.type}").METAINFO)
         metainfo.update(dataset.get("metainfo", {}))
         if not metainfo:

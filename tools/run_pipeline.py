@@ -55,6 +55,16 @@ def parse_args() -> argparse.Namespace:
         "--status", action="store_true", help="print how far it is, and run nothing"
     )
     parser.add_argument(
+        "--with",
+        dest="switches",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="what else it does, as if the config said so: upper_bound (train the "
+        "segmentation network with the true masks, too, to compare with), "
+        "ood_in_network (train one with the OoD images as background, too)",
+    )
+    parser.add_argument(
         "--gpus",
         type=int,
         default=1,
@@ -192,7 +202,7 @@ def run_stages(args: argparse.Namespace) -> None:
         args.work_dir = None
         if args.eject:
             return
-    pipeline = load_pipeline(args.config, TOOLS, args.work_dir)
+    pipeline = load_pipeline(args.config, TOOLS, args.work_dir, args.switches)
     if args.status:
         print(status(pipeline))
         return

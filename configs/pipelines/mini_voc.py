@@ -17,6 +17,8 @@ inputs = dict(
     irn_config="configs/irn/efficientnet-lite0_irn_mini-voc.py",
     segmentor_a_config="configs/sbce/deeplabv2_efficientnet-lite0_mini-voc_task-a.py",
     segmentor_b_config="configs/sbce/deeplabv2_efficientnet-lite0_mini-voc_task-b.py",
+    segmentor_ood_config="configs/segmentation/"
+    "deeplabv2_efficientnet-lite0_mini-voc_ood.py",
 )
 _label = "train_dataloader.dataset.pipeline.label"
 _weights = "weights/efficientnet-lite0.pth"
@@ -34,6 +36,8 @@ stages = dict(
     ),
     mine=dict(args=["--candidates", "{candidates}", "--root", "{scenes}"]),
     review=dict(rules=["--keep-rest"]),
+    # It waits for no classifier, which has them, too.
+    segmentor_upper=dict(reads=["{data}", "{weights.file}"]),
     report=dict(
         report=dict(
             title="mini_voc",

@@ -57,8 +57,14 @@ stages = dict(
             data=dict(images="{data}/images", suffix=".png"),
         )
     ),
-    # Both are for experiments.
+    # For experiments.
     plain=None,
+    # There are no images with masks but those to train with.
+    segmentor_upper=None,
+    test_upper=None,
+    segmentor_ood=None,
+    test_ood=None,
+    test_a_ood=None,
 )
 for _b in ("plain", "wood"):
     stages[f"seeds_{_b}"] = dict(

@@ -11,6 +11,9 @@ inputs = dict(
 )
 stages = dict(classifier=None, mine=None, review=None, wood=None, clusters=None)
 _branches = []
+_upper = dict(
+    a=dict(upper_bound=dict(when="upper_bound", folder="{test_upper.dir}")), b={}
+)
 for _b, _name in dict(plain="without OoD images", wood="with OoD images").items():
     stages.update(
         {
@@ -32,6 +35,7 @@ for _b, _name in dict(plain="without OoD images", wood="with OoD images").items(
                     name=_title,
                     folder=f"{{test_{_task}_{_b}.dir}}",
                     predictions=f"{{test_{_task}_{_b}.dir}}/predictions",
+                    **_upper[_task],
                 )
                 for _task, _title in (
                     ("a", "network trained with cross-entropy (task A)"),

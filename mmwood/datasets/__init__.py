@@ -3,8 +3,9 @@
 from .candidates import CandidateDataset
 from .image_level import ImageLevelDataset
 from .ood import OoDDataset
+from .ood_background import OoDBackgroundDataset
 from .ood_mix import OoDMixDataset
-from .samplers import OoDRatioSampler
+from .samplers import OoDFractionSampler, OoDRatioSampler
 from .transforms import (
     AffinityLabel,
     LoadImage,
@@ -12,6 +13,7 @@ from .transforms import (
     LoadSemanticMask,
     RandomFlip,
     RandomSoften,
+    UniformLabel,
 )
 
 __all__ = [
@@ -21,9 +23,12 @@ __all__ = [
     "LoadImage",
     "LoadScoreMaps",
     "LoadSemanticMask",
+    "OoDBackgroundDataset",
     "OoDDataset",
+    "OoDFractionSampler",
     "OoDMixDataset",
     "OoDRatioSampler",
     "RandomFlip",
     "RandomSoften",
+    "UniformLabel",
 ]

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import get_args
+from typing import Literal, get_args
 
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
@@ -27,7 +27,10 @@ from mmwood.utils.check import at_least, one_of
 from mmwood.utils.locations import tool_command
 from mmwood.utils.progress import progress
 
-__all__ = ["OoDDataset"]
+__all__ = ["OoDDataset", "Part"]
+
+#: Which images: those that are kept out of a training, or the others.
+Part = Literal["train", "held-out"]
 
 
 @DATASETS.register_module()
@@ -40,7 +43,9 @@ class OoDDataset(BaseDataset):
     let it in.
 
     A smaller sample is part of every larger one of the same random seed, and which
-    images it has does not depend on the order of the list.
+    images it has does not depend on the order of the list. Nor does the part that an
+    image is in: it follows from a hash of its file's name without folders and suffix,
+    so that it is the same in every list that names the file, whatever else is in it.
 
     Args:
         ann_file: A manifest (``.csv``, see :mod:`mmwood.fileio.candidates`), or any
@@ -57,6 +62,10 @@ class OoDDataset(BaseDataset):
         num_per_class: Take a sample of so many images of each ``ood_class`` that there
             is; needs a manifest.
         seed: Random seed of the sample.
+        part: 'held-out' takes the fraction ``held_out`` of the images, 'train' the
+            others, before any sample is taken; None takes all.
+        held_out: The expected fraction. The images of a smaller one are among those
+            of a larger one. Both parts must state the same.
         may_be_empty: Whether a manifest may give no image, as one of several sources
             of OoD images in a ``ConcatDataset``.
         check: 'none', 'header' or 'decode', as in :class:`mmwood.ImageLevelDataset`.
@@ -64,10 +73,10 @@ class OoDDataset(BaseDataset):
 
     Raises:
         FileNotFoundError: The list, the folder or an image is missing.
-        ValueError: ``states``, ``check`` or a number has no such value; an unknown
-            class; no image, or fewer than are asked for; an image listed twice or
-            unreadable; a review of the manifest made decisions that it does not hold
-            yet.
+        ValueError: ``states``, ``part``, ``check`` or a number has no such value; an
+            unknown class; no image, or fewer than are asked for; an image listed twice
+            or unreadable; a review of the manifest made decisions that it does not
+            hold yet.
 
     Data info:
         - img_path (str): the path
@@ -91,6 +100,8 @@ class OoDDataset(BaseDataset):
         num_images: int | None = None,
         num_per_class: int | None = None,
         seed: int = 0,
+        part: Part | None = None,
+        held_out: float = 0.2,
         may_be_empty: bool = False,
         check: FileCheck = "header",
         metainfo: dict | None = None,
@@ -101,6 +112,8 @@ class OoDDataset(BaseDataset):
                 f"mmwood.OoDDataset: states must be a list of {STATES}, got {states!r}"
             )
         one_of("mmwood.OoDDataset: check", check, get_args(FileCheck))
+        one_of("mmwood.OoDDataset: part", part, (None, *get_args(Part)))
+        at_least("mmwood.OoDDataset: held_out", held_out, 0, below=1)
         sizes = dict(num_images=num_images, num_per_class=num_per_class)
         for name, value in sizes.items():
             if value is not None:
@@ -118,6 +131,8 @@ class OoDDataset(BaseDataset):
         self.num_images = num_images
         self.num_per_class = num_per_class
         self.seed = seed
+        self.part = part
+        self.held_out = held_out
         self.may_be_empty = may_be_empty
         self.check = check
         #: Where the manifest first names each class, as ``file:line``.
@@ -139,7 +154,7 @@ class OoDDataset(BaseDataset):
         classes = self.metainfo.get("classes")
         if classes is not None:
             self.check_classes(classes)
-        items = self._sample(items)
+        items = self._sample(self._take_part(items))
         if not items:
             # mmengine cannot serialise nothing.
             self.serialize_data = False
@@ -241,6 +256,18 @@ class OoDDataset(BaseDataset):
             message += ": review them, or set states=('unseen', 'kept')"
         return message
 
+    def _take_part(self, items: list[TaggedImage]) -> list[TaggedImage]:
+        if self.part is None:
+            return items
+        wanted = self.part == "held-out"
+        chosen = [i for i in items if _is_held_out(i.image, self.held_out) == wanted]
+        if items and not chosen and not self.may_be_empty:
+            raise ValueError(
+                f"part: of {len(items)} images of {self.ann_file or 'the folder'} none "
+                f"is in the part {self.part!r} with held_out={self.held_out}"
+            )
+        return chosen
+
     def _sample(self, items: list[TaggedImage]) -> list[TaggedImage]:
         number = self.num_images or self.num_per_class
         if number is None:
@@ -266,7 +293,8 @@ class OoDDataset(BaseDataset):
 
     def _report(self, items: list[TaggedImage], classes: Sequence[str] | None) -> None:
         where = self.ann_file or self.data_prefix["img_path"]
-        message = f"{where}: {len(items)} OoD images"
+        part = "" if self.part is None else f", the part {self.part!r}"
+        message = f"{where}: {len(items)} OoD images{part}"
         counts = Counter(name for item in items if (name := _class_of(item)))
         if counts:
             message += "; taken for " + ", ".join(
@@ -295,6 +323,12 @@ def _image_id(item: TaggedImage) -> str | None:
         return without_suffix(check_id(item.image, item.source))
     except ValueError:
         return None
+
+
+def _is_held_out(image: str, fraction: float) -> bool:
+    # Of Windows, too.
+    name = PurePosixPath(image.replace("\\", "/")).stem
+    return int(text_sha256(f"held-out:{name}")[:13], 16) < fraction * 16**13
 
 
 def _class_of(item: TaggedImage) -> str | None:

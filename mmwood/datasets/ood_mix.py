@@ -21,7 +21,9 @@ class OoDMixDataset(ConcatDataset):
     """In-distribution images, then OoD images.
 
     Every data sample says with ``is_ood`` what it is: pipelines need no change.
-    :class:`mmwood.OoDRatioSampler` makes batches of both kinds.
+    :class:`mmwood.OoDRatioSampler` makes batches of both kinds. The in-distribution
+    data set of a segmentation network is one of mmseg's, and its OoD one a
+    :class:`mmwood.OoDBackgroundDataset`.
 
     Args:
         in_distribution: The labelled data set, or its config. The mixture has its
@@ -102,7 +104,10 @@ class OoDMixDataset(ConcatDataset):
                 f"dataset.{name}.pipeline must end with PackInputs, which makes the "
                 f"data_samples; it gives {sorted(data)}"
             )
-        data["data_samples"].set_field(part == 1, "is_ood")
+        samples = data["data_samples"]
+        # Of TestTimeAug there is one a view.
+        for sample in samples if isinstance(samples, list) else [samples]:
+            sample.set_field(part == 1, "is_ood")
         return data
 
     def _check_classes(self) -> None:

@@ -1,6 +1,8 @@
 """Batches with a fixed number of in-distribution and of OoD images."""
 
 from collections.abc import Iterator
+from fractions import Fraction
+from math import ceil, floor
 
 import numpy as np
 import torch
@@ -11,14 +13,14 @@ from mmwood.datasets.ood_mix import OoDMixDataset
 from mmwood.registry import DATA_SAMPLERS
 from mmwood.utils.check import at_least
 
-__all__ = ["OoDRatioSampler", "ratio_indices"]
+__all__ = ["OoDFractionSampler", "OoDRatioSampler", "ratio_indices"]
 
 
 def ratio_indices(
     num_in: int,
     num_ood: int,
-    in_per_batch: int,
-    ood_per_batch: int,
+    in_per_batch: int | Fraction,
+    ood_per_batch: int | Fraction,
     epoch: int,
     rank: int,
     world: int,
@@ -35,6 +37,11 @@ def ratio_indices(
 
     Step t of ``world`` processes has the same images as step t of one process with
     ``world`` times as many of each kind in its batch.
+
+    Numbers of images in a batch may be fractions with a whole sum: 4/5 OoD images are
+    one in four steps of five. Over n steps from the start of the training they are
+    floor(n · ``ood_per_batch`` · ``world``) in all processes together, whose numbers
+    differ by one at most in any step.
 
     Args:
         num_in: Number of in-distribution images.
@@ -54,20 +61,22 @@ def ratio_indices(
         - (steps, in_per_batch + ood_per_batch) int64
     """
     steps = num_in // (in_per_batch * world)
+    batch = int(in_per_batch + ood_per_batch)
     order = np.arange(num_in)
     if shuffle:
         generator = torch.Generator().manual_seed(seed + epoch)
         order = torch.randperm(num_in, generator=generator).numpy()
-    inside = order[: steps * in_per_batch * world]
-    size = steps * ood_per_batch * world
-    outside = num_in + _ood_stream(num_ood, epoch * size, size, seed, shuffle)
-    return np.concatenate(
-        [
-            inside.reshape(steps, in_per_batch, world)[:, :, rank],
-            outside.reshape(steps, ood_per_batch, world)[:, :, rank],
-        ],
-        axis=1,
-    )
+    # OoD images in all processes before each step and after the last; then in each.
+    ood = Fraction(ood_per_batch) * world
+    places = np.arange(epoch * steps, (epoch + 1) * steps + 1)
+    before = places * ood.numerator // ood.denominator
+    start, size = int(before[0]), int(before[-1] - before[0])
+    of_rank = np.diff((before[:, None] + np.arange(world)) // world, axis=0)
+    is_ood = np.arange(batch)[:, None] >= batch - of_rank[:, None, :]
+    indices = np.empty(is_ood.shape, dtype=np.int64)
+    indices[~is_ood] = order[: indices.size - size]
+    indices[is_ood] = num_in + _ood_stream(num_ood, start, size, seed, shuffle)
+    return indices[:, :, rank]
 
 
 def _ood_stream(
@@ -120,8 +129,8 @@ class OoDRatioSampler(Sampler):
     def __init__(
         self,
         dataset: OoDMixDataset,
-        in_per_batch: int = 16,
-        ood_per_batch: int = 16,
+        in_per_batch: int | Fraction = 16,
+        ood_per_batch: int | Fraction = 16,
         seed: int | None = None,
         shuffle: bool = True,
     ) -> None:
@@ -130,8 +139,8 @@ class OoDRatioSampler(Sampler):
                 "mmwood.OoDRatioSampler needs the dataloader's dataset to be a "
                 f"mmwood.OoDMixDataset, it is a {type(dataset).__name__}"
             )
-        at_least("sampler.in_per_batch", in_per_batch, 1)
-        at_least("sampler.ood_per_batch", ood_per_batch, 0)
+        at_least("sampler.in_per_batch", ceil(in_per_batch), 1)
+        at_least("sampler.ood_per_batch", floor(ood_per_batch), 0)
         self.rank, self.world_size = get_dist_info()
         self.num_in = dataset.num_in
         self.num_ood = len(dataset) - self.num_in
@@ -144,13 +153,13 @@ class OoDRatioSampler(Sampler):
         if self.num_in < in_per_batch * self.world_size:
             raise ValueError(
                 f"sampler.in_per_batch: {self.num_in} in-distribution images cannot "
-                f"fill one step of {self.world_size} x {in_per_batch} = "
-                f"{self.world_size * in_per_batch} (processes x in_per_batch)"
+                f"fill one step of {self.world_size} x {float(in_per_batch):g} = "
+                f"{float(self.world_size * in_per_batch):g} (processes x in_per_batch)"
             )
         if ood_per_batch and self.num_ood < 1:
             raise ValueError(
-                f"sampler.ood_per_batch is {ood_per_batch}, but the data set has no "
-                "OoD image"
+                f"sampler.ood_per_batch is {float(ood_per_batch):g}, but the data set "
+                "has no OoD image"
             )
         self.in_per_batch = in_per_batch
         self.ood_per_batch = ood_per_batch
@@ -163,7 +172,7 @@ class OoDRatioSampler(Sampler):
     @property
     def batch_size(self) -> int:
         """Images of a batch of this process."""
-        return self.in_per_batch + self.ood_per_batch
+        return int(self.in_per_batch + self.ood_per_batch)
 
     def __iter__(self) -> Iterator[int]:
         """The indices of the epoch, or what is left of it after :meth:`skip`."""
@@ -206,3 +215,43 @@ class OoDRatioSampler(Sampler):
         at_least("num_samples", num_samples, 0)
         self._skipped_epochs, self._skipped = divmod(num_samples, len(self))
         self.epoch = 0
+
+
+@DATA_SAMPLERS.register_module()
+class OoDFractionSampler(OoDRatioSampler):
+    """Let a fraction of all images be OoD, for segmentation networks.
+
+    Of batches of 8 with a fraction of 0.1, four in five have one OoD image, and the
+    fifth has none. Everything else is as in :class:`OoDRatioSampler`: random seed,
+    epochs, several processes, resuming.
+
+    Args:
+        dataset: A :class:`mmwood.OoDMixDataset`.
+        batch_size: Of a process, the dataloader's.
+        fraction: Of the images that are OoD; 0 trains without them. More than 0.2 is
+            for experiments.
+        seed, shuffle: As in :class:`OoDRatioSampler`.
+
+    Raises:
+        ValueError: ``fraction`` is not in [0, 1), ``batch_size`` is below 1; as
+            :class:`OoDRatioSampler`.
+
+    Example:
+        >>> train_dataloader = dict(
+        ...     batch_size=8,
+        ...     sampler=dict(type='mmwood.OoDFractionSampler', batch_size=8,
+        ...                  fraction=0.1))
+    """
+
+    def __init__(
+        self,
+        dataset: OoDMixDataset,
+        batch_size: int,
+        fraction: float = 0.1,
+        seed: int | None = None,
+        shuffle: bool = True,
+    ) -> None:
+        at_least("sampler.batch_size", batch_size, 1, integer=True)
+        at_least("sampler.fraction", fraction, 0, below=1)
+        ood = Fraction(fraction).limit_denominator(10**6) * batch_size
+        super().__init__(dataset, batch_size - ood, ood, seed, shuffle)

@@ -1,11 +1,30 @@
-"""A test that leaves out images, and has them all again afterwards."""
+"""Batches: those that a sampler makes, and a test that leaves out images."""
 
 from collections.abc import Iterable
 
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-__all__ = ["all_batches", "take_batches"]
+from mmwood.datasets import OoDRatioSampler
+
+__all__ = ["all_batches", "refuse_other_batches", "take_batches"]
+
+
+def refuse_other_batches(loader: DataLoader) -> None:
+    """Refuse a training whose sampler makes batches of another size than the loader.
+
+    Raises:
+        ValueError: It does.
+    """
+    sampler = loader.sampler
+    if not isinstance(sampler, OoDRatioSampler):
+        return
+    if sampler.batch_size != loader.batch_size:
+        raise ValueError(
+            f"train_dataloader.batch_size is {loader.batch_size}, but its sampler "
+            f"makes batches of {sampler.batch_size} images (in_per_batch + "
+            "ood_per_batch)"
+        )
 
 
 def all_batches(runner: Runner) -> DataLoader:

@@ -272,13 +272,15 @@ def show_results(cfg: Config, folder: str, interval: int) -> None:
 def save_results(cfg: Config) -> None:
     """Let metrics that name no file of their own write to the work dir.
 
-    These are the curve of ``mmwood.SeedMetric`` and ``ia_iou.json`` of
-    ``mmwood.IAIoUMetric``. All numbers go to the visualizer's back-ends, too.
+    These are the curve of ``mmwood.SeedMetric``, ``ia_iou.json`` of
+    ``mmwood.IAIoUMetric`` and ``false_positives.json`` of
+    ``mmwood.FalsePositiveMetric``. All numbers go to the visualizer's back-ends, too.
     """
+    files = dict(IAIoUMetric="ia_iou.json", FalsePositiveMetric="false_positives.json")
     hooks = cfg.get("custom_hooks") or []
     cfg.custom_hooks = [*hooks, ConfigDict(type="mmwood.TestScoresHook")]
     for metric in metric_configs(cfg.get("test_evaluator")):
         if type_name(metric) == "SeedMetric":
             metric.setdefault("out_dir", cfg.work_dir)
-        elif type_name(metric) == "IAIoUMetric":
-            metric.setdefault("out", str(Path(cfg.work_dir, "ia_iou.json")))
+        elif name := files.get(type_name(metric)):
+            metric.setdefault("out", str(Path(cfg.work_dir, name)))

@@ -14,12 +14,14 @@ __all__ = [
     "AREA_QUANTILES",
     "LABEL_SCORES",
     "SIZES",
+    "FalsePositives",
     "InstanceAreas",
     "InstanceScores",
     "SeedCurve",
     "SeedResult",
     "finite",
     "parse_json",
+    "read_false_positives",
     "read_instance_areas",
     "read_instance_scores",
     "read_label_scores",
@@ -81,6 +83,24 @@ class InstanceScores(NamedTuple):
     instances: dict[str, int]
     settings: dict[str, object]
     class_iou: dict[str, float | None]
+
+
+class FalsePositives(NamedTuple):
+    """What :class:`mmwood.FalsePositiveMetric` wrote of one run, in percent.
+
+    Attributes:
+        pixels: Pixels that were given a class, of all pixels.
+        images: Images in which ``min_area`` pixels or more were, of all images.
+        class_pixels: As ``pixels``, by class without background.
+        num_images: How many images; 0 leaves all else None.
+        min_area: Pixels.
+    """
+
+    pixels: float | None
+    images: float | None
+    class_pixels: dict[str, float | None]
+    num_images: int
+    min_area: int
 
 
 class InstanceAreas(NamedTuple):
@@ -211,6 +231,26 @@ def read_instance_scores(path: str | os.PathLike) -> InstanceScores:
         return InstanceScores(iou, instances, settings, _by_class(class_iou))
 
     return parse_json(path, "out file of mmwood.IAIoUMetric", parse)
+
+
+def read_false_positives(path: str | os.PathLike) -> FalsePositives:
+    """False positives from the ``out`` file of :class:`mmwood.FalsePositiveMetric`.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`parse_json`.
+    """
+
+    def parse(content: Any) -> FalsePositives:
+        by_class = {n: part["pixels"] for n, part in content["classes"].items()}
+        return FalsePositives(
+            finite(content["pixels"]),
+            finite(content["images"]),
+            _by_class(by_class),
+            int(content["num_images"]),
+            int(content["min_area"]),
+        )
+
+    return parse_json(path, "out file of mmwood.FalsePositiveMetric", parse)
 
 
 def read_instance_areas(path: str | os.PathLike) -> InstanceAreas:

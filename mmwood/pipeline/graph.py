@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from mmwood.pipeline.kinds import parse_stage
 from mmwood.pipeline.records import Records
 from mmwood.pipeline.references import OWN, references, resolve
 from mmwood.pipeline.stage import PipelineError, Stage
+from mmwood.pipeline.switches import SWITCHES, apply_switches
 from mmwood.utils.locations import find_config, read_config
 
 __all__ = ["Pipeline", "load_pipeline"]
 
-_FIELDS = ("work_dir", "inputs", "stages", "threads", "jobs")
+_FIELDS = ("work_dir", "inputs", "stages", "threads", "jobs", *SWITCHES)
 #: What a pipeline's config gets from bases with lists of classes.
 _IGNORED = ("classes", "palette", "metainfo")
 
@@ -25,6 +26,7 @@ def load_pipeline(
     path: str | os.PathLike,
     tools: str | os.PathLike,
     work_dir: str | os.PathLike | None = None,
+    switches: Collection[str] = (),
 ) -> "Pipeline":
     """Read a pipeline's config.
 
@@ -34,6 +36,8 @@ def load_pipeline(
             does.
         tools: Folder of the tools.
         work_dir: In place of the config's ``work_dir``.
+        switches: What it does beside
+            (:data:`mmwood.pipeline.switches.SWITCHES`), whatever the config says.
 
     Raises:
         FileNotFoundError: There is no such file, or it names one that is absent.
@@ -58,7 +62,7 @@ def load_pipeline(
         )
     stages = [
         parse_stage(name, content, cfg.get("threads"))
-        for name, content in cfg["stages"].items()
+        for name, content in apply_switches(cfg, switches).items()
         # What a config based on another one leaves out.
         if content is not None
     ]

@@ -41,6 +41,9 @@ __all__ = [
 ]
 
 NETWORK_SCORES = ("mIoU", "IA-mIoU", "IA_S", "IA_M", "IA_L")
+#: On images that show no class: the fewer the better.
+FALSE_POSITIVES = ("FP_pixels", "FP_images")
+UPPER_BOUND, OF_UPPER_BOUND = "mIoU with true masks", "of that mIoU"
 _LIMITS = dict(top="rows of a class", max_per_image="classes of an image")
 _Part = TypeVar("_Part", Labels, Network)
 
@@ -54,6 +57,8 @@ class Row:
         values: Of each branch, or None.
         notes: To each of them, may be empty.
         by_masks: Whether a threshold was chosen with the true masks.
+        by_pixels: Whether a network was trained with the true masks.
+        lower_is_better: Whether a smaller number is a gain.
         text: The term in plain words, where it comes for the first time.
     """
 
@@ -61,6 +66,8 @@ class Row:
     values: Sequence[float | None]
     notes: Sequence[str] = ()
     by_masks: bool = False
+    by_pixels: bool = False
+    lower_is_better: bool = False
     text: str = ""
 
     @property
@@ -150,8 +157,24 @@ def _labels_stage(name: str, items: Sequence[Labels | None]) -> Stage:
 
 def _network_stage(name: str, items: Sequence[Network | None]) -> Stage:
     """As :func:`_labels_stage`."""
-    metrics = [_read_metrics(item) for item in items]
+    metrics, false_positives, upper = (
+        [_read_metrics(item, of) for item in items]
+        for of in ("metrics", "false_positives", "upper_bound")
+    )
     rows = [Row(term, _column(metrics, term)) for term in NETWORK_SCORES]
+    both = [
+        {**(own or {}), **(other or {})} for own, other in zip(metrics, false_positives)
+    ]
+    rows += [
+        Row(term, _column(both, term), lower_is_better=True) for term in FALSE_POSITIVES
+    ]
+    bounds = _column(upper, "mIoU")
+    ratios = [
+        100 * own / bound if own is not None and bound else None
+        for own, bound in zip(rows[0].values, bounds)
+    ]
+    rows.append(Row(UPPER_BOUND, bounds, by_pixels=True))
+    rows.append(Row(OF_UPPER_BOUND, ratios))
     rows = [row for row in rows if any(value is not None for value in row.values)]
     images = next(item.images for item in items if item)
     return Stage(name, explain(name), "network", rows, images)
@@ -183,11 +206,16 @@ def _read_scores(labels: Labels | None) -> dict[str, float | None] | None:
         return read_label_scores(labels.scores, labels.name)
 
 
-def _read_metrics(network: Network | None) -> dict[str, float | None] | None:
-    if network is None or network.metrics is None:
+def _read_metrics(
+    network: Network | None,
+    of: Literal["metrics", "false_positives", "upper_bound"],
+) -> dict[str, float | None] | None:
+    path = getattr(network, of, None)
+    if network is None or path is None:
         return None
-    with named(f"{network.where}.folder"):
-        return read_metrics(network.metrics)
+    place = "folder" if of == "metrics" else f"{of}.folder"
+    with named(f"{network.where}.{place}"):
+        return read_metrics(path)
 
 
 def _read_instances(network: Network | None) -> InstanceScores | None:

@@ -35,7 +35,12 @@ _FIELDS = {
     "data": ("images", "suffix", "masks", "classes", "levels", "bands"),
     "branches": ("name", "labels", "networks"),
     "labels": ("name", "folder", "curve", "scores"),
-    "networks": ("name", "folder", "predictions", "images"),
+    "networks": (
+        *("name", "folder", "predictions", "images"),
+        *("false_positives", "upper_bound"),
+    ),
+    "false_positives": ("folder",),
+    "upper_bound": ("folder",),
     "figures": ("title", "file", "text"),
 }
 
@@ -101,6 +106,10 @@ class Network:
         predictions: Folder of label PNGs, or None.
         where: The place in the spec, for messages.
         images: What it was tested on: 'validation' images or 'training' ones.
+        false_positives: ``metrics.json`` of its test on OoD images, where that is
+            another one, or None.
+        upper_bound: ``metrics.json`` of the same network, trained with the true masks
+            and tested on the same images, or None.
     """
 
     name: str
@@ -109,6 +118,8 @@ class Network:
     predictions: Path | None
     where: str
     images: str = "validation"
+    false_positives: Path | None = None
+    upper_bound: Path | None = None
 
     @property
     def label_folder(self) -> Path | None:
@@ -208,7 +219,9 @@ def read_spec(path: str | os.PathLike) -> Spec:
                         "scores": JSON of evaluate_labels.py}, ...],
             "networks": [{"name": str, "folder": folder with metrics.json and
                           perhaps ia_iou.json, "predictions": folder,
-                          "images": "validation" or "training"}, ...]}, ...],
+                          "images": "validation" or "training",
+                          "false_positives": {"folder": folder},
+                          "upper_bound": {"folder": folder}}, ...]}, ...],
          "mining": JSON of mine_ood.py, "review": manifest,
          "figures": [{"title": str, "file": picture, "text": str}, ...],
          "records": [JSON, ...]}
@@ -340,16 +353,28 @@ def _network(item: _Object) -> Network:
     one_of(item.place("images"), images, ("validation", "training"))
     if folder is predictions is None:
         raise ValueError(f"{item.where}: expected a folder or predictions")
+    metrics = _metrics(item)
+    instances = folder / "ia_iou.json" if folder else None
+    others = [
+        _metrics(item.object(key)) if item.content.get(key) else None
+        for key in ("false_positives", "upper_bound")
+    ]
+    found = instances if instances and instances.is_file() else None
+    return Network(name, metrics, found, predictions, item.where, images, *others)
+
+
+def _metrics(item: _Object) -> Path | None:
+    """``metrics.json`` in an object's folder; None without a folder."""
+    folder = item.path("folder", "folder")
     if folder is None:
-        return Network(name, None, None, predictions, item.where, images)
-    metrics, instances = folder / "metrics.json", folder / "ia_iou.json"
+        return None
+    metrics = folder / "metrics.json"
     if not metrics.is_file():
         raise FileNotFoundError(
             f"{item.place('folder')}: there is no file {metrics}; tools/test.py "
             "writes it with --out"
         )
-    found = instances if instances.is_file() else None
-    return Network(name, metrics, found, predictions, item.where, images)
+    return metrics
 
 
 def _figure(item: _Object) -> Figure:

@@ -229,3 +229,42 @@ def test_report(folder):
         "taken for: stripe\n"
     )
     assert log.read_text().endswith(report)
+
+
+def test_parts_of_a_list(folder):
+    """They are disjoint and stay what they are when others are listed, too."""
+    names = [f"sub/photo_{number}.jpg" for number in range(300)]
+    options = dict(ann_file="list.txt", check="none")
+
+    def part(name: str | None, names: list[str] = names, **fields) -> set[str]:
+        (folder / "list.txt").write_text("\n".join(names))
+        return set(names_of(ood(folder, **options, part=name, **fields)).split())
+
+    held, train = part("held-out"), part("train")
+    assert held | train == part(None)
+    assert not held & train
+    assert 40 <= len(held) <= 80
+    assert part("held-out", held_out=0.1) < held < part("held-out", held_out=0.4)
+    assert part("held-out", [*names[::-1], *map("new_{}.jpg".format, range(99))]) > held
+    # Neither folder nor suffix, nor the seed of a sample changes it.
+    moved = [f"{folder}/{Path(name).stem}.png" for name in names]
+    (folder / "list.txt").write_text("\n".join(moved))
+    found = infos(ood(folder, **options, part="held-out", seed=5))
+    stems = {Path(info["img_path"]).stem for info in found}
+    assert stems == {Path(name).name for name in held}
+    sample = part("held-out", num_images=7)
+    assert len(sample) == 7
+    assert sample < held
+    with pytest.raises(ValueError, match=r"num_images: 299 are asked for"):
+        part("held-out", num_images=299)
+
+
+def test_a_part_without_images(folder):
+    with pytest.raises(ValueError, match=r"of 3 images of .* none .* held_out=0"):
+        ood(folder, part="held-out", held_out=0)
+    assert not len(ood(folder, part="held-out", held_out=0, may_be_empty=True))
+    assert names_of(ood(folder, part="train", held_out=0)) == "a d c"
+    with pytest.raises(ValueError, match="part must be None, 'train' or 'held-out'"):
+        ood(folder, part="test")
+    with pytest.raises(ValueError, match=r"held_out must be at least 0 and below 1"):
+        ood(folder, part="train", held_out=1)

@@ -2,6 +2,7 @@ import itertools
 import json
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
-from mmwood.datasets import OoDRatioSampler
+from mmwood.datasets import OoDFractionSampler, OoDRatioSampler
 from mmwood.datasets.samplers import ratio_indices
 
 
@@ -302,3 +303,102 @@ def test_resuming(voc_folder):
     assert train(voc_folder, "steps", max_iters=7) == whole[:7]
     rest = train(voc_folder, "rest_steps", "steps/iter_4.pth", max_iters=7)
     assert rest == whole[4:7]
+
+
+fractions = st.fixed_dictionaries(
+    dict(
+        num_in=st.integers(12, 40),
+        num_ood=st.integers(1, 9),
+        batch=st.integers(1, 4),
+        percent=st.integers(0, 50),
+        seed=st.integers(0, 2**31 - 1),
+    )
+)
+
+
+@given(fractions, st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_a_fraction_of_all_images(size, world):
+    """Image by image: another OoD one is due when the fraction of all asks for it."""
+    batch, percent, num_in = size["batch"], size["percent"], size["num_in"]
+    ood = Fraction(percent, 100) * batch
+    options = dict(in_per_batch=batch - ood, ood_per_batch=ood, world=world)
+    options |= {key: size[key] for key in ("num_in", "num_ood", "seed")}
+    given_out, steps = 0, 0
+    used: list[int] = []
+    for epoch in range(3):
+        ranks = [ratio_indices(**options, epoch=epoch, rank=r) for r in range(world)]
+        inside = []
+        for step in zip(*ranks):
+            steps += 1
+            counts = []
+            for images in step:
+                assert len(images) == batch
+                outside = [image for image in images.tolist() if image >= num_in]
+                # In-distribution images come first.
+                assert images.tolist()[batch - len(outside) :] == outside
+                inside += images.tolist()[: batch - len(outside)]
+                counts.append(len(outside))
+            due = steps * batch * world * percent // 100
+            assert sum(counts) == due - given_out
+            assert max(counts) - min(counts) <= 1
+            given_out = due
+            used += [
+                number - num_in
+                for slot in range(batch)
+                for number in (int(images[slot]) for images in step)
+                if number >= num_in
+            ]
+        assert len(set(inside)) == len(inside)
+        # What is left over would not fill another step.
+        assert num_in - len(inside) < batch * world + 1
+    for start in range(0, len(used), size["num_ood"]):
+        images = used[start : start + size["num_ood"]]
+        assert len(set(images)) == len(images)
+    # One process with larger batches has the same images in each step.
+    larger = dict(in_per_batch=(batch - ood) * world, ood_per_batch=ood * world)
+    one = ratio_indices(**{**options, **larger, "world": 1}, epoch=2, rank=0)
+    np.testing.assert_array_equal(np.sort(np.concatenate(ranks, axis=1)), np.sort(one))
+
+
+def test_fractions_and_their_batches():
+    def sampler(**options) -> OoDFractionSampler:
+        return OoDFractionSampler(Numbers(100, 7), **{"batch_size": 8, **options})
+
+    def outside(found: OoDFractionSampler) -> list[int]:
+        batches = np.array(training(found, 2)).reshape(-1, 8)
+        return (batches >= 100).sum(axis=1).tolist()
+
+    first, other = sampler(seed=0), sampler(seed=1)
+    assert first.batch_size == 8
+    assert len(first) % 8 == 0
+    # floor(0.8 n) after n steps.
+    assert outside(first)[:10] == [0, 1, 1, 1, 1] * 2
+    assert training(first, 2) == training(sampler(seed=0), 2)
+    assert training(first, 2) != training(other, 2)
+    assert outside(first) == outside(other)
+    assert sum(outside(sampler(fraction=0.0, seed=0))) == 0
+    # One eighth is what whole numbers can say.
+    whole = OoDRatioSampler(Numbers(100, 7), in_per_batch=7, ood_per_batch=1, seed=0)
+    assert training(sampler(fraction=0.125, seed=0), 3) == training(whole, 3)
+    # A single image a batch, of which every tenth is OoD.
+    single = sampler(batch_size=1, seed=0)
+    assert [n >= 100 for n in single][:20] == ([False] * 9 + [True]) * 2
+    undisturbed = training(sampler(seed=0), 4)
+    resumed = sampler(seed=0)
+    resumed.skip(len(resumed) + 24)
+    assert list(resumed) == undisturbed[len(resumed) + 24 : 2 * len(resumed)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(fraction=1), "fraction must be at least 0 and below 1, but is 1"),
+        (dict(fraction=-0.1), "sampler.fraction must be at least 0"),
+        (dict(batch_size=0), "batch_size must be an integer of at least 1"),
+        (dict(batch_size=300), "20 in-distribution images cannot fill one step of 1 x"),
+    ],
+)
+def test_refused_fractions(options, message):
+    with pytest.raises(ValueError, match=message):
+        OoDFractionSampler(Numbers(20, 4), **{"batch_size": 8, **options})

@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from mmwood.pipeline.graph import load_pipeline
 from mmwood.pipeline.references import references
+from mmwood.pipeline.stage import PipelineError
 from mmwood.utils.locations import find_config
 
 REPOSITORY = Path(__file__).parents[2]
@@ -108,6 +109,92 @@ def test_irn_has_the_settings_of_the_programs(
         cfg.test_evaluator.metrics.seeds.threshold,
     )
     assert set(thresholds) == {threshold}
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_the_upper_bound_is_task_a_with_the_true_masks(place, path):
+    make_inputs(path)
+    plain = load_pipeline(path, REPOSITORY / "tools")
+    more = load_pipeline(path, REPOSITORY / "tools", switches=["upper_bound"])
+    added = {"segmentor_upper", "test_upper"}
+    assert set(more.stages) == set(plain.stages) | added
+    for name, stage in plain.stages.items():
+        # All others are as they were.
+        assert (stage == more.stages[name]) == (name != "report")
+    key = "train_dataloader.dataset.data_prefix.seg_map_path"
+    upper, pseudo = more.stages["segmentor_upper"], more.stages["segmentor_a_wood"]
+    assert upper.options[key] == "{masks}"
+    # One does not read of the other, nor anybody but the report of its test.
+    assert "segmentor_upper" in more.needs["test_upper"]
+    readers = {name for name, needs in more.needs.items() if added & {*needs}}
+    assert readers == {"test_upper", "report"}
+    same = {"train_cfg", "optim_wrapper", "model"}
+    for text in {*upper.options, *pseudo.options}:
+        if text.partition(".")[0] in same:
+            assert upper.options.get(text) == pseudo.options.get(text)
+    for field in ("source", "args", "threads", "resume"):
+        assert getattr(upper, field) == getattr(pseudo, field)
+    # It starts from weights that are there.
+    assert ("weights" in more.stages) == ("weights" in more.needs["segmentor_upper"])
+    tests = more.stages["test_upper"], more.stages["test_a_wood"]
+    assert tests[0].source == tests[1].source
+    assert tests[0].args == tests[1].args
+
+
+def test_ood_images_in_the_network(place):
+    path = REPOSITORY / "configs/pipelines/mini_voc.py"
+    make_inputs(path)
+    pipeline = load_pipeline(path, REPOSITORY / "tools", switches=["ood_in_network"])
+    trained, compared = (
+        pipeline.stages[n] for n in ("segmentor_ood", "segmentor_a_wood")
+    )
+    assert trained.source != compared.source
+    length = "train_cfg.max_iters"
+    assert trained.options[length] == compared.options[length]
+    cfg = Config.fromfile(pipeline.resolve(trained, trained.source))
+    for stage in ("segmentor_ood", "test_ood", "test_a_ood"):
+        for key, value in pipeline.stages[stage].options.items():
+            if value is None:
+                continue
+            place = cfg
+            for name in key.split(".")[:-1]:
+                place = place[name]
+    assert pipeline.stages["test_a_ood"].checkpoint == "{segmentor_a_wood.checkpoint}"
+    assert cfg.train_dataloader.dataset.ood.part == "train"
+    assert cfg.test_dataloader.dataset.ood.part == "held-out"
+    # Both read one list, so that the parts are of one.
+    options = {**trained.options, **pipeline.stages["test_ood"].options}
+    lists = [value for key, value in options.items() if key.endswith("ann_file")]
+    assert lists == ["{review.manifest}"] * 2
+
+
+@pytest.mark.parametrize(
+    ("content", "switches", "message"),
+    [
+        ("upper_bound = 1", (), "upper_bound: expected True or False, got 1"),
+        ("ood_in_network = True", (), "ood_in_network: this pipeline has no stage"),
+        ("", ["uper_bound"], "uper_bound: known are upper_bound, ood_in_network"),
+        ("stages = dict(clusters=dict(like='x'))", (), "clusters.like: there is no st"),
+        ("stages = dict(clusters=dict(when='x'))", (), "when: expected one of upper_b"),
+    ],
+)
+def test_refused_switches(place, content, switches, message):
+    path = place / "mine.py"
+    base = "own_images" if "ood" in content else "demo"
+    path.write_text(
+        f"_base_ = '{REPOSITORY}/configs/pipelines/{base}.py'\n{content}\n"
+        "inputs = dict(source='.', plan='mine.py', irn_config='mine.py',\n"
+        "    classifier_config='mine.py', segmentor_a_config='mine.py')\n"
+    )
+    with pytest.raises(PipelineError, match=message):
+        load_pipeline(path, REPOSITORY / "tools", switches=switches)
+
+
+def test_a_switch_in_one_s_own_config(place):
+    base = REPOSITORY / "configs/pipelines/demo.py"
+    (place / "mine.py").write_text(f"_base_ = '{base}'\nupper_bound = True\n")
+    pipeline = load_pipeline(place / "mine.py", REPOSITORY / "tools")
+    assert "test_upper" in pipeline.stages
 
 
 def test_own_images_start_from_a_folder():

@@ -337,6 +337,37 @@ def test_the_numbers_are_those_of_the_files(spec, tmp_path):
     assert "IA_L" not in blocks[NETWORK]
 
 
+def test_false_positives_and_the_upper_bound(spec, tmp_path):
+    first, second = (branch["networks"][0] for branch in spec["branches"])
+    own = Path(second["folder"], "metrics.json")
+    write_json(own, {**json.loads(own.read_text()), "FP_pixels": 1.5, "FP_images": 40})
+    write_json(tmp_path / "ood/metrics.json", dict(FP_pixels=4.26, FP_images=30))
+    write_json(tmp_path / "upper/metrics.json", dict(mIoU=80.0))
+    first["false_positives"] = dict(folder=str(tmp_path / "ood"))
+    for network in (first, second):
+        network["upper_bound"] = dict(folder=str(tmp_path / "upper"))
+    page = report(spec, tmp_path)
+    block = page.stages(NETWORK)[NETWORK]
+    assert block["FP_pixels"] == ["4.3", "1.5", "−2.8"]
+    assert block["FP_images"] == ["30.0", "40.0", "+10.0"]
+    # Fewer of them is a gain.
+    html = (tmp_path / "out/index.html").read_text()
+    assert '<span class="gain">−2.8</span>' in html
+    assert '<span class="loss">+10.0</span>' in html
+    assert block["mIoU with true masks ‡"][:2] == ["80.0 ‡", "80.0 ‡"]
+    ratios = [float(text) for text in block["of that mIoU"][:2]]
+    mious = [float(text) for text in block["mIoU"][:2]]
+    assert ratios == pytest.approx([value / 0.8 for value in mious], abs=0.15)
+    assert "supervised by pixels" in page.text
+    assert "‡ marks a network that was trained with the true masks" in page.text
+
+    (tmp_path / "upper/metrics.json").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"\[0\]\.upper_bound\.folder: there is"
+    ):
+        report(spec, tmp_path)
+
+
 @pytest.mark.slow
 def test_classes_and_sizes(spec, tmp_path):
     page = report(spec, tmp_path)

@@ -1,7 +1,9 @@
 # From tags to masks in two branches, without (plain) and with (wood) hard
 # out-of-distribution images. A pipeline over this names its inputs: the configs of the
 # stages; data, the images and all that belongs to them; masks, to measure labels with;
-# candidates, images that should show no object. A stage that is set to None is left out.
+# candidates, images that should show no object. A stage that is set to None is left out;
+# one with when="NAME" is there only with NAME = True (or --with NAME), and like="STAGE" gives
+# it the fields and options of that stage.
 _without, _with = "without OoD images", "with OoD images"
 # What IRN's labels are made with.
 _label = "train_dataloader.dataset.pipeline.label"
@@ -137,6 +139,65 @@ for _b, _name in dict(plain=_without, wood=_with).items():
         options={"test_evaluator.metrics.iou.output_dir": "{dir}/predictions"},
         reads=["{data}"],
     )
+# Supervised by pixels, and read by no stage but its test: the same network, schedule and
+# images as task A, with the true masks in place of pseudo masks.
+stages["segmentor_upper"] = dict(
+    when="upper_bound",
+    like="segmentor_a_wood",
+    title="upper bound: train the network of task A with the true masks",
+    options={
+        "train_dataloader.dataset.data_prefix.seg_map_path": "{masks}",
+        # Nothing continues from it.
+        "default_hooks.ewc": "None",
+    },
+)
+stages["test_upper"] = dict(
+    when="upper_bound",
+    like="test_a_wood",
+    title="test it",
+    checkpoint="{segmentor_upper.checkpoint}",
+)
+# Task A with OoD images as images of nothing but background; and what both networks find
+# in those that were kept out of this training.
+_held_out = {
+    "test_dataloader.dataset.ood.ann_file": "{review.manifest}",
+    # Images without masks would be among the predictions.
+    "test_evaluator.metrics.iou.output_dir": None,
+}
+stages["segmentor_ood"] = dict(
+    when="ood_in_network",
+    like="segmentor_a_wood",
+    title=f"train a network with the OoD images as background, {_with}",
+    train="{segmentor_ood_config}",
+    options={
+        "train_dataloader.dataset.data_prefix.seg_map_path": None,
+        "train_dataloader.dataset.in_distribution.data_prefix.seg_map_path": (
+            "{masks_wood.labels}"
+        ),
+        "train_dataloader.dataset.ood.ann_file": "{review.manifest}",
+    },
+)
+for _stage, _trained, _what in (
+    ("test_ood", "segmentor_ood", "test it"),
+    ("test_a_ood", "segmentor_a_wood", "test that of task A"),
+):
+    stages[_stage] = dict(
+        when="ood_in_network",
+        like="test_a_wood",
+        title=f"{_what}, on held-out OoD images too, {_with}",
+        test="{segmentor_ood_config}",
+        checkpoint=f"{{{_trained}.checkpoint}}",
+        options=_held_out,
+    )
+_more = dict(
+    a=dict(upper_bound=dict(when="upper_bound", folder="{test_upper.dir}")), b={}
+)
+_a_ood = dict(false_positives=dict(when="ood_in_network", folder="{test_a_ood.dir}"))
+_ood_network = dict(
+    when="ood_in_network",
+    name="network trained with OoD images as background, too",
+    folder="{test_ood.dir}",
+)
 stages["clusters"] = dict(
     title="draw the clusters of the OoD images",
     run="analysis_tools/ood_clusters.py",
@@ -166,12 +227,15 @@ stages["report"] = dict(
                         name=_task,
                         folder=f"{{test_{_t}_{_b}.dir}}",
                         predictions=f"{{test_{_t}_{_b}.dir}}/predictions",
+                        **_more[_t],
+                        **(_a_ood if (_t, _b) == ("a", "wood") else {}),
                     )
                     for _t, _task in (
                         ("a", "network trained with cross-entropy (task A)"),
                         ("b", "size-balanced with SB-CE and EWC (task B)"),
                     )
-                ],
+                ]
+                + ([_ood_network] if _b == "wood" else []),
             )
             for _b, _name in (("plain", _without), ("wood", _with))
         ],

@@ -5,6 +5,7 @@ from .flipping import RandomFlip
 from .loading import LoadImage, LoadScoreMaps, LoadSemanticMask
 from .rescaling import Rescale
 from .softening import RandomSoften
+from .uniform_label import UniformLabel
 
 __all__ = [
     "AffinityLabel",
@@ -14,4 +15,5 @@ __all__ = [
     "RandomFlip",
     "RandomSoften",
     "Rescale",
+    "UniformLabel",
 ]

@@ -13,6 +13,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner, load_checkpoint
 from torch import Tensor
 
 from mmwood.datasets.transforms.loading import decoding_of
+from mmwood.engine.batches import refuse_other_batches
 from mmwood.engine.features import Features, extract_features
 from mmwood.engine.ood_size import (
     OoDSize,
@@ -171,12 +172,7 @@ class OoDClusterHook(Hook):
                 "mmwood.OoDClusterHook needs train_dataloader.dataset to be a "
                 f"mmwood.OoDMixDataset, it is a {type(loader.dataset).__name__}"
             )
-        wanted = getattr(loader.sampler, "batch_size", loader.batch_size)
-        if wanted != loader.batch_size:
-            raise ValueError(
-                f"train_dataloader.batch_size is {loader.batch_size}, but its sampler "
-                f"makes batches of {wanted} images (in_per_batch + ood_per_batch)"
-            )
+        refuse_other_batches(loader)
         by_iter = isinstance(runner.train_loop, IterBasedTrainLoop)
         if self.interval and self.by_epoch and by_iter:
             raise ValueError(

@@ -15,6 +15,7 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
 from mmwood.datasets.transforms.loading import decoding_of
+from mmwood.engine.batches import refuse_other_batches
 from mmwood.engine.weights import unwrap
 from mmwood.fileio.label_folder import PSEUDO_LABELS, LabelFolder
 from mmwood.fileio.labels import BIASED, read_label_png
@@ -48,10 +49,11 @@ class StartCheckHook(Hook):
       classes in their order (``manifest.json``), for a segmentation network after
       background.
     - No masks to measure with hold pixels that the label filter removed.
-    - An epoch has at least one step, images to learn classes from have labels, and
-      the masks of a segmentation network show a class: 255 is void, no object.
     - What resizes images of bands is not Pillow, which would take four for colours and
       how much there is of them.
+    - An epoch has at least one step, a sampler of OoD images makes batches of the
+      dataloader's size, images to learn classes from have labels, and the masks of a
+      segmentation network show a class: 255 is void, no object.
     - No learning rate is 0 before the training ends. A training that is resumed with
       another length follows the schedule of the new length.
 
@@ -88,6 +90,7 @@ class StartCheckHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check training and validation."""
         refuse_empty_epoch(runner.train_dataloader)
+        refuse_other_batches(runner.train_dataloader)
         if self._follow:
             self._follow = False
             _follow_schedules(runner)

@@ -68,8 +68,8 @@ class TeacherLabelHook(Hook):
     of equal weights; where the statistics of batch norm are not synchronised, it has
     its own, and resumes with the first one's, as the network does.
 
-    Without this hook a loss meets labels that are no class:
-    :class:`mmwood.StartCheckHook` refuses them.
+    Without this hook the pixels that ``tools/filter_labels.py`` removed are left out
+    (:class:`mmwood.IgnoreBiasedHook`).
 
     Args:
         certainty: 'foreground' (published): the largest probability of the image's
