@@ -89,7 +89,7 @@ def threshold_pooling(maps: Tensor, threshold: float = 0.5) -> Tensor:
     known = values.detach()
     low, high = known.amin(dim=2, keepdim=True), known.amax(dim=2, keepdim=True)
     # Not low + ..., which may round to more than high.
-    strong = known >= high - (1 - threshold) * (high - low)
+    strong = known - low >= threshold * (high - low)
     return (values * strong).sum(dim=2) / strong.sum(dim=2)
 
 
@@ -114,9 +114,11 @@ def rank_pooling(maps: Tensor, decay: float = 0.996) -> Tensor:
     if not 0 < decay <= 1:
         raise ValueError(f"decay must be in (0, 1], but is {decay!r}")
     values = _values(maps).sort(dim=2, descending=True).values
-    weights = decay ** torch.arange(values.shape[2], device=maps.device)
-    weights = weights.to(values)
-    return values @ weights / weights.sum()
+    # Half precision does not count far.
+    dtype = torch.promote_types(maps.dtype, torch.float32)
+    ranks = torch.arange(values.shape[2], device=maps.device, dtype=dtype)
+    weights = decay**ranks
+    return values @ (weights / weights.sum()).to(values)
 
 
 #: By the name that ``pooling`` of :class:`mmwood.CAMHead` has for them.
