@@ -5,6 +5,8 @@ score is the mean of that map, unless another rule is chosen here. A rule decide
 the gradient of the score feeds: the mean all pixels alike, the largest value one pixel.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -122,7 +124,7 @@ def rank_pooling(maps: Tensor, decay: float = 0.996) -> Tensor:
 
 
 #: By the name that ``pooling`` of :class:`mmwood.CAMHead` has for them.
-POOLINGS = dict(
+POOLINGS: dict[str, Callable[..., Tensor]] = dict(
     mean=mean_pooling,
     max=max_pooling,
     softmax=softmax_pooling,

@@ -213,7 +213,7 @@ class FineGrainedBackgroundLoss(nn.Module):
         self.steps += 1
         u, v = self.to_foreground(features).relu(), self.to_background(features)
         # DistributedDataParallel wants every parameter used, whatever images show.
-        zero = sum(parameter.sum() for parameter in self.parameters()) * 0
+        zero = 0 * torch.stack([own.sum() for own in self.parameters()]).sum()
         terms = {name: zero for name, weight in self.weights.items() if weight}
         logged: dict[str, Tensor] = {}
         if len(features):
@@ -260,9 +260,9 @@ class FineGrainedBackgroundLoss(nn.Module):
                 if len(negatives):
                     cosines = query_cosines(queries, prototypes[label - 1], negatives)
                     found[name].append(cosines)
-        for name, own in found.items():
-            if own:
-                losses = [contrast_loss(cosines, self.temperature) for cosines in own]
+        for name, of_classes in found.items():
+            if of_classes:
+                losses = [contrast_loss(c, self.temperature) for c in of_classes]
                 terms[name] = terms[name] + torch.stack(losses).mean()
         if not found["fb"]:
             return {}
