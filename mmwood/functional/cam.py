@@ -20,6 +20,7 @@ __all__ = [
     "class_activation_maps",
     "label_values",
     "merge_scales",
+    "own_class_maps",
     "seed_from_cam",
     "strided_size",
 ]
@@ -53,6 +54,32 @@ def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
     """
     check_shapes(features=(features, "B D h w"), weight=(weight, "C D"))
     return F.relu(F.conv2d(features, weight[:, :, None, None]))
+
+
+def own_class_maps(features: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+    """Normalised maps of each image's own classes, for losses that look at them.
+
+    Each class activation map is divided by its maximum over space plus 1e-5.
+
+    Args:
+        features: As in :func:`class_activation_maps`.
+        weight: As there.
+        labels: Image-level labels; what is not 0 is a class of the image.
+
+    Returns:
+        Maps in [0, 1) without gradient, of at least single precision. Those of classes
+        that an image has no label of are zero.
+
+    Shape:
+        - features: (B, D, h, w); weight: (C, D); labels: (B, C); output: (B, C, h, w)
+    """
+    check_shapes(
+        features=(features, "B D h w"), weight=(weight, "C D"), labels=(labels, "B C")
+    )
+    maps = class_activation_maps(features.detach(), weight.detach())
+    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+    maps = maps / (maps.amax(dim=(2, 3), keepdim=True) + EPSILON)
+    return maps * (labels != 0)[:, :, None, None]
 
 
 def strided_size(size: tuple[int, int], stride: int = 4) -> tuple[int, int]:

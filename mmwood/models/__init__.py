@@ -13,6 +13,7 @@ PACKAGES = {
     "CAMClassifier": "classifiers",
     "CAMHead": "heads",
     "DeepLabV2Head": "decode_heads",
+    "FineGrainedBackgroundLoss": "losses",
     "IRN": "relation_networks",
     "MultiScaleCAM": "classifiers",
     "MultiScaleEncoderDecoder": "segmentors",

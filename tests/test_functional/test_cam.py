@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from mmwood.functional.cam import (
     class_activation_maps,
     merge_scales,
+    own_class_maps,
     seed_from_cam,
     strided_size,
 )
@@ -115,3 +116,19 @@ def test_scores_near_the_background_are_ignored():
     cam = torch.tensor([[[0.1, 0.24, 0.25, 0.26, 0.5]], [[0.0, 0.0, 0.0, 0.3, 0.9]]])
     label = seed_from_cam(cam, torch.tensor([0, 3]), 0.25, ignore_band=0.02)
     assert label.tolist() == [[0, 255, 255, 4, 4]]
+
+
+def test_own_class_maps_one_by_one(half_dtype):
+    features = torch.randn(2, 5, 3, 4, requires_grad=True)
+    weight = torch.randn(3, 5, requires_grad=True)
+    labels = torch.tensor([[1, 0, 1], [0, 0, 0]])
+    maps = own_class_maps(features, weight, labels)
+    assert not maps.requires_grad
+    for image in range(2):
+        for c in range(3):
+            own = torch.einsum("d,dhw->hw", weight[c], features[image]).relu()
+            expected = own / (own.max() + 1e-5) * labels[image, c]
+            torch.testing.assert_close(maps[image, c], expected.detach())
+    half = own_class_maps(features.to(half_dtype), weight.to(half_dtype), labels)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, maps, atol=0.05, rtol=0)

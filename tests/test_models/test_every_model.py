@@ -27,6 +27,16 @@ CLASSIFIERS = {
         backbone=RESNET,
         head=dict(HEAD, type="mmwood.WOoDHead"),
     ),
+    "FBR": dict(
+        type="mmwood.CAMClassifier",
+        backbone=RESNET,
+        head=dict(
+            HEAD,
+            feature_losses=[
+                dict(type="mmwood.FineGrainedBackgroundLoss", in_channels=64)
+            ],
+        ),
+    ),
     "SEAM": dict(
         type="mmwood.SEAM",
         backbone=dict(WIDE, out_indices=(2, 3, 5)),
@@ -93,7 +103,7 @@ def test_fuse_conv_bn_of_mmcv(name):
     """As deployment tools call it: same outputs, and a copy stands alone."""
     model = MODELS.build(EVERY_MODEL[name]).eval()
     for module in model.modules():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
             module.weight.uniform_(0.5, 1.5)
             module.bias.normal_(0, 0.1)
             module.running_mean.normal_(0, 0.1)

@@ -100,6 +100,13 @@ class CAMClassifier(ImageClassifier):
             one_of(f"model.test_cfg.{name}", options[name], get_args(choices))
         self.test_cfg = options
         self.norm_eval = norm_eval
+        # A queue of a feature loss is each process's own: DistributedDataParallel must
+        # not hand out the first one's.
+        self._ddp_params_and_buffers_to_ignore = [
+            f"{name}.{buffer}"
+            for name, module in self.named_modules()
+            for buffer in getattr(module, "process_buffers", ())
+        ]
 
     def train(self, mode: bool = True) -> "CAMClassifier":
         """Set the mode; with ``norm_eval`` batch normalisation stays in evaluation."""

@@ -124,7 +124,8 @@ class SEAM(CAMClassifier):
         )
         ours, maps, refined = self._look(inputs, data_samples)
         theirs, small_maps, small_refined = self._look(small, data_samples)
-        losses = {name: (ours[name] + theirs[name]) / 2 for name in ours}
+        # What is only logged may be of one view.
+        losses = {n: (ours[n] + theirs[n]) / 2 for n in ours if n in theirs}
         inside = [not sample.get("is_ood", False) for sample in data_samples]
         labels = [
             label_to_onehot(sample.gt_label, len(self.head.weight))

@@ -1,17 +1,25 @@
 """The classification head whose weights make class activation maps."""
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from inspect import signature
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from mmpretrain.models.heads import MultiLabelClsHead
-from mmpretrain.structures import DataSample
+from mmpretrain.structures import DataSample, label_to_onehot
 from torch import Tensor, nn
 
 from mmwood.functional.axes import is_channels_last
-from mmwood.functional.cam import class_activation_maps
-from mmwood.models.utils import refuse_left_behind
+from mmwood.functional.cam import class_activation_maps, own_class_maps
+from mmwood.functional.pooling import POOLINGS
+from mmwood.models.utils import refuse_left_behind, with_defaults
 from mmwood.registry import MODELS
+from mmwood.utils.check import one_of
+from mmwood.utils.config import without_names
 
-__all__ = ["CAMHead"]
+__all__ = ["CAMHead", "which_are_ood"]
 
 
 @MODELS.register_module()
@@ -20,7 +28,9 @@ class CAMHead(MultiLabelClsHead):
 
     With f the last feature map of the backbone, z its mean over space and W the
     weight of the convolution, the scores are s = W z and the class activation maps
-    relu(W f). Training minimises the multi-label soft margin loss
+    relu(W f). Other rules for the scores are chosen with ``pooling``; z, of which
+    W-OoD takes distances, stays the mean, and :class:`mmwood.AdvCAM` climbs the
+    mean. Training minimises the multi-label soft margin loss
 
     .. math:: L = -\frac{1}{C} \sum_c y_c \log\sigma(s_c)
                   + (1 - y_c) \log(1 - \sigma(s_c))
@@ -33,6 +43,19 @@ class CAMHead(MultiLabelClsHead):
     the learning rate: ``paramwise_cfg=dict(custom_keys={'head.classifier':
     dict(lr_mult=10)})``. (The key 'head' would also match timm's ``conv_head``.)
 
+    Feature losses take part in the training alone. Each is a module that is called as
+    ``loss(features, maps, labels, is_ood)`` with
+
+    - features (B, D, h, w), the last map f;
+    - maps (B, C, h, w), from 0 to 1, :func:`mmwood.functional.cam.own_class_maps`;
+    - labels (B, C), 0 or 1, zero for OoD images;
+    - is_ood (B,), bool,
+
+    and gives scalars by name: those whose name contains ``loss`` are added to the
+    loss, others are only logged. Beside them the head's own loss is called
+    ``loss_cls``. Parameters of a feature loss learn at the rate of the backbone, unless
+    ``custom_keys`` has ``'head.feature_losses': dict(lr_mult=10)`` as well.
+
     Args:
         num_classes: C, the number of foreground classes.
         in_channels: D, the channels of the backbone's last feature map.
@@ -40,10 +63,18 @@ class CAMHead(MultiLabelClsHead):
         thr: Score from which a class counts as predicted in ``pred_label``.
         topk: Predict this many classes instead. See ``MultiLabelClsHead``.
         init_cfg: As in every OpenMMLab module.
+        pooling: How the map W f of a class becomes its score: ``'mean'``, ``'max'``,
+            ``'softmax'``, ``'threshold'`` or ``'rank'`` of
+            :mod:`mmwood.functional.pooling`, or ``dict(type='softmax',
+            temperature=2.0)`` to set what its function takes; or the config of a
+            module that takes maps (B, C, h, w) and gives scores (B, C).
+        feature_losses: Configs of feature losses: a list, or a dict by name, so that
+            ``--cfg-options`` reaches each (None leaves one out).
 
     Raises:
-        ValueError: There is no such field, or ``topk`` is no number; in training and
-            tests: the features are no map (B, D, h, w).
+        ValueError: There is no such field, ``topk`` is no number, or ``pooling`` has
+            another value; in training and tests: the features are no map
+            (B, D, h, w), or two losses have one name.
 
     Shape:
         - features: tuple of which the last is (B, D, h, w); scores: (B, C)
@@ -64,6 +95,8 @@ class CAMHead(MultiLabelClsHead):
         thr: float | None = None,
         topk: int | None = None,
         init_cfg: dict | None = None,
+        pooling: str | dict = "mean",
+        feature_losses: Sequence[dict] | Mapping[str, dict | None] = (),
         **others: Any,
     ) -> None:
         if topk is not None and not isinstance(topk, int):
@@ -80,6 +113,12 @@ class CAMHead(MultiLabelClsHead):
         self.num_classes = num_classes
         self.in_channels = in_channels
         self.classifier = nn.Conv2d(in_channels, num_classes, 1, bias=False)
+        self.pooling = _make_pooling(pooling)
+        # Last, so that the classifier's random weights do not depend on them.
+        self.feature_losses = nn.ModuleList(
+            MODELS.build(config)
+            for config in without_names(feature_losses, "model.head.feature_losses")
+        )
 
     @property
     def weight(self) -> Tensor:
@@ -92,14 +131,55 @@ class CAMHead(MultiLabelClsHead):
 
     def forward(self, feats: tuple[Tensor, ...]) -> Tensor:
         """The scores s, before the sigmoid. Shape: (B, C)."""
-        return self.pre_logits(feats) @ self.weight.T
+        if self.pooling is None:
+            return self.pre_logits(feats) @ self.weight.T
+        return self.pooling(F.conv2d(self._last_map(feats), self.classifier.weight))
 
     def loss(
         self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs: Any
     ) -> dict[str, Tensor]:
-        """As in ``MultiLabelClsHead``: ``loss``."""
+        """As in ``MultiLabelClsHead``: ``loss``; with feature losses see above."""
         self.check_axes(feats, data_samples)
-        return super().loss(feats, data_samples, **kwargs)
+        losses = super().loss(feats, data_samples, **kwargs)
+        if self.feature_losses:
+            # In the log, ``loss`` is the sum of all.
+            losses = dict(loss_cls=losses.pop("loss"), **losses)
+        return losses | self.losses_of_features(feats, data_samples, losses)
+
+    def losses_of_features(
+        self,
+        feats: tuple[Tensor, ...],
+        data_samples: list[DataSample],
+        others: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        """What the feature losses give.
+
+        Args:
+            feats: As in training.
+            data_samples: As there.
+            others: The losses beside them, whose names are taken.
+
+        Raises:
+            ValueError: Two losses have one name.
+        """
+        found: dict[str, Tensor] = {}
+        if not self.feature_losses:
+            return found
+        features = self._last_map(feats)
+        labels = self._labels(data_samples).to(features.device)
+        maps = own_class_maps(features, self.weight, labels)
+        is_ood = torch.tensor(which_are_ood(data_samples), device=features.device)
+        for loss in self.feature_losses:
+            own = loss(features, maps, labels, is_ood)
+            taken = sorted(own.keys() & {*found, *others})
+            if taken:
+                raise ValueError(
+                    f"model.head.feature_losses: {type(loss).__name__} gives {taken}, "
+                    "as another loss of the head does: every loss needs a name of "
+                    "its own"
+                )
+            found |= own
+        return found
 
     def predict(
         self,
@@ -140,6 +220,15 @@ class CAMHead(MultiLabelClsHead):
                 "model.type='mmwood.CAMClassifier' either order serves"
             )
 
+    def _labels(self, data_samples: list[DataSample]) -> Tensor:
+        """Which classes the images show. Shape: (B, C)."""
+        if "gt_score" in data_samples[0]:
+            # Batch augments have mixed the images.
+            return torch.stack([(s.gt_score > 0).long() for s in data_samples])
+        return torch.stack(
+            [label_to_onehot(s.gt_label, self.num_classes) for s in data_samples]
+        )
+
     def _last_map(self, feats: tuple[Tensor, ...]) -> Tensor:
         features = feats[-1]
         if not isinstance(features, Tensor) or features.ndim != 4:
@@ -157,3 +246,28 @@ class CAMHead(MultiLabelClsHead):
                 "(B, D, h, w)"
             )
         return features
+
+
+def which_are_ood(data_samples: list[DataSample]) -> list[bool]:
+    """Which images are out of distribution, by ``is_ood`` of their data samples."""
+    return [bool(sample.get("is_ood", False)) for sample in data_samples]
+
+
+def _make_pooling(config: str | dict) -> Callable[[Tensor], Tensor] | None:
+    """The rule of ``pooling``; None is the mean, which is taken of the features."""
+    options = dict(type=config) if isinstance(config, str) else dict(config)
+    name = options.get("type")
+    if name not in POOLINGS:
+        if isinstance(config, str) or name is None:
+            one_of("model.head.pooling", name, POOLINGS)
+        return MODELS.build(config)
+    function = POOLINGS[options.pop("type")]
+    fields = list(signature(function).parameters.values())[1:]
+    defaults = {field.name: field.default for field in fields}
+    pool = partial(function, **with_defaults("model.head.pooling", options, defaults))
+    # A wrong value must be seen now, not at the first step.
+    try:
+        pool(torch.zeros(1, 1, 1, 1))
+    except ValueError as error:
+        raise ValueError(f"model.head.pooling: {error}") from error
+    return None if name == "mean" else pool

@@ -12,7 +12,7 @@ from mmwood.functional.ood_distance import Per, ood_distance_loss
 from mmwood.registry import MODELS
 from mmwood.utils.check import at_least, one_of
 
-from .cam_head import CAMHead
+from .cam_head import CAMHead, which_are_ood
 
 __all__ = ["OoDLabels", "WOoDHead", "WOoDMixin"]
 
@@ -193,7 +193,7 @@ class WOoDMixin(nn.Module):
         self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs: Any
     ) -> dict[str, Tensor]:
         """The terms of the loss by name; their sum is the loss."""
-        ood = _which_are_ood(data_samples)
+        ood = which_are_ood(data_samples)
         self._check_batch(ood)
         self._check_unmixed(data_samples, ood)
         z, scores = self.pre_logits(feats), self(feats)
@@ -243,7 +243,7 @@ class WOoDMixin(nn.Module):
         Shape:
             - images: (B, 3, H, W); output: the same
         """
-        ood = _which_are_ood(data_samples)
+        ood = which_are_ood(data_samples)
         if self.adversarial_step is None or not any(ood):
             return images
         is_ood = torch.tensor(ood, device=images.device)
@@ -352,8 +352,5 @@ class WOoDHead(WOoDMixin, CAMHead):
     ) -> dict[str, Tensor]:
         """The terms of the loss by name; their sum is the loss."""
         self.check_axes(feats, data_samples)
-        return super().loss(feats, data_samples, **kwargs)
-
-
-def _which_are_ood(data_samples: list[DataSample]) -> list[bool]:
-    return [bool(sample.get("is_ood", False)) for sample in data_samples]
+        losses = super().loss(feats, data_samples, **kwargs)
+        return losses | self.losses_of_features(feats, data_samples, losses)
