@@ -4,6 +4,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,20 +13,28 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngInfo
-from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
+from PIL.TiffImagePlugin import (
+    COMPRESSION,
+    IMAGELENGTH,
+    IMAGEWIDTH,
+    TiffImageFile,
+)
 
 from mmwood.fileio.files import atomic_write, walk
 from mmwood.fileio.lists import TaggedImage, bullets
+from mmwood.fileio.tiff_rows import rows_as_tiff, tiff_blocks
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "SOFTWARE",
     "UNREADABLE",
+    "ImageRows",
     "Levels",
     "check_levels",
     "check_readable",
     "check_there",
     "deep_values",
+    "encode_values",
     "image_paths",
     "image_size",
     "is_deep",
@@ -36,6 +45,7 @@ __all__ = [
     "refuse_foreign_drawing",
     "save_picture",
     "unreadable",
+    "values_suffix",
     "why_unreadable",
 ]
 
@@ -311,6 +321,91 @@ def open_upright(
         return _converted(_to_rgb(image, stream, levels), mode)
 
 
+class ImageRows:
+    """An image upright, row by row from top to bottom, with the values of its file.
+
+    Of a TIFF in strips or tiles those alone are decoded that hold the rows. Any other
+    image is decoded whole when its first rows are asked for, and stays: 1 byte a pixel
+    of grey, 4 of colour, 2 or 4 of grey of more than 8 bits, 6 or 8 of such colour,
+    and twice as much while it is decoded.
+
+    Args:
+        path: The image.
+
+    Attributes:
+        size: (W, H).
+
+    Raises:
+        One of :data:`UNREADABLE`: It cannot be read.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self._path = path
+        self._whole: Image.Image | np.ndarray | None = None
+        with _opened(path) as (image, _):
+            self.size = _header_size(image)
+            self._blocks = (
+                tiff_blocks(image) if isinstance(image, TiffImageFile) else None
+            )
+
+    def rows(self, begin: int, end: int) -> np.ndarray:
+        """Some rows.
+
+        Returns:
+            Shape (end - begin, W) of grey, else (end - begin, W, 3): uint8 as
+            :func:`read_rgb` has them. Of more than 8 bits: uint16, with a fourth
+            channel if the file has one; int32 or float32 of grey.
+
+        Raises:
+            One of :data:`UNREADABLE`: They cannot be read, or are grey and
+                transparency of 16 bits.
+        """
+        if self._blocks is None:
+            if self._whole is None:
+                with _opened(self._path) as (image, stream):
+                    self._whole = _values(image, stream)
+            return _part(self._whole, begin, end)
+        with open(self._path, "rb") as file:
+            first, part = rows_as_tiff(self._blocks, file, begin, end)
+        with _opened(BytesIO(part)) as (image, stream):
+            return _part(_values(image, stream), begin - first, end - first)
+
+
+def values_suffix(path: str | os.PathLike) -> str:
+    """``.png`` for an image whose values a PNG holds, else ``.tif``; by its header.
+
+    Raises:
+        One of :data:`UNREADABLE`: It cannot be read.
+    """
+    with _opened(path) as (image, _):
+        wide = image.mode == "F" or (image.mode == "I" and image.format != "PNG")
+        return ".tif" if wide else ".png"
+
+
+def encode_values(values: np.ndarray, compression: int = 3) -> bytes:
+    """A file of what :meth:`ImageRows.rows` gives: PNG, or TIFF of 32 bits.
+
+    Args:
+        values: The values.
+        compression: Level of PNG's compression.
+
+    Shape:
+        - values: (H, W) uint8, uint16, int32 or float32; (H, W, 3) uint8; (H, W, 3) or
+          (H, W, 4) uint16
+    """
+    if values.dtype == np.uint16 and values.ndim == 3:
+        order = cv2.COLOR_RGBA2BGRA if values.shape[2] == 4 else cv2.COLOR_RGB2BGR
+        level = [cv2.IMWRITE_PNG_COMPRESSION, compression]
+        return cv2.imencode(".png", cv2.cvtColor(values, order), level)[1].tobytes()
+    content = BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(values))
+    if values.dtype in (np.int32, np.float32):
+        image.save(content, "TIFF", compression="tiff_adobe_deflate")
+    else:
+        image.save(content, "PNG", compress_level=compression)
+    return content.getvalue()
+
+
 @contextmanager
 def _opened(
     file: str | os.PathLike | BinaryIO,
@@ -322,10 +417,64 @@ def _opened(
     """
     if isinstance(file, (str, os.PathLike)):
         with open(file, "rb") as stream, Image.open(stream) as image:
+            _refuse_swapped(image)
             yield image, stream
     else:
         with Image.open(file) as image:
+            _refuse_swapped(image)
             yield image, file
+
+
+def _refuse_swapped(image: ImageFile) -> None:
+    """Refuse what Pillow (13.0) garbles: it swaps bytes that libtiff has swapped."""
+    if (
+        isinstance(image, TiffImageFile)
+        and image.mode in ("I", "F")
+        and image.tag_v2.prefix == b"MM"
+        and image.tag_v2.get(COMPRESSION, 1) != 1
+    ):
+        raise ValueError(
+            "holds compressed values of 32 bits with the highest byte first, which are "
+            "not read: save it without compression"
+        )
+
+
+def _values(image: ImageFile, stream: BinaryIO) -> Image.Image | np.ndarray:
+    """The values of an image, upright; Pillow's image where it holds them."""
+    if _is_deep_colour(image):
+        if image.mode == "LA":
+            raise ValueError(
+                "holds grey and transparency of 16 bits: save it without transparency"
+            )
+        colours = _colours(image, stream)
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        # OpenCV turns TIFFs alone.
+        if image.format == "TIFF" or orientation == 1:
+            return colours
+        planes = []
+        for plane in map(Image.fromarray, np.moveaxis(colours, 2, 0)):
+            plane.getexif()[_ORIENTATION] = orientation
+            planes.append(np.asarray(ImageOps.exif_transpose(plane)))
+        return np.dstack(planes)
+    if not _is_deep_grey(image) and image.mode not in ("1", "L"):
+        return _to_rgb(image, stream, None)
+    ImageOps.exif_transpose(image, in_place=True)
+    image.load()
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode == "I" and image.format == "PNG":
+        # Of 16 bits, as some versions of Pillow open them.
+        return np.asarray(image).astype(np.uint16)
+    return image
+
+
+def _part(values: Image.Image | np.ndarray, begin: int, end: int) -> np.ndarray:
+    """Some rows, in the byte order of the machine."""
+    if isinstance(values, Image.Image):
+        values = np.asarray(values.crop((0, begin, values.width, end)))
+    else:
+        values = values[begin:end]
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _to_rgb(image: ImageFile, stream: BinaryIO, levels: Levels | None) -> Image.Image:
