@@ -10,8 +10,6 @@ from torch import nn
 
 from mmwood.functional.tiles import (
     TiledMap,
-    equal_spans,
-    nearest_spans,
     resized_rows,
     tile_spans,
     tile_weights,
@@ -36,35 +34,6 @@ def test_spans_and_weights(length, tile, overlap):
         assert not weight[len(weight) - margin :].any() or end == length
         total[begin:end] += weight.numpy()
     np.testing.assert_allclose(total, 1, atol=1e-6)
-
-
-@pytest.mark.parametrize("tile", [1, 2, 5, 8])
-def test_equal_spans_and_the_nearest_of_each_pixel(tile):
-    for length in range(tile, 40):
-        for overlap in range(tile):
-            spans = equal_spans(length, tile, overlap)
-            assert spans[0][0] == 0
-            assert spans[-1][1] == length
-            assert all(end - begin == tile for begin, end in spans)
-            shared = [end - begin for (_, end), (begin, _) in pairwise(spans)]
-            assert all(pixels == overlap for pixels in shared[:-1])
-            assert all(overlap <= pixels < tile for pixels in shared[-1:])
-            nearest = nearest_spans(spans)
-            for pixel in range(length):
-                # In half pixels, so that equal distances are equal.
-                distance = [abs(2 * pixel + 1 - sum(span)) for span in spans]
-                best = distance.index(min(distance))
-                owners = [n for n, (b, e) in enumerate(nearest) if b <= pixel < e]
-                assert owners == [best]
-                assert spans[best][0] <= pixel < spans[best][1]
-
-
-@pytest.mark.parametrize(
-    ("length", "tile", "overlap"), [(9, 10, 0), (9, 3, 3), (9, 3, -1), (9, 0, 0)]
-)
-def test_spans_that_are_none(length, tile, overlap):
-    with pytest.raises(ValueError, match="must be an integer of at least"):
-        equal_spans(length, tile, overlap)
 
 
 def reference(values, tile, overlap):

@@ -13,7 +13,7 @@ from mmwood.fileio.images import (
     values_suffix,
 )
 from mmwood.fileio.lists import bullets, check_id, refuse_shared_files, without_suffix
-from mmwood.functional.tiles import equal_spans
+from mmwood.functional.tile_grid import equal_spans
 from mmwood.utils.check import at_least
 
 __all__ = ["IMAGES", "BigImage", "Tile", "find_big_images"]

@@ -16,7 +16,7 @@ from mmwood.fileio.images import UNREADABLE, image_size, unreadable
 from mmwood.fileio.label_folder import PREDICTIONS, PSEUDO_LABELS, LabelFolder
 from mmwood.fileio.labels import VOID, read_label_png
 from mmwood.fileio.lists import bullets, without_suffix
-from mmwood.functional.tiles import nearest_spans
+from mmwood.functional.tile_grid import nearest_spans
 
 __all__ = ["stitch_masks"]
 
