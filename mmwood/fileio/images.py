@@ -332,9 +332,6 @@ class ImageRows:
     Args:
         path: The image.
 
-    Attributes:
-        size: (W, H).
-
     Raises:
         One of :data:`UNREADABLE`: It cannot be read.
     """
@@ -343,7 +340,6 @@ class ImageRows:
         self._path = path
         self._whole: Image.Image | np.ndarray | None = None
         with _opened(path) as (image, _):
-            self.size = _header_size(image)
             self._blocks = (
                 tiff_blocks(image) if isinstance(image, TiffImageFile) else None
             )
