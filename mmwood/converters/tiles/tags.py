@@ -55,7 +55,8 @@ def tiles_of_table(source: TagSource, images: Sequence[BigImage]) -> list[Tagged
         ValueError: It names what is no tile (names all), or one twice.
     """
     known = {tile.name for image in images for tile in image.tiles}
-    items, faults = [], []
+    items: list[TaggedImage] = []
+    faults: list[str] = []
     for item in source.items:
         name = item.image.replace("\\", "/").removeprefix(f"{IMAGES}/")
         name = without_suffix(name) if name not in known else name
