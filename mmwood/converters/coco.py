@@ -42,7 +42,14 @@ from mmwood.fileio.lists import (
     refuse_shared_files,
 )
 
-__all__ = ["coco_part", "convert_coco", "draw_mask", "read_coco_regions", "write_coco"]
+__all__ = [
+    "box_corners",
+    "coco_part",
+    "convert_coco",
+    "draw_mask",
+    "read_coco_regions",
+    "write_coco",
+]
 
 
 @dataclass
@@ -201,11 +208,15 @@ def draw_mask(
     return mask, pixelless
 
 
-def read_coco_regions(path: Path) -> RegionSource:
+def read_coco_regions(path: Path, boxes: bool = False) -> RegionSource:
     """Regions from an annotation file: polygons, and run lengths of both kinds.
 
     As :func:`draw_mask` draws them, the smaller one covers the larger one. A crowd is
     a region like any other, since annotation tools write masks as crowds.
+
+    Args:
+        path: The file.
+        boxes: Whether an annotation without a segmentation is its ``bbox``.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -213,7 +224,8 @@ def read_coco_regions(path: Path) -> RegionSource:
         ValueError: The file is no such JSON.
     """
     run_lengths("reading COCO masks")
-    content = read_coco(path, ("height", "width"), ("segmentation",))
+    fields = () if boxes else ("segmentation",)
+    content = read_coco(path, ("height", "width"), fields)
     images, sizes = {}, {}
     for place, (number, entry) in enumerate(content.images.items()):
         source = content.sources("images", place)
@@ -222,13 +234,50 @@ def read_coco_regions(path: Path) -> RegionSource:
         images[number] = AnnotatedImage(name, source, sizes[number], [])
     for place, entry in enumerate(content.annotations):
         number = entry["image_id"]
+        source = content.sources("annotations", place)
+        segmentation = entry.get("segmentation")
+        if boxes and not segmentation:
+            segmentation = [box_corners(_box(entry, source))]
         region = Region(
-            content.sources("annotations", place),
+            source,
             content.categories[entry["category_id"]],
-            partial(coco_part, entry["segmentation"], *sizes[number]),
+            partial(coco_part, segmentation, *sizes[number]),
         )
         images[number].regions.append(region)
     return RegionSource([*images.values()], small_on_top=True)
+
+
+def _box(entry: Mapping[str, Any], source: str) -> Sequence[float]:
+    """Left, top, width and height of an annotation."""
+    box = entry.get("bbox")
+    sides = box if isinstance(box, list) else []
+    if [type(side) in (int, float) for side in sides] != [True] * 4:
+        raise ValueError(
+            f"{source}: has no segmentation, and its bbox is {box}, not "
+            "[x, y, width, height]"
+        )
+    return sides
+
+
+def box_corners(
+    box: Sequence[float], degrees: float = 0, pivot: Sequence[float] = (0, 0)
+) -> list[float]:
+    """A box as a polygon of COCO.
+
+    Args:
+        box: Left, top, width and height.
+        degrees: How far it is turned, clockwise.
+        pivot: About which point, from (0, 0), its left top corner, to (1, 1).
+
+    Example:
+        >>> box_corners((10, 20, 3, 5))
+        [10.0, 20.0, 13.0, 20.0, 13.0, 25.0, 10.0, 25.0]
+    """
+    start, sides = np.array(box[:2], dtype=float), np.array(box[2:], dtype=float)
+    corners = (np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) - pivot) * sides
+    sine, cosine = np.sin(np.deg2rad(degrees)), np.cos(np.deg2rad(degrees))
+    turned = corners @ np.array([(cosine, sine), (-sine, cosine)])
+    return (turned + start + np.multiply(pivot, sides)).ravel().tolist()
 
 
 def coco_part(

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
 
-from mmwood.converters.coco import coco_part
+from mmwood.converters.coco import box_corners, coco_part
 from mmwood.converters.source import (
     AnnotatedImage,
     Label,
@@ -66,11 +66,15 @@ def read_cvat(path: Path) -> TagSource:
     return TagSource(items, list(dict.fromkeys(classes)) or None, notes)
 
 
-def read_cvat_regions(path: Path) -> RegionSource:
+def read_cvat_regions(path: Path, boxes: bool = False) -> RegionSource:
     """Regions from the ``<mask>`` and ``<polygon>`` elements of an ``annotations.xml``.
 
     A polygon covers what it does in COCO. Regions of a higher ``z_order`` cover those
     of lower ones, later ones earlier ones. Other shapes are left out and counted.
+
+    Args:
+        path: The file.
+        boxes: Whether ``<box>`` elements are regions, too.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -79,12 +83,13 @@ def read_cvat_regions(path: Path) -> RegionSource:
     """
     images = []
     others: Counter[str] = Counter()
+    kinds = ("mask", "polygon", "box") if boxes else ("mask", "polygon")
     for source, name, image in _images(read_xml(path, "export"), path):
         height, width = _numbers(image, ("height", "width"), source)
         regions = []
         decode: Callable[[], tuple[int, int, np.ndarray]]
         for number, shape in enumerate(image):
-            if shape.tag not in ("mask", "polygon"):
+            if shape.tag not in kinds:
                 others[shape.tag] += 1
                 continue
             place = f"{source}: <{shape.tag}> [{number}]"
@@ -98,7 +103,11 @@ def read_cvat_regions(path: Path) -> RegionSource:
                 rle, box = shape.get("rle", ""), (left, top, w, h)
                 decode = partial(_decode, rle, box, (height, width))
             else:
-                points = _points(shape.get("points", ""), place)
+                points = (
+                    _corners(shape, place)
+                    if shape.tag == "box"
+                    else _points(shape.get("points", ""), place)
+                )
                 decode = partial(coco_part, [points], height, width)
             regions.append(Region(place, label, decode, layer))
         images.append(AnnotatedImage(name, source, (height, width), regions))
@@ -192,6 +201,19 @@ def _numbers(element: Element, names: Sequence[str], source: str) -> tuple[int, 
         raise ValueError(
             f"{source}: its {', '.join(names)} must be whole numbers, got {texts}"
         ) from error
+
+
+def _corners(box: Element, source: str) -> list[float]:
+    """A box, which may be turned about its centre, as a polygon."""
+    names = ("xtl", "ytl", "xbr", "ybr", "rotation")
+    texts = [box.get(name, "0" if name == "rotation" else "") for name in names]
+    try:
+        left, top, right, bottom, degrees = map(float, texts)
+    except ValueError as error:
+        raise ValueError(
+            f"{source}: its {', '.join(names)} must be numbers, got {texts}"
+        ) from error
+    return box_corners((left, top, right - left, bottom - top), degrees, (0.5, 0.5))
 
 
 def _points(text: str, source: str) -> list[float]:

@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 
-from mmwood.converters.coco import coco_part
+from mmwood.converters.coco import box_corners, coco_part
 from mmwood.converters.source import (
     AnnotatedImage,
     Label,
@@ -43,6 +43,7 @@ __all__ = [
 _TOOL = "of tools/dataset_converters/tags.py"
 #: The kinds of regions that have pixels.
 _REGIONS = ("brushlabels", "polygonlabels")
+_BOXES = "rectanglelabels"
 #: What our labeling config calls the control and the image.
 _CONTROL, _OBJECT = "label", "image"
 
@@ -90,12 +91,16 @@ def read_label_studio(
     return TagSource(merge_rows(items), notes=notes)
 
 
-def read_label_studio_regions(path: Path) -> RegionSource:
+def read_label_studio_regions(path: Path, boxes: bool = False) -> RegionSource:
     """Regions from a JSON export: those of BrushLabels and of PolygonLabels.
 
     Of several annotations of an image, the one that was changed last counts. Its later
     regions cover earlier ones. Other kinds of regions are left out and counted, and so
     are tasks without an annotation and annotations that were cancelled.
+
+    Args:
+        path: The export.
+        boxes: Whether RectangleLabels are regions, too.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -104,6 +109,7 @@ def read_label_studio_regions(path: Path) -> RegionSource:
     """
     images, without, cancelled, several = [], 0, 0, 0
     others: Counter[str] = Counter()
+    kinds = (*_REGIONS, _BOXES) if boxes else _REGIONS
     for number, task in enumerate(_read_tasks(path)):
         source = f"{path}: task {task.get('id', f'[{number}]')}"
         name = _only_image(task.get("data"), source)
@@ -119,7 +125,7 @@ def read_label_studio_regions(path: Path) -> RegionSource:
         for result in last.get("result") or ():
             if not isinstance(result, dict):
                 raise ValueError(f"{source}: its result is {result!r}, no JSON object")
-            if result.get("type") not in _REGIONS:
+            if result.get("type") not in kinds:
                 others[str(result.get("type"))] += 1
                 continue
             region, size = _region(result, source)
@@ -182,14 +188,34 @@ def _region(result: dict, source: str) -> tuple[Region, tuple[int, int]]:
     if kind == "brushlabels":
         decode = partial(_decode, value.get("rle"), size)
     else:
-        try:
-            points = np.array(value.get("points"), dtype=float).reshape(-1, 2)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{place}: its points are not [[x, y], ...]") from error
-        # They are percentages.
-        polygon = (points * np.array([width, height]) / 100).ravel().tolist()
+        corners = _box if kind == _BOXES else _polygon
+        polygon = corners(value, size, place)
         decode = partial(coco_part, [polygon], *size)
     return Region(place, str(names[0]), decode), size
+
+
+def _polygon(value: dict, size: tuple[int, int], place: str) -> list[float]:
+    try:
+        points = np.array(value.get("points"), dtype=float).reshape(-1, 2)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{place}: its points are not [[x, y], ...]") from error
+    # They are percentages.
+    return (points * size[::-1] / 100).ravel().tolist()
+
+
+def _box(value: dict, size: tuple[int, int], place: str) -> list[float]:
+    """A box, which may be turned about its left top corner, as a polygon."""
+    names = ("x", "y", "width", "height")
+    try:
+        sides = np.array([value.get(name) for name in names], dtype=float)
+        degrees = float(value.get("rotation") or 0)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{place}: its {', '.join(names)} or rotation is no number"
+        ) from error
+    # They are percentages, too.
+    box = sides * (*size[::-1], *size[::-1]) / 100
+    return box_corners(box.tolist(), degrees)
 
 
 def _decode(rle: Any, size: tuple[int, int]) -> tuple[int, int, np.ndarray]:

@@ -1,7 +1,7 @@
 """Regions that people drew or corrected in an annotation tool, as label maps."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,20 +25,43 @@ from mmwood.fileio.lists import (
     without_suffix,
 )
 
-__all__ = ["draw_regions", "read_regions", "regions_to_masks"]
+__all__ = [
+    "BACKGROUND_NAME",
+    "FoundImage",
+    "draw_regions",
+    "find_annotated",
+    "read_regions",
+    "regions_to_masks",
+]
 
-_BACKGROUND = "background"
+#: The label of regions that show no class.
+BACKGROUND_NAME = "background"
 
 
 @dataclass
-class _Task:
+class FoundImage:
+    """An annotated image and its file.
+
+    Attributes:
+        image: The image and its regions.
+        item: Its path from the folder of the images.
+        size: Its height and width.
+    """
+
     image: AnnotatedImage
     item: TaggedImage
     size: tuple[int, int]
 
 
-def read_regions(path: Path) -> RegionSource:
+def read_regions(
+    path: Path, boxes: bool = False, field: str = "ANNOTATIONS"
+) -> RegionSource:
     """Regions from an export of Label Studio or CVAT, or from COCO JSON.
+
+    Args:
+        path: The file.
+        boxes: Whether boxes are regions, too.
+        field: What names it on the command line, for errors.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -46,17 +69,18 @@ def read_regions(path: Path) -> RegionSource:
         ValueError: The file is none of these.
     """
     if path.suffix.lower() == ".xml":
-        return read_cvat_regions(path)
+        return read_cvat_regions(path, boxes)
     if path.suffix.lower() != ".json":
         raise ValueError(
-            f"ANNOTATIONS: {path} is no .json (COCO, or Label Studio's JSON) and no "
+            f"{field}: {path} is no .json (COCO, or Label Studio's JSON) and no "
             ".xml (CVAT for images 1.1); an archive must be unpacked"
         )
     if not path.is_file():
-        raise FileNotFoundError(f"ANNOTATIONS: there is no file {path}")
+        raise FileNotFoundError(f"{field}: there is no file {path}")
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         is_list = file.read(1024).lstrip().startswith("[")
-    return read_label_studio_regions(path) if is_list else read_coco_regions(path)
+    read = read_label_studio_regions if is_list else read_coco_regions
+    return read(path, boxes)
 
 
 def regions_to_masks(
@@ -104,7 +128,7 @@ def regions_to_masks(
             f"--out: {out} is in the folder of the images, {images}, where masks would "
             "be taken for images: name another folder"
         )
-    tasks = _find(source, images, classes, values)
+    tasks = find_annotated(source, images, classes, values)
     writer = Writer(overwrite)
     faults, pixelless = [], []
     overlapping: dict[str, int] = {}
@@ -196,13 +220,27 @@ def _values(classes: Sequence[str]) -> dict[str, int]:
             f"hold {VOID - 1}"
         )
     names = {name: number for number, name in enumerate(classes, start=1)}
-    return {_BACKGROUND: 0, VOID_NAME: VOID} | names
+    return {BACKGROUND_NAME: 0, VOID_NAME: VOID} | names
 
 
-def _find(
-    source: RegionSource, root: Path, classes: Sequence[str], values: dict[str, int]
-) -> list[_Task]:
-    """The images' files and sizes; refuses what does not fit, and names all of it."""
+def find_annotated(
+    source: RegionSource,
+    root: Path,
+    classes: Sequence[str],
+    values: Collection[str],
+) -> list[FoundImage]:
+    """The images' files and sizes.
+
+    Args:
+        source: What a reader gave.
+        root: Folder of the images.
+        classes: Names of the classes, for errors.
+        values: All labels that regions may have.
+
+    Raises:
+        ValueError: A label is none of these; an image is missing, damaged or of another
+            size; two images would share a file; names all. Or there is no image.
+    """
     faults = []
     labels: Counter[str] = Counter()
     where: dict[str, str] = {}
@@ -210,7 +248,7 @@ def _find(
         for region in image.regions:
             labels[region.label] += 1
             where.setdefault(region.label, region.source)
-    for name in sorted(labels.keys() - values.keys()):
+    for name in sorted(labels.keys() - {*values}):
         fault = unknown_classes([name], classes)
         faults.append(f"{where[name]} (and {labels[name] - 1} more) has {fault}")
     finder, tasks = ImageFinder(root), []
@@ -231,7 +269,7 @@ def _find(
                 f"{(height, width)}"
             )
         item = TaggedImage(check_id(path, image.source), None, image.source)
-        tasks.append(_Task(image, item, (height, width)))
+        tasks.append(FoundImage(image, item, (height, width)))
     if faults:
         raise ValueError(
             f"{len(faults)} faults in annotations or images in {root}; nothing was "

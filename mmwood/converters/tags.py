@@ -25,7 +25,13 @@ from mmwood.fileio.lists import (
     without_suffix,
 )
 
-__all__ = ["ImageFinder", "convert_tags", "find_image", "resolve_tags"]
+__all__ = [
+    "ImageFinder",
+    "convert_tags",
+    "find_image",
+    "resolve_classes",
+    "resolve_tags",
+]
 
 #: What Label Studio puts before the name of an uploaded file.
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")
@@ -95,20 +101,10 @@ def resolve_tags(
     Arguments and errors are those of :func:`convert_tags`, which writes them;
     ``remedy`` is what else helps against tags that are hardly meant.
     """
-    if not classes and not source.classes:
-        question_classes(source.items, remedy)
-    tags = {tag for item in source.items for tag in item.tags or ()}
-    classes = list(classes or source.classes or sorted(tags))
-    refuse_background(classes)
+    classes = resolve_classes(source.items, classes or source.classes, remedy)
     finder = ImageFinder(root, images)
     missing, items = [], []
     for item in source.items:
-        if fault := unknown_classes(item.tags or (), classes):
-            end = "" if fault.endswith("?") else "."
-            raise ValueError(
-                f"{item.source}: image {item.image!r} has {fault}{end} Mend it, or "
-                f"{remedy}"
-            )
         name, place = item.image, item.source
         path = finder.search(name, place) if search else finder.inside(name)
         if path is None:
@@ -125,6 +121,37 @@ def resolve_tags(
         first = f", from {items[0].source} on" if items else ""
         raise ValueError(f"no image has a tag: write what each shows beside it{first}")
     return items, classes
+
+
+def resolve_classes(
+    items: Sequence[TaggedImage],
+    classes: Sequence[str] | None = None,
+    remedy: str = "name the classes with --classes",
+) -> list[str]:
+    """The classes in order: those that are named, or all tags by the alphabet.
+
+    Args:
+        items: Images and their tags.
+        classes: Names of the classes, if somebody has named them.
+        remedy: What else helps against tags that are hardly meant, for errors.
+
+    Raises:
+        ValueError: A tag is not among ``classes``, or without these hardly is a class;
+            or a class is the background.
+    """
+    if not classes:
+        question_classes(items, remedy)
+    tags = {tag for item in items for tag in item.tags or ()}
+    classes = list(classes or sorted(tags))
+    refuse_background(classes)
+    for item in items:
+        if fault := unknown_classes(item.tags or (), classes):
+            end = "" if fault.endswith("?") else "."
+            raise ValueError(
+                f"{item.source}: image {item.image!r} has {fault}{end} Mend it, or "
+                f"{remedy}"
+            )
+    return classes
 
 
 def find_image(root: Path, images: str, name: str) -> str | None:

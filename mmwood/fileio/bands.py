@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageSequence
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 __all__ = [
-    "band_depth",
+    "BandHeader",
+    "band_header",
+    "band_rows",
     "band_size",
     "band_values",
     "copied_channels",
     "copy_source",
+    "encode_bands",
     "need_rasterio",
     "save_copy",
 ]
@@ -95,10 +98,58 @@ def band_size(
         return source.width, source.height
 
 
-def band_depth(file: str | os.PathLike | BinaryIO) -> int:
-    """Bits of each value of an image, from its header; 8 of a copy."""
+class BandHeader(NamedTuple):
+    """What the header of an image says.
+
+    Attributes:
+        size: (W, H).
+        bands: How many it has.
+        dtype: The type that holds the values of all bands.
+    """
+
+    size: tuple[int, int]
+    bands: int
+    dtype: np.dtype
+
+
+def band_header(file: str | os.PathLike | BinaryIO) -> BandHeader:
+    """The header of an image that GDAL reads; errors as of :func:`band_values`."""
     with _opened(file) as source:
-        return 8 * max(np.dtype(kind).itemsize for kind in source.dtypes)
+        dtype = np.result_type(*source.dtypes)
+        return BandHeader((source.width, source.height), source.count, dtype)
+
+
+def band_rows(path: str | os.PathLike, begin: int, end: int) -> np.ndarray:
+    """Some rows of all bands, at their own depth; errors as of :func:`band_values`.
+
+    Shape:
+        - output: (end - begin, W), or (end - begin, W, bands) of several
+    """
+    with _opened(path) as source:
+        values = source.read(window=((begin, end), (0, source.width)))
+    return values[0] if len(values) == 1 else values.transpose(1, 2, 0)
+
+
+def encode_bands(values: np.ndarray) -> bytes:
+    """Values as a TIFF.
+
+    Shape:
+        - values: (H, W) or (H, W, bands), of any type that GDAL has
+
+    Raises:
+        ImportError: rasterio is not installed.
+    """
+    need_rasterio()
+    from rasterio.io import MemoryFile
+
+    bands = np.atleast_3d(values).transpose(2, 0, 1)
+    count, height, width = bands.shape
+    size = dict(count=count, height=height, width=width, dtype=bands.dtype)
+    with warnings.catch_warnings(), MemoryFile() as memory:
+        warnings.simplefilter("ignore")
+        with memory.open(driver="GTiff", compress="deflate", **size) as target:
+            target.write(bands)
+        return memory.read()
 
 
 def _check(source: "DatasetReader", bands: tuple[int, ...]) -> None:

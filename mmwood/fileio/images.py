@@ -13,7 +13,14 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngInfo
-from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    COMPRESSION,
+    IMAGELENGTH,
+    IMAGEWIDTH,
+    PHOTOMETRIC_INTERPRETATION,
+    TiffImageFile,
+)
 
 from mmwood.fileio.bands import band_size, band_values, copied_channels, copy_source
 from mmwood.fileio.decoding import (
@@ -32,9 +39,12 @@ __all__ = [
     "check_readable",
     "check_there",
     "deep_values",
+    "file_values",
+    "has_values_of_32_bits",
     "image_paths",
     "image_size",
     "is_deep",
+    "is_plain_tiff",
     "list_folder",
     "open_upright",
     "read_channels",
@@ -66,6 +76,8 @@ SOFTWARE = "mmwood"
 _DEEP_COLOURS = ("RGB;16", "RGBA;16", "RGBX;16", "LA;16", "CMYK;16")
 #: Takes any depth, where only sizes matter.
 _ANY = Decoding((0, 1))
+#: What Pillow calls TIFFs of grey or colours, and what white is in some.
+_PLAIN, _WHITE_IS_ZERO = ("L", "RGB", "RGBA", "RGBX", "I", "F"), 0
 #: How TIFFs begin, and those of more than 4 GB.
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # It prints a line of each TIFF that it does not read; the error says more.
@@ -335,6 +347,42 @@ def is_deep(path: str | os.PathLike) -> bool:
         return _is_deep_grey(image) or _is_deep_colour(image)
 
 
+def has_values_of_32_bits(path: str | os.PathLike) -> bool:
+    """Whether an image is of integers or floats of 32 bits, from its header.
+
+    Raises:
+        One of :data:`UNREADABLE`: It cannot be read.
+    """
+    with _opened(path) as (image, _):
+        # Pillow opens PNGs of 16 bits as 32 bits, too.
+        return image.mode == "F" or (image.mode == "I" and image.format != "PNG")
+
+
+def is_plain_tiff(path: str | os.PathLike) -> bool:
+    """Whether an image is a TIFF whose values are pixels as they are, and upright.
+
+    So it is where Pillow would not do more than decode it, and where Pillow does not
+    read it: nobody knows more than GDAL then.
+
+    Raises:
+        One of :data:`UNREADABLE`: It cannot be read.
+    """
+    try:
+        with _opened(path) as (image, _):
+            return (
+                isinstance(image, TiffImageFile)
+                and _orientation(image) == 1
+                and (image.mode in _PLAIN or image.mode.startswith("I;16"))
+                and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) != _WHITE_IS_ZERO
+                and {8, 16, 32}.issuperset(image.tag_v2.get(BITSPERSAMPLE, (1,)))
+            )
+    except _NoPictureError:
+        return True
+    except Image.DecompressionBombError:
+        with open(path, "rb") as file:
+            return file.read(4).startswith(_TIFF)
+
+
 def deep_values(path: str | os.PathLike) -> np.ndarray:
     """The values of an image of more than 8 bits a channel. Shape: (n,).
 
@@ -345,6 +393,49 @@ def deep_values(path: str | os.PathLike) -> np.ndarray:
         if _is_deep_colour(image):
             return _colours(image, stream)[..., :3].ravel()
         return np.asarray(image).ravel()
+
+
+def file_values(path: str | os.PathLike) -> np.ndarray:
+    """The values of an image, upright, at their own depth.
+
+    Returns:
+        Shape (H, W) of grey, (H, W, 3) of colours: uint8 as :func:`read_rgb` has them;
+        of more than 8 bits uint16, with a fourth channel if the file has one, or int32
+        or float32 of grey.
+
+    Raises:
+        One of :data:`UNREADABLE`: It cannot be read, or is grey and transparency of 16
+            bits.
+    """
+    with _opened(path) as (image, stream):
+        if _is_deep_colour(image):
+            return _deep_values(image, stream)
+        if not _is_deep_grey(image) and image.mode not in ("1", "L"):
+            return _pixels(_to_rgb(image, stream, PICTURE))
+        is_png = image.format == "PNG"
+        ImageOps.exif_transpose(image, in_place=True)
+        values = np.asarray(image.convert("L") if image.mode == "1" else image)
+        if image.mode == "I" and is_png:
+            # Of 16 bits, as some versions of Pillow open them.
+            values = values.astype(np.uint16)
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _deep_values(image: ImageFile, stream: BinaryIO) -> np.ndarray:
+    if image.mode == "LA":
+        raise ValueError(
+            "holds grey and transparency of 16 bits: save it without transparency"
+        )
+    colours = _colours(image, stream)
+    orientation = _orientation(image)
+    # OpenCV turns TIFFs alone.
+    if image.format == "TIFF" or orientation == 1:
+        return colours
+    planes = []
+    for plane in map(Image.fromarray, np.moveaxis(colours, 2, 0)):
+        plane.getexif()[_ORIENTATION] = orientation
+        planes.append(np.asarray(ImageOps.exif_transpose(plane)))
+    return np.dstack(planes)
 
 
 def open_upright(
@@ -398,7 +489,22 @@ def _opened(
             "3, or bands of mmwood.LoadImage)"
         ) from None
     with image:
+        _refuse_swapped(image)
         yield image, file
+
+
+def _refuse_swapped(image: ImageFile) -> None:
+    """Refuse what Pillow (13.0) garbles: it swaps bytes that libtiff has swapped."""
+    if (
+        isinstance(image, TiffImageFile)
+        and image.mode in ("I", "F")
+        and image.tag_v2.prefix == b"MM"
+        and image.tag_v2.get(COMPRESSION, 1) != 1
+    ):
+        raise ValueError(
+            "holds compressed values of 32 bits with the highest byte first, which are "
+            "not read: save it without compression"
+        )
 
 
 def _to_rgb(image: ImageFile, stream: BinaryIO, decoding: Decoding) -> Image.Image:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmwood.fileio.bands import band_depth, band_values
+from mmwood.fileio.bands import band_header, band_values
 from mmwood.fileio.decoding import Decoding, check_decoding
 from mmwood.fileio.images import UNREADABLE, deep_values, is_deep, unreadable
 from mmwood.own_images.settings import OUTERMOST
@@ -28,7 +28,7 @@ def deep_images(own: OwnImages, bands: tuple[int, ...] | None = None) -> list[Pa
 
 def _is_deep(path: Path, bands: tuple[int, ...] | None) -> bool:
     try:
-        return is_deep(path) if bands is None else band_depth(path) > 8
+        return is_deep(path) if bands is None else band_header(path).dtype.itemsize > 1
     except UNREADABLE:
         # Whoever reads the sizes names all of these.
         return False

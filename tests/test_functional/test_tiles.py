@@ -8,7 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmwood.functional.tiles import TiledMap, resized_rows, tile_spans, tile_weights
+from mmwood.functional.tiles import (
+    TiledMap,
+    resized_rows,
+    tile_spans,
+    tile_weights,
+)
 
 
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 96, 97, 128, 200, 1000, 1001])
