@@ -3,21 +3,19 @@
 
 Ten iterations, image, unary terms and parameters the same. The two are timed in turn in
 one process; seconds are of the processor, so that other programs disturb them less.
-Memory is what the peak of a first run, in a process of its own, adds to that of the
-process with the packages and the inputs in it.
+Memory is what the peak of a run, in a process of its own, adds to what the packages and
+the inputs hold; it is read from Linux's /proc.
 """
 
 import argparse
 import multiprocessing
-import resource
+import re
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from common import add_json_argument, compare, write_results
 from PIL import Image
@@ -26,8 +24,6 @@ from prettytable import PrettyTable
 from mmwood.functional.crf import DEEPLAB_CRF, dense_crf
 from mmwood.functional.refine import refine_settings
 
-#: Bytes of a unit of ru_maxrss.
-UNIT = 1 if sys.platform == "darwin" else 2**10
 SETS: dict[str, dict] = {"IRN": {}, "DeepLab": DEEPLAB_CRF}
 
 
@@ -77,9 +73,17 @@ def peak(name: str, image: np.ndarray, labels: int, options: dict) -> float:
     probs = make_probs(*image.shape[:2], labels)
     # What is loaded once, by the first image.
     METHODS[name](image[:8, :8].copy(), probs[:, :8, :8].copy(), **options)
-    before = psutil.Process().memory_info().rss
+    # Importing torch may have needed more than is held now: forget that peak.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = memory_peak()
     METHODS[name](image, probs, **options)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT - before) / 1e6
+    return memory_peak() - before
+
+
+def memory_peak() -> float:
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) / 1e3
 
 
 def in_process(*arguments: object) -> float:
