@@ -10,7 +10,7 @@ CLASSIC ?= .venv-classic
 demo: $(VENV)/installed
 	$(BIN)/python tools/run_pipeline.py configs/pipelines/demo.py
 
-test: lint $(VENV)/crf
+test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 # All but the tests that take seconds each.
@@ -45,12 +45,6 @@ $(VENV)/installed: setup.py $(wildcard requirements/*.txt)
 	    -c requirements/constraints-onedl.txt -e ".[onedl,demo,docs,review,tests]"
 	touch $@
 
-# The dense CRF has to be compiled. Without a C++ compiler its tests are skipped.
-$(VENV)/crf: $(VENV)/installed
-	-$(BIN)/pip install --quiet --disable-pip-version-check \
-	    -c requirements/constraints-onedl.txt -e ".[onedl,crf]"
-	touch $@
-
 $(CLASSIC)/installed: setup.py $(wildcard requirements/*.txt)
 	rm -rf $(CLASSIC)
 	$(PYTHON) -m venv $(CLASSIC)
@@ -62,8 +56,6 @@ $(CLASSIC)/installed: setup.py $(wildcard requirements/*.txt)
 	$(CLASSIC)/bin/pip install --quiet --disable-pip-version-check \
 	    -c requirements/constraints-openmmlab.txt --no-build-isolation \
 	    -e ".[openmmlab,demo,review,tests]"
-	-$(CLASSIC)/bin/pip install --quiet --disable-pip-version-check \
-	    -c requirements/constraints-openmmlab.txt --no-build-isolation pydensecrf2
 	touch $@
 
 # What make has made; never work_dirs/ as a whole, which holds reviews and trainings.

@@ -12,7 +12,6 @@ ROOT = Path(__file__).resolve().parent
 EXTRAS = (
     "onedl",
     "openmmlab",
-    "crf",
     "coco",
     "export",
     "bands",

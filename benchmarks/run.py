@@ -24,7 +24,10 @@ R50 = "configs/classification/resnet50_voc12aug.py"
 
 @dataclass
 class Benchmark:
-    """A program of this folder with its sizes; ``needs`` maps modules to extras."""
+    """A program of this folder with its sizes.
+
+    ``needs`` maps modules to what pip installs: extras of mmwood, or other packages.
+    """
 
     program: str
     needs: dict[str, str]
@@ -67,6 +70,11 @@ BENCHMARKS = {
         OPENMMLAB,
         f"--config {DEMO} --crop 112",
         f"--config {DEMO} --images 4 --crop 64 --steps 2",
+    ),
+    "dense_crf": Benchmark(
+        "dense_crf.py",
+        {"pydensecrf": "pydensecrf2"},
+        quick="--size 40 60 --labels 3 --repeats 1",
     ),
     "export": Benchmark(
         "export.py",
@@ -128,8 +136,7 @@ def run(name: str, quick: bool, log: Path) -> dict:
     benchmark = BENCHMARKS[name]
     absent = [module for module in benchmark.needs if find_spec(module) is None]
     if absent:
-        extra = benchmark.needs[absent[0]]
-        reason = f"{absent[0]} is not installed (extra {extra!r})"
+        reason = f"{absent[0]} is not installed ({benchmark.needs[absent[0]]!r})"
         return dict(name=name, skipped=reason)
     sizes = (benchmark.quick if quick else benchmark.sizes).split()
     start = time.perf_counter()

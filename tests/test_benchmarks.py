@@ -121,7 +121,7 @@ def test_run_collects_skips_and_goes_on_after_a_failure(python, tmp_path):
     table = (out / "benchmarks.md").read_text()
     assert table in text
     assert "ia_iou failed: exit code 1: ValueError: of a test" in table
-    skipped = "no_such_module is not installed (extra 'review')"
+    skipped = "no_such_module is not installed ('review')"
     assert f"review_app skipped: {skipped}" in table
     assert "| openimages_ood | candidates of 20,000 labels, grouped | csv.rea" in table
     content = json.loads((out / "benchmarks.json").read_text())

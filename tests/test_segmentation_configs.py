@@ -84,11 +84,10 @@ def test_task_a_task_b_and_test(voc_folder, run_tool, tmp_path):
     stem = "backbone.bn1.running_mean"
     assert torch.equal(weights[0][stem], weights[1][stem])
 
-    # Windows, scales, flips and, where it is installed, the dense CRF.
+    # Windows, scales, flips and the dense CRF.
     options = ["model.backbone.depth=50", "model.test_cfg.mode=slide"]
     options += [f"model.test_cfg.{key}=(33,33)" for key in ("crop_size", "stride")]
-    if find_spec("pydensecrf"):
-        options.append("tta_model.crf.iterations=1")
+    options.append("tta_model.crf.iterations=1")
     run_tool(
         *("test.py", CONFIGS / "wood/deeplabv2_r101_voc.py", "b/iter_2.pth", "--tta"),
         *("--out", "metrics.json", "--cfg-options", *options),

@@ -56,7 +56,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--crf",
         action="store_true",
-        help="refine with a dense CRF (extra crf); not of images that need tiles",
+        help="refine with a dense CRF; not of images that need tiles",
     )
     parser.add_argument(
         "--tile",

@@ -53,13 +53,10 @@ stages = dict(
         )
     ),
 )
-_crf = dict(pydensecrf="crf")
 for _b in ("plain", "wood"):
-    stages[f"affinity_{_b}"] = dict(packages=_crf)
     # After the seeds' best threshold, which was found with masks (configs/irn/README.md).
     stages[f"crf_{_b}"] = dict(
         options={f"{_label}.foreground": 0.4, f"{_label}.background": 0.4},
-        packages=_crf,
     )
     # A shorter training than the configs': this is one long run on two cores.
     stages[f"irn_{_b}"] = dict(options={"train_cfg.max_epochs": 2})

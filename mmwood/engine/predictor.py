@@ -18,7 +18,6 @@ from mmwood.fileio.label_folder import PREDICTIONS
 from mmwood.functional.crf import DEEPLAB_CRF, dense_crf
 from mmwood.functional.tiles import TiledMap, check_tiles, resized_rows
 from mmwood.utils.config import type_name
-from mmwood.utils.require import require
 
 __all__ = ["Prediction", "Predictor", "load_predictor"]
 
@@ -65,7 +64,6 @@ class Predictor:
             for a dense CRF on the probabilities; ``dict()`` changes none. None: no CRF.
 
     Raises:
-        ImportError: ``crf`` is given, and pydensecrf2 is not installed.
         ValueError: ``tile`` or ``overlap`` cannot be; the config has no
             ``tta_pipeline``; its pipeline loads images in a way of its own.
     """
@@ -90,8 +88,6 @@ class Predictor:
             if not network.cfg.get("tta_pipeline"):
                 raise ValueError("--tta: the config has no tta_pipeline")
             steps = network.cfg.to_dict()["tta_pipeline"]
-        if crf is not None:
-            require("pydensecrf", "crf", "--crf")
         self.crf = None if crf is None else {**DEEPLAB_CRF, **crf}
         init_default_scope(network.cfg.get("default_scope", "mmseg"))
         self.pipeline = Compose(_after_loading(steps))

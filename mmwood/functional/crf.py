@@ -1,13 +1,20 @@
 """Dense CRF: label maps that follow the edges of their image.
 
 Krähenbühl and Koltun, Efficient Inference in Fully Connected CRFs with Gaussian Edge
-Potentials, NIPS 2011, by the package pydensecrf2.
+Potentials, NIPS 2011.
 """
 
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
 import numpy as np
+import torch
+from torch import Tensor
 
 from mmwood.utils.check import at_least, check_shapes
-from mmwood.utils.require import require
+
+from .permutohedral import PermutohedralFilter
 
 __all__ = [
     "DEEPLAB_CRF",
@@ -15,6 +22,7 @@ __all__ = [
     "check_labels",
     "check_probabilities",
     "dense_crf",
+    "mean_field",
 ]
 
 #: Least probability that the CRF sees: the logarithm of 0 is not finite.
@@ -36,6 +44,7 @@ def dense_crf(
     bilateral_sxy: float = 50,
     bilateral_srgb: float = 5,
     bilateral_compat: float = 10,
+    device: str | torch.device = "cpu",
 ) -> np.ndarray:
     r"""Marginals of a fully connected CRF, by mean-field iterations.
 
@@ -43,8 +52,10 @@ def dense_crf(
         w_g e^{-|p_i-p_j|^2 / 2 s_g^2}
         + w_b e^{-|p_i-p_j|^2 / 2 s_b^2 - |I_i-I_j|^2 / 2 s_{rgb}^2})
 
-    with positions p in pixels and colours I, each kernel normalised. The defaults are
-    those of IRN's training labels; DeepLab's post-processing is ``gaussian_sxy=1,
+    with positions p in pixels and colours I, each kernel normalised symmetrically and
+    approximated by a :class:`~mmwood.functional.permutohedral.PermutohedralFilter`. The
+    results are those of the authors' program but for rounding. The defaults are those
+    of IRN's training labels; DeepLab's post-processing is ``gaussian_sxy=1,
     bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4``.
 
     Args:
@@ -60,6 +71,7 @@ def dense_crf(
         bilateral_sxy: s_b, in pixels.
         bilateral_srgb: s_rgb, in grey levels of 256.
         bilateral_compat: w_b.
+        device: Where to compute.
 
     Returns:
         Probabilities, float32, that sum to 1 over the labels.
@@ -69,7 +81,6 @@ def dense_crf(
           output: (n, H, W)
 
     Raises:
-        ImportError: pydensecrf2 is not installed.
         ValueError: An argument has another shape, type or range.
     """
     image, given = np.asarray(image), np.asarray(probs_or_labels)
@@ -89,35 +100,51 @@ def dense_crf(
         n_labels = check_labels(given, n_labels)
     else:
         n_labels = check_probabilities(given, n_labels)
-    if n_labels == 1:
-        return np.ones((1, *image.shape[:2]), dtype=np.float32)
-    require(
-        "pydensecrf",
-        "crf",
-        "the dense CRF",
-        "The package is named pydensecrf2 there, and a C++ compiler builds it. PAMR "
-        "needs none: refine=dict(method='pamr')",
-    )
-    from pydensecrf import densecrf, utils
-
-    if given.ndim == 2:
-        unary = utils.unary_from_labels(given, n_labels, gt_prob, zero_unsure=False)
-    else:
-        probs = given.astype(np.float32)
-        unary = utils.unary_from_softmax(probs, clip=LEAST_PROBABILITY)
     height, width = image.shape[:2]
-    crf = densecrf.DenseCRF2D(width, height, n_labels)
-    crf.setUnaryEnergy(np.ascontiguousarray(unary, dtype=np.float32))
-    crf.addPairwiseGaussian(sxy=gaussian_sxy, compat=gaussian_compat)
-    crf.addPairwiseBilateral(
-        sxy=bilateral_sxy,
-        srgb=bilateral_srgb,
-        # Not read-only, as np.asarray's views of Pillow's images are.
-        rgbim=np.require(image, requirements=["C", "W"]),
-        compat=bilateral_compat,
-    )
-    marginals = np.array(crf.inference(iterations), dtype=np.float32)
-    return marginals.reshape(n_labels, height, width)
+    if n_labels == 1 or not height * width:
+        return np.ones((n_labels, height, width), dtype=np.float32)
+    if given.ndim == 2:
+        log_probs = _log_probs_of_labels(given, n_labels, gt_prob)
+    else:
+        probs = given.astype(np.float32).clip(LEAST_PROBABILITY, 1)
+        log_probs = torch.from_numpy(np.log(probs)).flatten(1).T
+    device = torch.device(device)
+    kernels = [
+        (gaussian_compat, _gaussian(height, width, gaussian_sxy, device)),
+        (bilateral_compat, _bilateral(image, bilateral_sxy, bilateral_srgb, device)),
+    ]
+    marginals = mean_field(log_probs.to(device).contiguous(), kernels, iterations)
+    return marginals.T.reshape(n_labels, height, width).cpu().numpy()
+
+
+@torch.no_grad()
+def mean_field(
+    log_probs: Tensor,
+    kernels: Sequence[tuple[float, PermutohedralFilter]],
+    iterations: int = 10,
+) -> Tensor:
+    r"""Mean-field iterations of a fully connected CRF with Potts potentials.
+
+    .. math:: Q \leftarrow softmax(\log P + \sum_k w_k K_k Q), \quad Q_0 = P
+
+    Args:
+        log_probs: log P of n labels, up to a constant of each pixel.
+        kernels: Weights w and filters K.
+        iterations: Number of iterations.
+
+    Returns:
+        Q, on the device of ``log_probs``.
+
+    Shape:
+        - log_probs: (N, n) float32; output: (N, n)
+    """
+    marginals = _softmax(log_probs)
+    for _ in range(iterations):
+        logits = log_probs.clone()
+        for weight, kernel in kernels:
+            logits.add_(kernel(marginals), alpha=weight)
+        marginals = _softmax(logits)
+    return marginals
 
 
 def check_image(image: np.ndarray, **others: tuple[np.ndarray, str]) -> None:
@@ -157,3 +184,39 @@ def check_probabilities(probs: np.ndarray, n_labels: int | None = None) -> int:
             f"probabilities must be in [0, 1], got {probs.min()}..{probs.max()}"
         )
     return len(probs)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    # Over a few columns torch needs several times as long as over rows.
+    if logits.shape[1] < 16:
+        return logits.T.contiguous().softmax(dim=0).T.contiguous()
+    return logits.softmax(dim=1)
+
+
+def _log_probs_of_labels(label: np.ndarray, n_labels: int, gt_prob: float) -> Tensor:
+    other = math.log((1 - gt_prob) / (n_labels - 1))
+    log_probs = torch.full((label.size, n_labels), other)
+    index = torch.from_numpy(label.astype(np.int64).reshape(-1, 1))
+    return log_probs.scatter_(1, index, math.log(gt_prob))
+
+
+# Images of a data set often have one size, and labels are made of two label maps.
+@lru_cache(maxsize=1)
+def _gaussian(
+    height: int, width: int, sxy: float, device: torch.device
+) -> PermutohedralFilter:
+    return PermutohedralFilter((_positions(height, width) / sxy).to(device))
+
+
+def _bilateral(
+    image: np.ndarray, sxy: float, srgb: float, device: torch.device
+) -> PermutohedralFilter:
+    colours = torch.from_numpy(image.reshape(-1, 3).astype(np.float32))
+    both = torch.cat([_positions(*image.shape[:2]) / sxy, colours / srgb], dim=1)
+    return PermutohedralFilter(both.to(device))
+
+
+def _positions(height: int, width: int) -> Tensor:
+    """X and y of every pixel. Shape: (H W, 2)."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()], dim=1).float()

@@ -57,7 +57,6 @@ def refine_label(
         - image: (H, W, 3) uint8; label: (H, W) uint8; output: (H, W) uint8
 
     Raises:
-        ImportError: The method needs a package that is not installed.
         ValueError: There is no such method or option, or an argument has another
             shape, type or range.
     """
@@ -91,7 +90,6 @@ def refine_scores(
         - image: (H, W, 3) uint8; scores: (n, H, W); output: (H, W) uint8
 
     Raises:
-        ImportError: The method needs a package that is not installed.
         ValueError: As for :func:`refine_label`.
     """
     settings = refine_settings(dict(options, method=method))
@@ -127,7 +125,7 @@ def refine_settings(refine: Mapping | None) -> dict:
     one_of("refine: method", method, _FUNCTIONS)
     defaults = {}
     if method is not None:
-        data = ("image", "masks", "probs_or_labels", "n_labels")
+        data = ("image", "masks", "probs_or_labels", "n_labels", "device")
         defaults = {
             name: parameter.default
             for name, parameter in signature(_FUNCTIONS[method]).parameters.items()
@@ -172,7 +170,6 @@ def affinity_label(
         - image: (H, W, 3) uint8; cam: (n, H, W); classes: (n,); output: (H, W)
 
     Raises:
-        ImportError: The refinement needs a package that is not installed.
         ValueError: The arguments do not fit each other, a class is above 253, the
             thresholds are not in order; as for :func:`refine_settings`.
     """
@@ -230,7 +227,6 @@ def power_affinity_label(
         A label map, as :func:`affinity_label` does.
 
     Raises:
-        ImportError: The refinement needs a package that is not installed.
         ValueError: As for :func:`affinity_label`, with ``low`` and ``high``.
     """
     if not 0 < low <= high:

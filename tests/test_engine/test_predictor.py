@@ -207,7 +207,6 @@ def test_more_than_255_classes():
 
 
 def test_crf():
-    pytest.importorskip("pydensecrf")
     from mmwood.functional.crf import DEEPLAB_CRF, dense_crf
 
     network = small_network()

@@ -217,9 +217,9 @@ def test_what_is_wrong_in_a_pipeline_is_named(place, stages, message):
 
 
 def test_a_missing_package_is_said_before_anything_runs(place):
-    packages = dict(json="docs", no_such_module="crf")
+    packages = dict(json="docs", no_such_module="coco")
     write(a=join("{start}"), b=join("{a.out}", packages=packages))
-    message = r"stage b needs the package no_such_module.*pip install .mmwood\[crf\]"
+    message = r"stage b needs the package no_such_module.*pip install .mmwood\[coco\]"
     with pytest.raises(StageError, match=message):
         run()
     assert times("a") == 0

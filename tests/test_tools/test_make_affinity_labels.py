@@ -10,10 +10,6 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("mmseg")
-pytest.importorskip(
-    "pydensecrf",
-    reason='no dense CRF here: pip install "mmwood[crf]" needs a C++ compiler',
-)
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope

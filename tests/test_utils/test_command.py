@@ -95,9 +95,9 @@ NO_VALUE = "void must be 'a' or 'b', but is 'c'"
         (Path("/no/such/file").open, NO_FILE),
         (partial(load, Path("/no/such/file").open), NO_FILE),
         (
-            partial(require, "no_such_package", "crf", "the dense CRF"),
-            "the dense CRF needs no_such_package (No module named 'no_such_package'): "
-            'run `pip install "mmwood[crf]"`.',
+            partial(require, "no_such_package", "export", "an export"),
+            "an export needs no_such_package (No module named 'no_such_package'): "
+            'run `pip install "mmwood[export]"`.',
         ),
         (
             partial(build, type="Broken", colour=1),

@@ -104,7 +104,7 @@ def test_commands_have_names_of_their_own(monkeypatch):
     tool = TOOLS / "dataset_converters/tags.py"
     assert tool_command(tool, ["images"]) == "mmwood tags images"
     assert tool_command("/own/tool.py").endswith("own/tool.py")
-    assert locations.pip_install("crf") == 'pip install "mmwood[crf]"'
+    assert locations.pip_install("coco") == 'pip install "mmwood[coco]"'
 
 
 @pytest.mark.parametrize(

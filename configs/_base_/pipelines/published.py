@@ -6,16 +6,14 @@ _base_ = "./recipe.py"
 
 inputs = dict(plain_checkpoint="{classifier.checkpoint}")
 _label = "train_dataloader.dataset.pipeline.label"
-_crf = dict(pydensecrf="crf")
-_test = dict(args=["--tta"], options={"tta_model.crf.iterations": 10}, packages=_crf)
+_test = dict(args=["--tta"], options={"tta_model.crf.iterations": 10})
 stages = dict(classifier=dict(resume=True), plain=None, wood=dict(resume=True))
 for _b, _name in dict(plain="without OoD images", wood="with OoD images").items():
     # Labels and training have the same settings. IRN's own program has 0.05.
     _sure = {f"{_label}.foreground": 0.30, f"{_label}.background": 0.15}
-    stages[f"affinity_{_b}"] = dict(options=_sure, packages=_crf)
+    stages[f"affinity_{_b}"] = dict(options=_sure)
     stages[f"crf_{_b}"] = dict(
         options={f"{_label}.foreground": 0.15, f"{_label}.background": 0.15},
-        packages=_crf,
     )
     stages[f"irn_{_b}"] = dict(options=_sure, resume=True)
     stages[f"segmentor_a_{_b}"] = dict(

@@ -64,7 +64,6 @@ class AffinityLabel(BaseTransform):
     Raises:
         FileNotFoundError: ``folder`` holds no manifest, or lacks the image's label; or
             the score maps are missing.
-        ImportError: The refinement needs a package that is not installed.
         ValueError: A threshold, ``refine``, ``maps`` or ``powers`` has no such value;
             the labels of ``folder`` were made with other settings, or not to the end;
             the image has no score maps, or maps or a label of another size, or was
@@ -100,13 +99,12 @@ class AffinityLabel(BaseTransform):
         if powers is not None and len(powers) != 2:
             raise ValueError(f"mmwood.AffinityLabel: powers must be two, got {powers}")
         self.powers = powers
-        # On a tiny image: a wrong value or a missing package must not wait for the
-        # workers. What reads finished labels needs no package.
+        # On a tiny image: a wrong value must not wait for the workers.
         self._label(
             np.zeros((2, 2, 3), dtype=np.uint8),
             np.ones((1, 2, 2)),
             [0],
-            self.refine if folder is None else None,
+            self.refine,
         )
         if folder is not None:
             labels = LabelFolder(folder, "mmwood.AffinityLabel: folder")

@@ -31,7 +31,6 @@ class SegTTAModel(MMSegTTAModel):
         **kwargs: As in ``BaseTTAModel``.
 
     Raises:
-        ImportError: ``crf`` is given and pydensecrf2 is not installed.
         ValueError: ``crf`` has an unknown field or a wrong value, the segmentor has one
             output channel, or an image has another size than its prediction.
 
@@ -51,7 +50,7 @@ class SegTTAModel(MMSegTTAModel):
             )
         self.crf = {**DEEPLAB_CRF, **crf}
         try:
-            # A wrong field or a missing package shows now, not after the first image.
+            # A wrong field shows now, not after the first image.
             image, probs = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 2), 0.5)
             refine_scores(image, probs, method="crf", **self.crf)
         except ValueError as error:

@@ -1,7 +1,5 @@
 import json
 import os
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +20,6 @@ from mmwood.fileio.labels import save_label_png
 from mmwood.functional.refine import affinity_label, power_affinity_label
 from mmwood.registry import TRANSFORMS
 
-needs_crf = pytest.mark.skipif(
-    find_spec("pydensecrf") is None,
-    reason='no dense CRF here: pip install "mmwood[crf]" needs a C++ compiler',
-)
 CLASSES = ["disc", "square", "stripe"]
 PAMR = dict(method="pamr", iterations=2)
 
@@ -76,9 +70,7 @@ def bilinear_by_4(maps, height, width):
     return result
 
 
-@pytest.mark.parametrize(
-    "refine", [None, PAMR, pytest.param(dict(method="crf"), marks=needs_crf)]
-)
+@pytest.mark.parametrize("refine", [None, PAMR, dict(method="crf")])
 def test_label_is_that_of_the_maps_and_the_rgb_image(sample, refine):
     results, rgb, maps = sample
     classes = [1, 2]
@@ -102,7 +94,6 @@ def test_powers_take_the_place_of_thresholds(sample):
     assert set(np.unique(expected)) == {0, 2, 3, 255}
 
 
-@needs_crf
 def test_defaults_are_irns(sample):
     results, rgb, maps = sample
     found = AffinityLabel()(dict(results))["gt_seg_map"]
@@ -192,17 +183,6 @@ def test_wrong_fields_are_refused_at_once(fields, message, tmp_path):
         AffinityLabel(**fields)
 
 
-@needs_crf
-def test_missing_crf_is_an_error_at_once(monkeypatch, tmp_path):
-    finished_labels(tmp_path / "labels", AffinityLabel())
-    monkeypatch.setitem(sys.modules, "pydensecrf", None)
-    with pytest.raises(ImportError, match=r"mmwood\[crf\]"):
-        AffinityLabel()
-    AffinityLabel(refine=PAMR)
-    # Labels that are there need no CRF.
-    AffinityLabel(folder=str(tmp_path / "labels"))
-
-
 def test_what_does_not_fit_is_refused_by_name(sample, tmp_path):
     results, folder = sample[0], tmp_path / "maps"
     transform = AffinityLabel(refine=None)
@@ -250,7 +230,6 @@ def test_label_is_read_from_the_folder(sample, tmp_path):
     assert read["seg_fields"] == ["gt_seg_map"]
 
 
-@needs_crf
 def test_labels_of_other_settings_are_refused(tmp_path):
     folder = tmp_path / "labels"
     with pytest.raises(

@@ -78,7 +78,6 @@ def test_without_crf_it_is_mmsegs(image, classes):
 
 
 def test_crf_is_that_of_the_mean_probabilities(image):
-    pytest.importorskip("pydensecrf")
     views = make_views(image)
     merged = build("mmwood", crf=dict(iterations=5)).merge_preds([copy.deepcopy(views)])
     probs = torch.stack([view.seg_logits.data.softmax(0) for view in views]).mean(0)
@@ -104,7 +103,6 @@ def test_crf_is_that_of_the_mean_probabilities(image):
 
 
 def test_wrong_fields(image, tmp_path):
-    pytest.importorskip("pydensecrf")
     with pytest.raises(ValueError, match=r"tta_model\.crf: .* has no option 'sigma'"):
         build("mmwood", crf=dict(sigma=1))
     with pytest.raises(ValueError, match=r"tta_model\.crf: bilateral_srgb must be pos"):
