@@ -44,7 +44,6 @@ from mmwood.functional.debias import (
 )
 from mmwood.utils.check import at_least, fraction, one_of
 from mmwood.utils.progress import progress
-from mmwood.utils.require import require
 
 __all__ = ["FilterSettings", "FilterSummary", "LabelFilter"]
 
@@ -131,7 +130,6 @@ class LabelFilter:
 
     Raises:
         FileNotFoundError: There are no such labels.
-        ImportError: The rule 'crf' needs pydensecrf2.
         ValueError: ``labels`` are not complete, or of other classes; there are more
             than 253 of them; an image has no tags; ``out`` holds something else.
     """
@@ -157,8 +155,6 @@ class LabelFilter:
                 f"{len(self.classes)} classes: a label map has room for {BIASED - 1} "
                 f"beside {BIASED}, the removed pixels, and {VOID}"
             )
-        if settings.rule == "crf":
-            require("pydensecrf", "crf", "rule 'crf'", "'nearest' needs none.")
         if labels.root.resolve() == out.root.resolve():
             raise ValueError(
                 f"{out.field}: {out.root} holds the labels that are to be filtered: "

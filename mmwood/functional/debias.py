@@ -299,7 +299,6 @@ def biased_mask(
           (H, W) bool
 
     Raises:
-        ImportError: 'crf' needs pydensecrf2.
         ValueError: The shapes are not those; ``rule`` or ``nearest`` is another;
             'crf' has no image; a class is outside; no other image has background.
     """

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mmwood.functional.crf import dense_crf
 from mmwood.functional.debias import (
     DebiasedCenters,
     RegionCenters,
@@ -245,9 +246,6 @@ def test_biased_mask(rule, number):
 
 
 def test_the_published_rule(monkeypatch):
-    pytest.importorskip("pydensecrf")
-    from mmwood.functional.crf import dense_crf
-
     rng = np.random.default_rng(6)
     centers = debiased_centers(random_regions(rng), 4)
     features = rng.normal(size=(5, 6, 7)) + 1
@@ -370,8 +368,6 @@ def test_centers_leave_out_what_is_background_elsewhere(kinds):
 @pytest.mark.parametrize("kinds", [3, 10, 40])
 @pytest.mark.parametrize("rule", ["nearest", "crf"])
 def test_the_filtered_label_is_the_object(kinds, rule):
-    if rule == "crf":
-        pytest.importorskip("pydensecrf")
     images, *_ = drawn(kinds)
     regions = [region_centers(f, label) for f, label, *_ in images]
     centers = debiased_centers(regions, 4)
