@@ -18,6 +18,7 @@ from typing import Any, get_args
 import numpy as np
 from mmengine.dataset import BaseDataset
 
+from mmwood.datasets.transforms.loading import loaded_rgb
 from mmwood.engine.dense_features import DenseFeatures, begin_features, feature_maps
 from mmwood.engine.image_ids import ImageIds
 from mmwood.fileio.files import file_sha256
@@ -307,5 +308,5 @@ class LabelFilter:
         return RegionCenters(**load_arrays(path, "centres: delete it, and run again"))
 
     def _image(self, index: int) -> np.ndarray:
-        """RGB, as the pipeline loads it."""
-        return np.ascontiguousarray(self.dataset[index]["img"][..., ::-1])
+        """As people see it."""
+        return loaded_rgb(self.dataset[index]["img"])

@@ -1,10 +1,16 @@
 """The examples of docs/own_method.md, in real trainings."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from mmwood.fileio.files import files_by_id
+from mmwood.fileio.label_folder import PSEUDO_LABELS, LabelFolder
+from mmwood.fileio.labels import BIASED, read_label_png, save_label_png
 
 pytest.importorskip("mmpretrain")
 
@@ -14,7 +20,7 @@ BLOCKS = dict(BLOCK.findall(PAGE.read_text()))
 
 
 def test_examples_are_short():
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 6
     for text in BLOCKS.values():
         assert len(text.splitlines()) < 30
 
@@ -48,3 +54,40 @@ def test_training_with_the_page_s_example(name, wood_config, run_tool, tmp_path)
     else:
         assert not found
         assert " loss_ood_distance: " in text
+
+
+@pytest.mark.slow
+def test_the_page_s_filter_and_teacher(
+    segmentor_config, voc_folder, run_tool, tmp_path
+):
+    """Specks are taken out of masks, and a training has a teacher for them."""
+    irn = LabelFolder(tmp_path / "work_dirs/irn/pseudo_labels")
+    masks = files_by_id(voc_folder / "SegmentationClass")
+    description = dict(format=PSEUDO_LABELS, classes=["disc", "square", "stripe"])
+    for name, path in masks.items():
+        label = read_label_png(path)
+        label[:3, :4] = 2
+        save_label_png(label, irn.label(name))
+    irn.finish(description, len(masks))
+    filtered = tmp_path / "work_dirs/no_specks"
+    (tmp_path / "my_filter.py").write_text(BLOCKS["my_filter.py"])
+    command = [sys.executable, "my_filter.py", str(irn.root), str(filtered)]
+    # A second time it finds its own folder.
+    for _ in range(2):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    for name in masks:
+        before, after = (
+            read_label_png(LabelFolder(root).label(name))
+            for root in (irn.root, filtered)
+        )
+        changed = before != after
+        assert (after[:3, :4] == BIASED).all() or (before == 2).sum() >= 50
+        assert (after[changed] == BIASED).all()
+    config = BLOCKS["my_teacher_config.py"]
+    config = re.sub(r'_base_ = ".*"', f'_base_ = "{segmentor_config}"', config)
+    config = config.replace('"work_dirs/', f'"{tmp_path}/work_dirs/')
+    config = config.replace("begin_iter=1000", "begin_iter=0")
+    config += "default_hooks.update(logger=dict(interval=1))\n"
+    (tmp_path / "my_teacher_config.py").write_text(config)
+    text = run_tool("train.py", "my_teacher_config.py", "--no-validate")
+    assert " teacher_given_back: " in text
