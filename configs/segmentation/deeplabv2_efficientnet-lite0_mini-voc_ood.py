@@ -16,8 +16,8 @@ train_pipeline = [
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackSegInputs"),
 ]
-# As large as the others, in the test too.
-ood_pipeline = [
+# The OoD images become as large as the others, in the test too.
+test_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=(320, 320), keep_ratio=True),
     dict(type="LoadAnnotations"),
@@ -42,7 +42,8 @@ test_dataloader = dict(
         type="mmwood.OoDMixDataset",
         in_distribution={{_base_.test_dataloader.dataset}},
         # Left out of mIoU.
-        ood=dict(**ood, part="held-out", label=255, pipeline=ood_pipeline),
+        ood=dict(**ood, part="held-out", label=255),
+        pipeline=test_pipeline,
     )
 )
 test_evaluator = dict(

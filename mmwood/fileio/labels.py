@@ -59,16 +59,20 @@ def voc_palette(count: int = 256) -> np.ndarray:
     return palette
 
 
-def full_palette(palette: np.ndarray | None = None) -> np.ndarray:
+def full_palette(palette: np.ndarray | None = None, biased: bool = False) -> np.ndarray:
     """PASCAL VOC's palette with other colours for the first labels.
 
-    :data:`BIASED` has a colour that no class of it comes near.
+    Args:
+        palette: These.
+        biased: Whether :data:`BIASED` has a colour that no other comes near, if
+            ``palette`` has none for it.
 
     Shape:
         - palette: (n, 3) uint8, RGB, of which 256 count; output: (256, 3)
     """
     full = voc_palette()
-    full[BIASED] = _BIASED_COLOUR
+    if biased:
+        full[BIASED] = _BIASED_COLOUR
     if palette is not None:
         full[: len(palette)] = palette[:256]
     return full
@@ -96,7 +100,8 @@ def save_label_png(
     """
     image = Image.fromarray(label)
     if label.dtype == np.uint8:
-        image.putpalette(full_palette(palette).tobytes())
+        colours = full_palette(palette, biased=bool((label == BIASED).any()))
+        image.putpalette(colours.tobytes())
     with atomic_write(path) as temporary:
         image.save(temporary, optimize=optimize)
 

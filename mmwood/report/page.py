@@ -214,7 +214,9 @@ def _legend(spec: Spec) -> list[tuple[str, str]]:
     named = [*zip(spec.data.classes, colours)]
     folders = {item.folder for branch in spec.branches for item in branch.labels}
     if any(LabelFolder(folder).holds_biased for folder in folders if folder):
-        named.append(("removed by the label filter", full_palette()[BIASED].tolist()))
+        named.append(
+            ("removed by the label filter", full_palette(biased=True)[BIASED].tolist())
+        )
     return [(name, "#{:02x}{:02x}{:02x}".format(*colour)) for name, colour in named]
 
 

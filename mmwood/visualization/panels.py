@@ -35,7 +35,7 @@ def overlay_label(
         - palette: (n, 3) uint8 RGB, the colours of the first labels; all others, and
           without it all, have PASCAL VOC's
     """
-    colours = full_palette(palette)
+    colours = full_palette(palette, biased=True)
     colours[VOID] = 255
     mixed = cv2.addWeighted(image, 0.35, colours[label], 0.65, 0)
     dimmed = cv2.addWeighted(image, 0.6, np.zeros_like(image), 0.4, 0)
