@@ -5,11 +5,8 @@ _base_ = [
     "../_base_/models/efficientnet-lite0_irn.py",
 ]
 
-label = dict(
-    foreground=0.4, background=0.15, refine=dict(method="pamr"), maps="strided"
-)
 pipeline = dict(
-    label=label,
+    label=dict(foreground=0.4, background=0.15, maps="strided"),
     resize=dict(scale=(320, 320)),
     crop=dict(crop_size=(256, 256)),
     pad=dict(size=(256, 256), pad_val=dict(img=(127.5, 127.5, 127.5))),

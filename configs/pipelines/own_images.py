@@ -22,7 +22,6 @@ inputs = dict(
     # Of the finished segmentation network.
     network_checkpoint="{segmentor_a_wood.checkpoint}",
 )
-_label = "train_dataloader.dataset.pipeline.label"
 # What stages read of the copy: masks, where there are any, are for tests alone.
 _reads = ["{data}/images", "{data}/tags.csv"]
 _show = ["--show-dir", "{dir}/pictures"]
@@ -72,10 +71,8 @@ for _b in ("plain", "wood"):
         options={"default_hooks.pseudo_label.save_scores": ["strided"]},
         reads=_reads,
     )
-    # PAMR refines IRN's labels while it trains.
-    stages[f"irn_{_b}"] = dict(
-        resume=True, options={f"{_label}.folder": None}, reads=_reads
-    )
+    stages[f"affinity_{_b}"] = dict(resume=True, reads=_reads)
+    stages[f"irn_{_b}"] = dict(resume=True, reads=_reads)
     stages[f"masks_{_b}"] = dict(args=[*_show, "--interval", "20"], reads=_reads)
     stages[f"segmentor_a_{_b}"] = dict(
         title="train the segmentation network on the pseudo masks",
@@ -83,5 +80,5 @@ for _b in ("plain", "wood"):
         reads=_reads,
     )
     stages[f"test_a_{_b}"] = dict(title="test it on the training images")
-    for _stage in ("affinity", "crf", "crf_scores", "segmentor_b", "test_b"):
+    for _stage in ("crf", "crf_scores", "segmentor_b", "test_b"):
         stages[f"{_stage}_{_b}"] = None

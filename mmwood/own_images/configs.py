@@ -437,7 +437,7 @@ def _pipeline(own: OwnImages, settings: Settings, places: Places) -> str:
         stages["wood"] = dict(reads=[*copy, *none, *kept])
     else:
         stages["wood"] = stages["clusters"] = None
-    for stage in ("seeds", "irn", "masks", "segmentor_a", "test_a"):
+    for stage in ("seeds", "affinity", "irn", "masks", "segmentor_a", "test_a"):
         stages[f"{stage}_{other}"] = None
     if own.corrected:
         stages["corrected"] = dict(

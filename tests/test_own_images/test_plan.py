@@ -99,7 +99,7 @@ def test_stages_are_those_that_the_data_have_something_for(
     plan, folder, tmp_path, save_image
 ):
     common = ["weights", "prepare", "classifier"]
-    rest = ["seeds_{}", "irn_{}", "masks_{}", "segmentor_a_{}"]
+    rest = ["seeds_{}", "affinity_{}", "irn_{}", "masks_{}", "segmentor_a_{}"]
 
     def expected(branch, *middle, tested=False):
         after = [name.format(branch) for name in rest]
