@@ -119,7 +119,7 @@ def export_hard_negatives(
         raise ValueError(f"--like is for {' and '.join(_FORMS)}, not for {trainer}")
     form = _FORMS[trainer](classes, like) if trainer in _FORMS else {}
     items = _named([Path(image) for image in images])
-    description = dict(
+    description: dict[str, Any] = dict(
         format=FORMAT,
         trainer=trainer,
         link=link,
@@ -176,7 +176,7 @@ def _coco_form(classes: Sequence[str], like: Path | None) -> dict[str, Any]:
 
 
 def _coco(export: _Export) -> None:
-    images = []
+    images: list[dict] = []
     for item, target in export.images():
         height, width = _size(item.path)
         number = export.form["last"] + len(images) + 1

@@ -234,7 +234,7 @@ def _yolo_rows(folder: Path, root: Path, names: dict[int, str]) -> Iterator[Scor
 
 def _coco_scores(path: Path, base: Path, annotations: Path) -> ImageScores:
     coco = read_coco(annotations, object_hook=_without_shape, annotated=False)
-    images = {}
+    images: dict[Any, str] = {}
     for place, (number, entry) in enumerate(coco.images.items()):
         folder, name = image_name(entry, coco.sources("images", place))
         images[number] = str(base / ("" if "file_name" in entry else folder) / name)
@@ -244,8 +244,8 @@ def _coco_scores(path: Path, base: Path, annotations: Path) -> ImageScores:
         for image in images.values():
             yield image, None, 0.0
         paths = [*images.values()]
-        for image, category, score in _results(path, [*images], [*coco.categories]):
-            yield paths[image], classes[category], score
+        for place, category, score in _results(path, [*images], [*coco.categories]):
+            yield paths[place], classes[category], score
 
     return ImageScores(classes, rows(), [])
 
