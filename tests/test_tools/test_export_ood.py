@@ -33,6 +33,7 @@ def predicted(tmp_path, monkeypatch) -> dict[str, float]:
     return confidence
 
 
+@pytest.mark.slow
 def test_from_predictions_to_trainers(predicted, call_main):
     text = call_main(
         *("mine_ood.py", "--scores", "predict/labels", "--root", "images"),
