@@ -1,15 +1,19 @@
 #!/usr/bin/env python
-"""Find images that a classifier wrongly believes to show its classes.
+r"""Find images that a classifier wrongly believes to show its classes.
 
 Candidates should show none of them. Those whose probability reaches --threshold go to
 a CSV manifest, class by class, highest first, for a person to look at. A run that was
 ended continues where it was.
+
+Scores that any other model gave go to such a manifest with --scores, without a config:
+    python tools/mine_ood.py --scores scores.csv --out ood.csv
+`--scores FILE --help` shows the options of that.
 """
 
 import argparse
 from pathlib import Path
 
-from mmwood.utils.command import add_common_arguments, run
+from mmwood.utils.command import add_common_arguments, run, script_parser
 
 
 def integer_from(least: int):
@@ -29,18 +33,22 @@ def size(text: str) -> int | str:
     return text if text in ("in_distribution", "own") else integer_from(1)(text)
 
 
+def reads_scores() -> bool:
+    """Whether the command line names scores, for which OpenMMLab is not needed."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--scores", nargs="?", const="")
+    return parser.parse_known_args()[0].scores is not None
+
+
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", help="config file of the in-distribution classifier")
-    parser.add_argument("checkpoint", help="its checkpoint file")
+    parser = script_parser(__doc__)
     parser.add_argument(
-        "--candidates",
-        required=True,
-        help="folder of images, or list of image files, one a line",
+        "--scores",
+        metavar="PATH",
+        help="what another model gave: a table with the columns image, class, score; "
+        "COCO's results (.json); or a folder of YOLO's .txt with confidences",
     )
-    parser.add_argument(
-        "--root", help="folder that the names of a list are relative to (default: its)"
-    )
+    (add_score_options if reads_scores() else add_model_options)(parser)
     parser.add_argument("--out", required=True, help="the manifest to write, a .csv")
     parser.add_argument(
         "--threshold", type=float, default=0.5, help="least probability (default: 0.5)"
@@ -59,6 +67,46 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="carry what was reviewed in the manifest over to the new one",
     )
+    return parser.parse_args()
+
+
+def add_score_options(parser: argparse.ArgumentParser) -> None:
+    """Add what goes with scores of another model."""
+    parser.add_argument(
+        "--root",
+        metavar="FOLDER",
+        help="folder that the names of images are relative to (default: that of the "
+        "scores); with YOLO's .txt the images' folder",
+    )
+    parser.add_argument(
+        "--annotations",
+        metavar="JSON",
+        help="COCO file that names the images and categories of COCO's results",
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="names of the classes in their order, one a line, or a data.yaml; needed "
+        "with YOLO's .txt (default: the alphabet)",
+    )
+    parser.add_argument(
+        "--work-dir",
+        help="folder of unreadable.txt (default: work_dirs/NAME of --out)",
+    )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add what goes with a classifier of a config."""
+    parser.add_argument("config", help="config file of the in-distribution classifier")
+    parser.add_argument("checkpoint", help="its checkpoint file")
+    parser.add_argument(
+        "--candidates",
+        required=True,
+        help="folder of images, or list of image files, one a line",
+    )
+    parser.add_argument(
+        "--root", help="folder that the names of a list are relative to (default: its)"
+    )
     parser.add_argument(
         "--batch-size", type=integer_from(1), help="default: that of the config's test"
     )
@@ -75,11 +123,48 @@ def parse_args() -> argparse.Namespace:
         "of train_dataloader, or what a resizing test pipeline says)",
     )
     add_common_arguments(parser)
-    return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
+    if args.scores is None:
+        mine(args)
+    else:
+        read(args)
+
+
+def read(args: argparse.Namespace) -> None:
+    """Make the manifest of scores."""
+    from mmwood.fileio.image_scores import read_scores
+    from mmwood.ood.results import check_manifest
+    from mmwood.ood.scores import write_scores
+
+    check_manifest(args.out, args.update)
+    scores = read_scores(args.scores, args.root, args.annotations, args.classes)
+    work_dir = args.work_dir or Path("work_dirs", Path(args.out).stem)
+    unreadable = Path(work_dir, "unreadable.txt")
+    summary = write_scores(
+        scores,
+        args.scores,
+        args.out,
+        threshold=args.threshold,
+        top=args.top,
+        max_per_image=args.max_per_image,
+        update=args.update,
+        unreadable=unreadable,
+    )
+    for note in scores.notes:
+        print(note)
+    if summary["joined"]:
+        print(
+            f"{summary['joined']} scores were joined with a larger one of the same "
+            "image and class"
+        )
+    report(args, summary, unreadable)
+
+
+def mine(args: argparse.Namespace) -> None:
+    """Make the manifest by a classifier."""
     from mmengine.dist import barrier, is_main_process
 
     from mmwood.engine.runner import build_runner, load_config
@@ -90,7 +175,6 @@ def main() -> None:
     from mmwood.ood.results import (
         check_manifest,
         not_under_review,
-        summary_tables,
         write_results,
     )
 
@@ -133,6 +217,17 @@ def main() -> None:
         update=args.update,
         unreadable=unreadable,
     )
+    report(args, summary, unreadable)
+
+
+def report(args: argparse.Namespace, summary: dict, unreadable: Path) -> None:
+    """Print what the summary says.
+
+    Raises:
+        ValueError: No candidate can be read.
+    """
+    from mmwood.ood.results import summary_tables
+
     print(summary_tables(summary))
     if summary["unreadable"]:
         print(f"{summary['unreadable']} images cannot be read; all are in {unreadable}")
@@ -147,13 +242,13 @@ def main() -> None:
     if summary["highest"] is None:
         raise ValueError("none of the candidates can be read")
     if not summary["rows"]:
+        end = "" if args.scores else ", with another --work-dir"
         print(
             f"no candidate reaches the threshold {args.threshold}: the highest "
-            f"probability is {summary['highest']:.4f}. Lower --threshold, with another "
-            "--work-dir"
+            f"probability is {summary['highest']:.4f}. Lower --threshold{end}"
         )
     print(f"wrote {args.out}")
 
 
 if __name__ == "__main__":
-    run(main, needs=("mmengine", "mmcv", "mmpretrain"))
+    run(main, needs=() if reads_scores() else ("mmengine", "mmcv", "mmpretrain"))

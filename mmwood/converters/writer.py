@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,7 +88,7 @@ def refuse_semicolons(classes: Sequence[str], source: Path) -> None:
 
 
 class Writer:
-    """Write label maps, lists and tags, atomically.
+    """Write label maps, lists, tags and links, atomically.
 
     A file that is there with the same content is left as it is, and a damaged label
     map is made anew, so that a run that was ended can be started again.
@@ -153,6 +154,20 @@ class Writer:
         if not self._is_kept(path, same):
             with atomic_write(path) as temporary:
                 temporary.write_bytes(content)
+
+    def json(self, path: Path, content: object) -> None:
+        """Write indented JSON."""
+        self._text(path, json.dumps(content, indent=2) + "\n")
+
+    def link(self, path: Path, target: Path) -> None:
+        """Write a symbolic link to a file."""
+        same = None
+        if os.path.lexists(path):
+            same = path.is_symlink() and os.readlink(path) == str(target)
+        if not self._is_kept(path, same):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            path.symlink_to(target)
 
     def _text(self, path: Path, text: str) -> None:
         self.content(path, text.encode("utf-8"))

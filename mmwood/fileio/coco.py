@@ -60,6 +60,7 @@ def read_coco(
     image_fields: Sequence[str] = (),
     annotation_fields: Sequence[str] = (),
     object_hook: Callable[[dict], Any] | None = None,
+    annotated: bool = True,
 ) -> CocoFile:
     """Read an annotation file and check that its entries belong together.
 
@@ -69,6 +70,8 @@ def read_coco(
         annotation_fields: What every annotation must have beside ``image_id`` and
             ``category_id``.
         object_hook: Of :func:`json.loads`, to leave out what is not needed.
+        annotated: Whether there must be a list of annotations; files of test images
+            have none.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -76,6 +79,8 @@ def read_coco(
             annotation is of an unknown image or category; the message names the entry.
     """
     content = read_json(path, "annotation file", object_hook)
+    if isinstance(content, dict) and not annotated:
+        content.setdefault("annotations", [])
     for key in _FIELDS:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise ValueError(

@@ -22,6 +22,7 @@ __all__ = [
     "read_json",
     "read_text",
     "read_xml",
+    "refuse_workbook",
     "remove_leftovers",
     "text_sha256",
     "walk",
@@ -167,14 +168,23 @@ def read_text(
     if not path.is_file():
         raise FileNotFoundError(f"there is no {what} {path}")
     content = path.read_bytes()
-    if content.startswith(_WORKBOOKS):
-        raise ValueError(f"{path}: {_NO_TEXT}")
+    refuse_workbook(path, content)
     try:
         return content.decode(encoding)
     except UnicodeError as error:
         line = content.count(b"\n", 0, getattr(error, "start", 0)) + 1
         name = encoding.removesuffix("-sig")
         raise ValueError(f"{path}:{line}: is not {name}: {remedy}") from error
+
+
+def refuse_workbook(path: str | os.PathLike, start: bytes) -> None:
+    """Refuse what begins as an Excel workbook or an archive, where text should be.
+
+    Raises:
+        ValueError: It does.
+    """
+    if start.startswith(_WORKBOOKS):
+        raise ValueError(f"{path}: {_NO_TEXT}")
 
 
 def read_json(
@@ -208,8 +218,7 @@ def read_xml(path: str | os.PathLike, what: str) -> ElementTree.Element:
     if not path.is_file():
         raise FileNotFoundError(f"there is no {what} {path}")
     with path.open("rb") as file:
-        if file.read(4) in _WORKBOOKS:
-            raise ValueError(f"{path}: {_NO_TEXT}")
+        refuse_workbook(path, file.read(4))
     try:
         return ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, LookupError, ValueError) as error:

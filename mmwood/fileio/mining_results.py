@@ -17,7 +17,15 @@ import numpy as np
 
 from mmwood.fileio.files import compare_description
 
-__all__ = ["Finding", "Shard", "finished_images", "merged", "next_run", "shard_paths"]
+__all__ = [
+    "Finding",
+    "Shard",
+    "finished_images",
+    "merged",
+    "next_run",
+    "shard_paths",
+    "temporary_results",
+]
 
 _TABLES = (
     "CREATE TABLE description (json TEXT)",
@@ -144,8 +152,8 @@ def finished_images(
 
 
 @contextmanager
-def merged(folder: str | os.PathLike) -> Iterator[sqlite3.Connection]:
-    """All shards of a folder as one temporary database on disk.
+def temporary_results() -> Iterator[sqlite3.Connection]:
+    """A temporary database on disk, without results yet.
 
     It has the tables ``description`` (json), with one row a shard, ``images`` (number,
     top, fault, unreadable: the path if there is a fault) and ``found`` (number, class,
@@ -155,6 +163,13 @@ def merged(folder: str | os.PathLike) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect("", isolation_level=None)) as connection:
         for table in _TABLES:
             connection.execute(table)
+        yield connection
+
+
+@contextmanager
+def merged(folder: str | os.PathLike) -> Iterator[sqlite3.Connection]:
+    """All shards of a folder as one database of :func:`temporary_results`."""
+    with temporary_results() as connection:
         for path in shard_paths(folder):
             connection.execute("ATTACH ? AS shard", [str(path)])
             if _has_tables(connection, "shard"):

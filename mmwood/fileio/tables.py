@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmwood.fileio.files import atomic_write, read_text
+from mmwood.fileio.files import atomic_write, read_text, refuse_workbook
 from mmwood.fileio.lists import TaggedImage
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "read_csv",
     "read_rows",
     "split_tags",
+    "stream_rows",
     "write_table",
 ]
 
@@ -108,8 +109,60 @@ def read_rows(
     """
     text = read_text(path, encoding, remedy, "table")
     delimiter = delimiter or _find_delimiter(text, columns)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows, empty = [], 0
+    quoted = ", in quotation marks" if delimiter == ";" else ""
+    hint = f", the labels of an image by semicolons{quoted}"
+    lines = io.StringIO(text, newline="")
+    rows = _rows(lines, path, columns, delimiter, hint, notes)
+    return [(f"{path}:{number}", fields) for number, fields in rows]
+
+
+def stream_rows(
+    path: str | os.PathLike,
+    columns: Sequence[str],
+    field: str,
+    notes: list[str] | None = None,
+) -> Iterator[tuple[int, list[str]]]:
+    """As :func:`read_rows`, one row at a time, of a table of any length.
+
+    Args:
+        path: The table, in UTF-8.
+        columns: Names in its header.
+        field: What names the file, for the error.
+        notes: Gets how many empty rows there are, if there are any.
+
+    Yields:
+        The number of a row's line, and its fields.
+
+    Raises:
+        FileNotFoundError, ValueError: As there.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{field}: there is no file {path}")
+    with path.open("rb") as start:
+        refuse_workbook(path, start.read(4))
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        try:
+            delimiter = _find_delimiter(file.readline(), columns)
+            file.seek(0)
+            yield from _rows(file, path, columns, delimiter, notes=notes)
+        except UnicodeDecodeError:
+            # Text is decoded block by block; this one names the line.
+            read_text(path)
+            raise
+
+
+def _rows(
+    lines: Iterable[str],
+    path: str | os.PathLike,
+    columns: Sequence[str],
+    delimiter: str,
+    hint: str = "",
+    notes: list[str] | None = None,
+) -> Iterator[tuple[int, list[str]]]:
+    """Line number and fields of each row; ``hint`` is what else separates what."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    empty = 0
     try:
         header = [name.strip() for name in next(reader, [])]
         lacking = [name for name in columns if name not in header]
@@ -121,21 +174,19 @@ def read_rows(
             )
         indices = [header.index(column) for column in columns]
         for row in reader:
-            source = f"{path}:{reader.line_num}"
             if not any(field.strip() for field in row):
                 empty += 1
                 continue
+            source = f"{path}:{reader.line_num}"
             if len(row) != len(header):
-                quoted = ", in quotation marks" if delimiter == ";" else ""
                 raise ValueError(
                     f"{source}: expected {len(header)} fields as in the header, got "
-                    f"{len(row)} (fields are separated by {delimiter!r}, the labels of "
-                    f"an image by semicolons{quoted})"
+                    f"{len(row)} (fields are separated by {delimiter!r}{hint})"
                 )
             fields = [row[index].strip() for index in indices]
             if not fields[0]:
                 raise ValueError(f"{source}: column {columns[0]!r} names no image")
-            rows.append((source, fields))
+            yield reader.line_num, fields
     except csv.Error as error:
         raise ValueError(
             f"{path}:{reader.line_num}: {error}; a field that begins with a quotation "
@@ -143,7 +194,6 @@ def read_rows(
         ) from error
     if empty and notes is not None:
         notes.append(f"{path}: empty rows, passed over: {empty}")
-    return rows
 
 
 def _find_delimiter(text: str, columns: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "not_under_review",
     "read_summary",
     "summary_tables",
+    "write_found",
     "write_results",
 ]
 
@@ -148,37 +149,67 @@ def write_results(
     out.parent.mkdir(parents=True, exist_ok=True)
     with not_under_review(out), merged(folder) as db:
         check_manifest(out, update)
-        # Who decided about the rows that are carried over.
-        auto = read_summary(out).get("auto") if update else None
         (finished,) = db.execute("SELECT COUNT(*) FROM images").fetchone()
         if finished != candidates:
             raise ValueError(
                 f"{folder} holds {finished} of {candidates} candidates: run again to "
                 "continue"
             )
-        made_from = json.loads(db.execute("SELECT json FROM description").fetchone()[0])
-        _choose(db, made_from["classes"], out if update else None, top, max_per_image)
-        rows = db.execute(
-            "SELECT image, name, probability, rank, state, sha256 FROM manifest "
-            "ORDER BY class IS NULL, class, name, rank"
-        )
-        write_manifest(out, (Candidate(*row) for row in rows))
-        with (
-            atomic_write(unreadable) as temporary,
-            temporary.open("w", encoding="utf-8") as file,
-        ):
-            for image, reason in _faults(db):
-                file.write(f"{image}\t{reason}\n")
-        summary = dict(
-            made_from,
-            candidates=candidates,
-            top=top,
-            max_per_image=max_per_image,
-            **_counts(db),
-        )
-        if auto:
-            summary["auto"] = auto
-        write_json(out.with_suffix(".json"), summary)
+        return write_found(db, out, top, max_per_image, update, unreadable)
+
+
+def write_found(
+    db: sqlite3.Connection,
+    out: Path,
+    top: int | None = None,
+    max_per_image: int | None = None,
+    update: bool = False,
+    unreadable: str | os.PathLike = "unreadable.txt",
+) -> dict:
+    """As :func:`write_results`, from a database, for who holds the manifest's lock.
+
+    Args:
+        db: See :func:`mmwood.fileio.mining_results.temporary_results`; it gets more
+            tables.
+        out: See there, as the other arguments.
+        top: See there.
+        max_per_image: See there.
+        update: See there.
+        unreadable: See there.
+
+    Returns:
+        The summary.
+
+    Raises:
+        ValueError: See :func:`check_manifest`.
+    """
+    check_manifest(out, update)
+    # Who decided about the rows that are carried over.
+    auto = read_summary(out).get("auto") if update else None
+    made_from = json.loads(db.execute("SELECT json FROM description").fetchone()[0])
+    _choose(db, made_from["classes"], out if update else None, top, max_per_image)
+    rows = db.execute(
+        "SELECT image, name, probability, rank, state, sha256 FROM manifest "
+        "ORDER BY class IS NULL, class, name, rank"
+    )
+    write_manifest(out, (Candidate(*row) for row in rows))
+    with (
+        atomic_write(unreadable) as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
+        for image, reason in _faults(db):
+            file.write(f"{image}\t{reason}\n")
+    (candidates,) = db.execute("SELECT COUNT(*) FROM images").fetchone()
+    summary = dict(
+        made_from,
+        candidates=candidates,
+        top=top,
+        max_per_image=max_per_image,
+        **_counts(db),
+    )
+    if auto:
+        summary["auto"] = auto
+    write_json(out.with_suffix(".json"), summary)
     return summary
 
 
@@ -309,11 +340,13 @@ def _counts(db: sqlite3.Connection) -> dict:
         histogram[number] = count
     per_class = db.execute(
         """
-        SELECT name,
-            (SELECT COUNT(*) FROM found AS f WHERE f.class = names.class),
-            (SELECT COUNT(*) FROM manifest AS m WHERE m.class = names.class),
-            (SELECT MAX(probability) FROM found AS f WHERE f.class = names.class)
-        FROM names ORDER BY class
+        SELECT name, COALESCE(f.n, 0), COALESCE(m.n, 0), f.highest
+        FROM names
+        LEFT JOIN (SELECT class, COUNT(*) AS n, MAX(probability) AS highest
+            FROM found GROUP BY class) AS f USING (class)
+        LEFT JOIN (SELECT class, COUNT(*) AS n FROM manifest GROUP BY class) AS m
+            USING (class)
+        ORDER BY class
         """
     )
     columns = ("name", "above", "rows", "highest")
