@@ -6,6 +6,8 @@ are not yet so, and maps of a classifier on them say which of the last tokens be
 together.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -63,7 +65,7 @@ def token_labels(
     return torch.where(score <= background, 0, known)
 
 
-def inside_image(sizes: Tensor, grid: tuple[int, int], stride: int) -> Tensor:
+def inside_image(sizes: Tensor, grid: Sequence[int], stride: int) -> Tensor:
     """Which tokens have their centre in the image, not in padding below or right of it.
 
     Args:

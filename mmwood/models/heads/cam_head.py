@@ -126,9 +126,9 @@ class CAMHead(MultiLabelClsHead):
             MODELS.build(config)
             for config in without_names(feature_losses, "model.head.feature_losses")
         )
-        for loss in self.feature_losses:
-            for name in getattr(loss, "takes", ()):
-                one_of(f"{type(loss).__name__}.takes", name, _TAKEN)
+        for module in self.feature_losses:
+            for name in getattr(module, "takes", ()):
+                one_of(f"{type(module).__name__}.takes", name, _TAKEN)
 
     @property
     def weight(self) -> Tensor:

@@ -76,7 +76,7 @@ class PatchTokenContrastLoss(nn.Module):
 
     Raises:
         ValueError: A field is out of its range; in training: the backbone gives no such
-            map, or its shape or the labels do not fit.
+            map, or its shape, ``stride`` or the labels do not fit.
 
     Shape:
         - features: (B, D, h, w); maps: (B, C, h, w); labels: (B, C); is_ood: (B,),
@@ -143,6 +143,7 @@ class PatchTokenContrastLoss(nn.Module):
     ) -> dict[str, Tensor]:
         """The terms, and the mean cosines, by name."""
         inner = self._inner_map(feats, features, labels)
+        self._check_stride(features.shape[2:], sizes)
         # Small differences of cosines count: not in half precision.
         with torch.autocast(features.device.type, enabled=False):
             dtype = self.classifier.weight.dtype
@@ -172,6 +173,17 @@ class PatchTokenContrastLoss(nn.Module):
         means = [each[group].mean() for group in groups if group.any()]
         # Every step has every loss.
         return sum(means, 0 * each.sum())
+
+    def _check_stride(self, grid: Sequence[int], sizes: Tensor) -> None:
+        """Refuse a stride by which images would end elsewhere than the grid does."""
+        largest = sizes.amax(dim=0).tolist()
+        for count, side in zip(grid, largest):
+            if not 0 <= count * self.stride - side < 2 * self.stride:
+                raise ValueError(
+                    f"{_FIELD}stride is {self.stride}, but images of up to "
+                    f"{tuple(largest)} pixels have {tuple(grid)} tokens: set it to the "
+                    "patch size of the backbone"
+                )
 
     def _inner_map(
         self, feats: Sequence[Tensor], features: Tensor, labels: Tensor

@@ -113,7 +113,7 @@ def test_without_the_contrast_the_rest_stays():
 def test_every_batch_gives_every_loss_and_every_gradient(case, ood):
     loss, batch = make_loss(ood_background=ood), make_batch()
     if case == "single tokens":
-        batch = make_batch(size=(1, 1))
+        batch = make_batch(size=(1, 1)) | dict(sizes=torch.full((3, 2), 16))
     if case == "no features":
         feats = [torch.zeros_like(f, requires_grad=True) for f in batch["feats"]]
         batch.update(feats=feats, features=feats[1])
@@ -165,6 +165,9 @@ def test_what_does_not_fit():
         (dict(feats=batch["feats"][1:]), {}, r"got 1 feature map.*out_indices"),
         ({}, dict(level=1), r"level 1 must be \(3, 4, 4, 5\)"),
         (dict(feats=smaller["feats"]), {}, r"level -2 must be .*is \(3, 4, 2, 2"),
+        ({}, dict(stride=8), r"stride is 8, but images of up to \(64, 80\)"),
+        ({}, dict(stride=32), r"have \(4, 5\) tokens: .* patch size of the backbone"),
+        ({}, dict(stride=14), "stride is 14"),
         (dict(labels=torch.zeros(3, 5)), {}, "num_classes is 3, but the head has 5"),
     )
     for changed, fields, message in cases:
