@@ -229,3 +229,51 @@ def test_the_padding_of_a_batch_of_two_sizes(kind):
     del samples[0].img_shape
     with pytest.raises(ValueError, match="no img_shape"):
         model(**data, mode="loss")
+
+
+def drawn(count: int) -> tuple[torch.Tensor, list]:
+    """Images of the built-in data, padded to 64 pixels, and their tags."""
+    from mmpretrain.structures import DataSample
+
+    from mmwood.converters.context_shapes.sample import draw_sample
+
+    images, samples = torch.zeros(count, 3, 64, 64), []
+    for number in range(count):
+        sample = draw_sample("train", number, size=64)
+        height, width = sample.image.shape[:2]
+        picture = torch.from_numpy(sample.image).permute(2, 0, 1)
+        images[number, :, :height, :width] = picture / 64 - 2
+        tags = sorted({*sample.classes.flatten().tolist()} - {0, 255})
+        data = DataSample(metainfo=dict(img_shape=(height, width)))
+        samples.append(data.set_gt_label([tag - 1 for tag in tags]))
+    return images, samples
+
+
+@pytest.mark.slow
+def test_what_a_training_does_with_tokens():
+    """Beside the same training without: different ones part, equal ones stay alike."""
+    pytest.importorskip("mmpretrain")
+    images, samples = drawn(48)
+    arch = dict(embed_dims=64, num_layers=4, num_heads=4, feedforward_channels=128)
+    backbone = dict(VIT, arch=arch, img_size=64, out_indices=[2, 3])
+    fields = dict(num_classes=6, in_channels=64)
+    found = {}
+    for weight in (0.2, 0):
+        torch.manual_seed(0)
+        losses = [dict(PTC, **fields, ptc_weight=weight)]
+        head = dict(fields, type="mmwood.CAMHead", pooling="max", feature_losses=losses)
+        config = dict(type="mmwood.CAMClassifier", backbone=backbone, head=head)
+        model = MODELS.build(config).train()
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+        seen = []
+        for _ in range(60):
+            chosen = torch.randperm(48)[:12].tolist()
+            losses = model.loss(images[chosen], [samples[n] for n in chosen])
+            optimizer.zero_grad()
+            model.parse_losses(losses)[0].backward()
+            optimizer.step()
+            seen.append([losses[f"ptc_cos_{kind}"] for kind in ("same", "different")])
+        found[weight] = torch.tensor(seen[-10:]).mean(dim=0)
+    same, different = (found[0.2] - found[0]).tolist()
+    assert abs(same) < 0.03
+    assert different < -0.05
