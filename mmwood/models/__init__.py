@@ -17,6 +17,7 @@ PACKAGES = {
     "IRN": "relation_networks",
     "MultiScaleCAM": "classifiers",
     "MultiScaleEncoderDecoder": "segmentors",
+    "PatchTokenContrastLoss": "losses",
     "SEAM": "classifiers",
     "SegTTAModel": "segmentors",
     "SizeBalancedCELoss": "losses",

@@ -75,12 +75,29 @@ class Recorder(torch.nn.Module):
         return {self.name: self.scale * features.mean(), "seen": maps.mean()}
 
 
+class Asking(torch.nn.Module):
+    """A feature loss that asks for more."""
+
+    takes = ("sizes", "feats")
+
+    def forward(self, features, maps, labels, is_ood, **more):
+        self.given = more
+        return {"loss_asking": features.mean()}
+
+
+class AskingForTooMuch(Asking):
+    takes = ("feats", "images")
+
+
+OWN = (Spread, Recorder, Asking, AskingForTooMuch)
+
+
 @pytest.fixture(autouse=True)
 def registered():
-    for kind in (Spread, Recorder):
+    for kind in OWN:
         OWN_MODELS.register_module(module=kind)
     yield
-    for kind in (Spread, Recorder):
+    for kind in OWN:
         del OWN_MODELS.module_dict[kind.__name__]
 
 
@@ -227,3 +244,21 @@ def test_names_of_losses_are_their_own():
         ValueError, match=r"model\.head\.feature_losses\.fbr: has no type"
     ):
         CAMHead(4, 6, feature_losses=dict(fbr=dict(fb_weight=0)))
+
+
+def test_what_a_feature_loss_asks_for():
+    losses = [dict(type="mmwood.Asking"), dict(type="mmwood.Recorder")]
+    head = CAMHead(4, 6, feature_losses=losses)
+    feats = torch.randn(2, 3, 9, 9), torch.randn(2, 6, 5, 7)
+    batch = samples([0], [2])
+    with pytest.raises(ValueError, match=r"no img_shape.*PackInputs\.meta_keys"):
+        head.loss(feats, batch)
+    for sample, size in zip(batch, ((40, 56), (33, 47, 3))):
+        sample.set_metainfo(dict(img_shape=size))
+    assert "loss_asking" in head.loss(feats, batch)
+    given = head.feature_losses[0].given
+    assert given["feats"] is feats
+    assert given["sizes"].tolist() == [[40, 56], [33, 47]]
+    message = "AskingForTooMuch.takes must be 'feats' or 'sizes', but is 'images'"
+    with pytest.raises(ValueError, match=message):
+        CAMHead(4, 6, feature_losses=[dict(type="mmwood.AskingForTooMuch")])

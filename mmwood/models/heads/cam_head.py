@@ -52,7 +52,14 @@ class CAMHead(MultiLabelClsHead):
     - is_ood (B,), bool,
 
     and gives scalars by name: those whose name contains ``loss`` are added to the
-    loss, others are only logged. Beside them the head's own loss is called
+    loss, others are only logged. What its attribute ``takes`` names it is given beside
+    these four, by keyword:
+
+    - ``'feats'``: all maps of the backbone, the last one among them;
+    - ``'sizes'`` (B, 2): height and width of each image by ``img_shape`` of its data
+      sample; what a batch has below and right of it is padding.
+
+    Beside them the head's own loss is called
     ``loss_cls``. Parameters of a feature loss learn at the rate of the backbone, unless
     ``custom_keys`` has ``'head.feature_losses': dict(lr_mult=10)`` as well.
 
@@ -72,9 +79,9 @@ class CAMHead(MultiLabelClsHead):
             ``--cfg-options`` reaches each (None leaves one out).
 
     Raises:
-        ValueError: There is no such field, ``topk`` is no number, or ``pooling`` has
-            another value; in training and tests: the features are no map
-            (B, D, h, w), or two losses have one name.
+        ValueError: There is no such field, ``topk`` is no number, ``pooling`` has
+            another value, or a feature loss takes what there is not; in training and
+            tests: the features are no map (B, D, h, w), or two losses have one name.
 
     Shape:
         - features: tuple of which the last is (B, D, h, w); scores: (B, C)
@@ -119,6 +126,9 @@ class CAMHead(MultiLabelClsHead):
             MODELS.build(config)
             for config in without_names(feature_losses, "model.head.feature_losses")
         )
+        for module in self.feature_losses:
+            for name in getattr(module, "takes", ()):
+                one_of(f"{type(module).__name__}.takes", name, _TAKEN)
 
     @property
     def weight(self) -> Tensor:
@@ -170,7 +180,11 @@ class CAMHead(MultiLabelClsHead):
         maps = own_class_maps(features, self.weight, labels)
         is_ood = torch.tensor(which_are_ood(data_samples), device=features.device)
         for loss in self.feature_losses:
-            own = loss(features, maps, labels, is_ood)
+            more = {
+                name: _TAKEN[name](feats, data_samples)
+                for name in getattr(loss, "takes", ())
+            }
+            own = loss(features, maps, labels, is_ood, **more)
             taken = sorted(own.keys() & {*found, *others})
             if taken:
                 raise ValueError(
@@ -236,7 +250,9 @@ class CAMHead(MultiLabelClsHead):
             raise ValueError(
                 "mmwood.CAMHead needs a spatial feature map (B, D, h, w), got "
                 f"{shape}: set model.neck=None, and for transformers "
-                "model.backbone.out_type='featmap'"
+                "model.backbone.out_type='featmap', for those of timm "
+                "features_only=True, for ConvNeXt gap_before_final_norm=False "
+                "(docs/backbones.md)"
             )
         if features.shape[1] != self.in_channels:
             raise ValueError(
@@ -251,6 +267,23 @@ class CAMHead(MultiLabelClsHead):
 def which_are_ood(data_samples: list[DataSample]) -> list[bool]:
     """Which images are out of distribution, by ``is_ood`` of their data samples."""
     return [bool(sample.get("is_ood", False)) for sample in data_samples]
+
+
+def _image_sizes(feats: tuple[Tensor, ...], data_samples: list[DataSample]) -> Tensor:
+    """Height and width of each image without padding. Shape: (B, 2)."""
+    if any("img_shape" not in sample for sample in data_samples):
+        raise ValueError(
+            "a data sample has no img_shape, which a feature loss needs: name it in "
+            "PackInputs.meta_keys of the training pipeline"
+        )
+    sizes = [sample.img_shape[:2] for sample in data_samples]
+    return torch.tensor(sizes, device=feats[-1].device)
+
+
+#: What feature losses may take, by name.
+_TAKEN: dict[str, Callable[[tuple[Tensor, ...], list[DataSample]], Any]] = dict(
+    feats=lambda feats, data_samples: feats, sizes=_image_sizes
+)
 
 
 def _make_pooling(config: str | dict) -> Callable[[Tensor], Tensor] | None:

@@ -1,6 +1,11 @@
 """Losses."""
 
 from .fine_grained_background_loss import FineGrainedBackgroundLoss
+from .patch_token_contrast_loss import PatchTokenContrastLoss
 from .size_balanced_ce_loss import SizeBalancedCELoss
 
-__all__ = ["FineGrainedBackgroundLoss", "SizeBalancedCELoss"]
+__all__ = [
+    "FineGrainedBackgroundLoss",
+    "PatchTokenContrastLoss",
+    "SizeBalancedCELoss",
+]
