@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "configs/wood/README.md").read_text()
-LINES = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+LINES = re.search(r'```python\n(_base_ = "mmpretrain::.*?)```', README, re.DOTALL)[1]
 
 #: Stock config, override of the backbone, channels of its last map.
 STOCK = {

@@ -27,6 +27,7 @@ CASES = {
     "CheckpointGuardHook": ("small_config", dict()),
     "DisplacementMeanHook": ("irn_config", dict(num_workers=0)),
     "EWCHook": ("small_config", dict(mode="consolidate", num_workers=0)),
+    "IgnoreBiasedHook": ("segmentor_config", dict()),
     "OoDClusterHook": ("wood_config", dict(clusters=3, num_workers=0)),
     "ProgressBarHook": ("small_config", dict()),
     "PseudoLabelHook": (
