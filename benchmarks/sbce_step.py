@@ -115,15 +115,20 @@ def make_steps(
     return step, part
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse_args(description: str | None) -> argparse.Namespace:
+    """The options of a benchmark of training steps."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--depth", type=int, default=50, help="of the ResNet")
     parser.add_argument("--images", type=int, default=2, help="images of a batch")
     parser.add_argument("--crop", type=int, default=321, help="their side in pixels")
     parser.add_argument("--steps", type=int, default=10, help="timed steps of each")
     parser.add_argument("--device", default="cpu")
     add_json_argument(parser)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def make_batch(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
+    """Random images and drawn labels, the same every time."""
     # mmengine would log every parameter.
     logging.disable(logging.WARNING)
     init_default_scope("mmseg")
@@ -131,22 +136,38 @@ def main() -> None:
     rng = np.random.default_rng(0)
     images = torch.randn(args.images, 3, args.crop, args.crop, device=args.device)
     labels = torch.stack([make_label(args.crop, rng) for _ in images]).to(args.device)
-    runs = {name: make_steps(args.depth, name, images, labels) for name in LOSSES}
+    return images, labels
 
-    def seconds(function: Callable[[], None]) -> float:
-        if images.is_cuda:
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        function()
-        if images.is_cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
+
+def seconds(function: Callable[[], None], images: Tensor) -> float:
+    """How long a function takes on the device of the images."""
+    if images.is_cuda:
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    function()
+    if images.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def about(args: argparse.Namespace) -> str:
+    """What was timed."""
+    return (
+        f"ResNet-{args.depth}, {args.images} images of {args.crop} pixels, "
+        f"{args.steps} steps each, {torch.get_num_threads()} threads, {args.device}"
+    )
+
+
+def main() -> None:
+    args = parse_args(__doc__)
+    images, labels = make_batch(args)
+    runs = {name: make_steps(args.depth, name, images, labels) for name in LOSSES}
 
     times: dict[str, list[list[float]]] = {name: [] for name in LOSSES}
     for number in range(2 + args.steps):
         # None is always the one that comes first.
         for name in np.roll(list(LOSSES), number).tolist():
-            found = [seconds(function) for function in runs[name]]
+            found = [seconds(function, images) for function in runs[name]]
             if number >= 2:
                 times[name].append(found)
     table = PrettyTable(["trained on", "median step", "ratio", "part alone", "share"])
@@ -164,10 +185,7 @@ def main() -> None:
         extra = part if name == "EWC" else part - plain_part
         columns = f"{step:.3f} s", f"{ratio:.3f}", f"{1000 * part:.1f} ms"
         table.add_row([name, *columns, f"{100 * extra / plain_step:.2f} %"])
-    print(
-        f"ResNet-{args.depth}, {args.images} images of {args.crop} pixels, "
-        f"{args.steps} steps each, {torch.get_num_threads()} threads, {args.device}"
-    )
+    print(about(args))
     print(table)
     print("share: what the part costs more than plain cross-entropy's, of its step.")
     steps = {name: [step for step, _ in values] for name, values in times.items()}

@@ -8,20 +8,15 @@ so that a noisy machine is noisy for all. A step is forward and backward pass, t
 optimizer's, and the teacher's average.
 """
 
-import argparse
-import logging
-import time
 from collections.abc import Callable
 
 import numpy as np
-import torch
-from common import add_json_argument, compare, write_results
+from common import compare, write_results
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from prettytable import PrettyTable
-from sbce_step import OPTIMIZER, make_label, make_model
+from sbce_step import OPTIMIZER, about, make_batch, make_model, parse_args, seconds
 from torch import Tensor
 
 from mmwood.engine import TeacherLabelHook
@@ -65,39 +60,18 @@ def make_step(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--depth", type=int, default=50, help="of the ResNet")
-    parser.add_argument("--images", type=int, default=2, help="images of a batch")
-    parser.add_argument("--crop", type=int, default=321, help="their side in pixels")
-    parser.add_argument("--steps", type=int, default=10, help="timed steps of each")
-    parser.add_argument("--device", default="cpu")
-    add_json_argument(parser)
-    args = parser.parse_args()
-    # mmengine would log every parameter.
-    logging.disable(logging.WARNING)
-    init_default_scope("mmseg")
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
-    images = torch.randn(args.images, 3, args.crop, args.crop, device=args.device)
-    labels = torch.stack([make_label(args.crop, rng) for _ in images]).to(args.device)
+    args = parse_args(__doc__)
+    images, labels = make_batch(args)
     names = [PLAIN, *REFINE]
     steps = {name: make_step(args.depth, name, images, labels) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
     for number in range(1 + args.steps):
         # None is always the one that comes first.
         for name in np.roll(names, number).tolist():
-            if images.is_cuda:
-                torch.cuda.synchronize()
-            start = time.perf_counter()
-            steps[name]()
-            if images.is_cuda:
-                torch.cuda.synchronize()
+            found = seconds(steps[name], images)
             if number >= 1:
-                times[name].append(time.perf_counter() - start)
-    print(
-        f"ResNet-{args.depth}, {args.images} images of {args.crop} pixels, "
-        f"{args.steps} steps each, {torch.get_num_threads()} threads, {args.device}"
-    )
+                times[name].append(found)
+    print(about(args))
     results = [
         compare(f"{name}, a training step", PLAIN, times[name], times[PLAIN])
         for name in REFINE

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmwood.engine.hooks import CheckpointGuardHook
-from mmwood.engine.network import read_checkpoint, without_start
+from mmwood.engine.network import read_checkpoint, stored_state, without_start
 from mmwood.engine.runner import initial_weights
 from mmwood.engine.weights import state_sha256
 from mmwood.fileio.files import text_sha256
@@ -63,9 +63,7 @@ def load_backbone(
     if checkpoint is not None:
         model = MODELS.build(without_start(config))
         content = read_checkpoint(Path(checkpoint), "--checkpoint")
-        state = content.get("state_dict", content)
-        state = {name.removeprefix("module."): value for name, value in state.items()}
-        load_state_dict(model, state, strict=False, logger="silent")
+        load_state_dict(model, stored_state(content), strict=False, logger="silent")
         guard.check(f"--checkpoint: {checkpoint}", content, model)
         return _usable(model).to(device).eval()
     files = initial_weights(config.get("backbone"), "model.backbone")
@@ -301,8 +299,7 @@ def feature_maps(
         )
     )
     for chunk, there in zip(chunks, kept):
-        if there:
-            assert folder is not None
+        if folder is not None and there:
             for index in chunk:
                 if index in wanted:
                     yield _read(index, folder.features(ids[index]))

@@ -54,6 +54,7 @@ __all__ = [
     "load_network",
     "publish_network",
     "read_checkpoint",
+    "stored_state",
     "without_start",
 ]
 
@@ -305,10 +306,15 @@ def _build(
     return Network(model.to(device).eval(), cfg, classes, palette, sha256)
 
 
+def stored_state(content: dict) -> dict[str, Any]:
+    """A checkpoint's weights by name, without the prefix of model wrappers."""
+    state = content.get("state_dict", content)
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
 def _fill(model: BaseModel, content: dict, config: Path, weights: Path) -> None:
     """Load weights, all of the model's."""
-    state = content.get("state_dict", content)
-    state = {name.removeprefix("module."): value for name, value in state.items()}
+    state = stored_state(content)
     own = model.state_dict()
     wrong = [
         f"{name} has shape {tuple(state[name].shape)} instead of {tuple(value.shape)}"

@@ -160,9 +160,8 @@ def check_readable(
     sizes, faults = [], []
     for item, path in zip(items, paths):
         try:
-            if decode:
-                _read_whole(path, decoding)
-            sizes.append(image_size(path, decoding))
+            size = _decoded_size if decode else image_size
+            sizes.append(size(path, decoding))
         except UNREADABLE as error:
             faults.append(f"{item.source}: {path}: {why_unreadable(error)}")
     if faults:
@@ -173,14 +172,16 @@ def check_readable(
     return sizes
 
 
-def _read_whole(path: str | os.PathLike, decoding: Decoding | None) -> None:
+def _decoded_size(
+    path: str | os.PathLike, decoding: Decoding | None
+) -> tuple[int, int]:
+    """As :func:`image_size`, from decoding the image whole."""
     if decoding is not None:
-        read_channels(path, decoding)
-        return
+        return read_channels(path, decoding).shape[1::-1]
     try:
-        open_upright(path, decoding=_ANY)
+        return open_upright(path, decoding=_ANY).size
     except _NoPictureError:
-        band_values(path)
+        return band_values(path).shape[1::-1]
 
 
 def image_size(
