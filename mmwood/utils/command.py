@@ -12,6 +12,7 @@ from pathlib import Path
 from mmwood.utils.distribution import check_distribution
 from mmwood.utils.locations import TOOLS, verb
 from mmwood.utils.memory import keep_freed_memory
+from mmwood.utils.processes import leave_process_group
 
 __all__ = [
     "add_common_arguments",
@@ -172,6 +173,7 @@ def run(main: Callable[[], object], needs: Sequence[str] = ()) -> None:
             check_distribution(tuple(needs))
             keep_freed_memory()
         main()
+        leave_process_group()
     except Exception as error:
         message = _message(error)
         if not message:

@@ -1,11 +1,11 @@
-"""Processes that end with the one that started them, however that ended."""
+"""How processes end: with the one that started them, and with their group left."""
 
 import ctypes
 import os
 import signal
 import sys
 
-__all__ = ["end_children_with_this", "end_with_parent"]
+__all__ = ["end_children_with_this", "end_with_parent", "leave_process_group"]
 
 _PR_SET_PDEATHSIG = 1
 # Looked up before any fork: between fork and exec little is allowed.
@@ -28,3 +28,18 @@ def end_children_with_this() -> None:
     to take their batches.
     """
     os.register_at_fork(after_in_child=end_with_parent)
+
+
+def leave_process_group() -> None:
+    """End this process's part of a distributed job, before the interpreter ends.
+
+    The threads of a group that is still there release Python objects, and one that does
+    so while the interpreter ends aborts the process, after its work is done.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if (
+        distributed is not None
+        and distributed.is_available()
+        and distributed.is_initialized()
+    ):
+        distributed.destroy_process_group()

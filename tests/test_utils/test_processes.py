@@ -1,4 +1,4 @@
-"""Workers of a killed process are gone."""
+"""Workers of a killed process are gone, and groups are left."""
 
 import os
 import signal
@@ -8,6 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+
+from mmwood.utils.command import run
 
 #: A DataLoader whose workers wait for a process that takes no more batches.
 LOADER = """\
@@ -42,3 +45,14 @@ def test_workers_end_with_a_killed_process(is_alive):
     while any(map(is_alive, workers)):
         assert time.monotonic() < end, "a worker outlives the process it works for"
         time.sleep(0.05)
+
+
+def test_a_script_leaves_its_process_group(tmp_path):
+    distributed = torch.distributed
+
+    def main() -> None:
+        store = f"file://{tmp_path / 'store'}"
+        distributed.init_process_group("gloo", store, rank=0, world_size=1)
+
+    run(main)
+    assert not distributed.is_initialized()
