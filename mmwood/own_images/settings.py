@@ -231,7 +231,7 @@ def choose_settings(
     for name, steps, wanted, (least, most) in zip(
         names, per_epoch, STEPS[kind], EPOCHS[kind]
     ):
-        length = 1 if short else min(max(ceil(wanted / steps), least), most)
+        length = 1 if short else min(max(round(wanted / steps), least), most)
         lengths.append(length)
         if name == "epochs of W-OoD" and not wood:
             continue

@@ -26,7 +26,7 @@ def settings(short=False, **changes):
         (
             {},
             dict(long_side=320, crop=256, batch=16, network_batch=8, epochs=5)
-            | dict(wood_epochs=2, irn_epochs=3, iterations=500, walk_steps=64)
+            | dict(wood_epochs=1, irn_epochs=3, iterations=500, walk_steps=64)
             | dict(clusters=31, soften=None, wood=True),
         ),
         (dict(untagged=200), dict(clusters=50)),
