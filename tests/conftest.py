@@ -1,5 +1,6 @@
 """Small real data: VOC-style folders of a few images, and configs that use them."""
 
+import gc
 import json
 import os
 import runpy
@@ -58,6 +59,12 @@ test_dataloader = dict(
 train_cfg = dict(max_epochs=1)
 default_hooks = dict(logger=dict(interval=1))
 """
+
+
+def pytest_collection_finish() -> None:
+    # As in mmwood/pipeline/launch.py.
+    gc.collect()
+    gc.freeze()
 
 
 def make_voc_folder(root: Path, sizes=SIZES) -> Path:
