@@ -30,17 +30,6 @@ from mmwood.fileio.labels import VOID, full_palette, read_label_png
 from mmwood.fileio.lists import bullets, refuse_background, without_suffix
 from mmwood.functional.components import connected_components
 
-__all__ = [
-    "LabelFile",
-    "find_label_files",
-    "first_class",
-    "folder_of_labels",
-    "make_labels",
-    "parts",
-    "refuse_changed",
-    "write_annotations",
-]
-
 #: The record of what was written, by which a file is known that a person has changed.
 _RECORD = "annotations.json"
 _FORMAT = "mmwood annotations 1"

@@ -20,17 +20,6 @@ from mmwood.fileio.tables import read_csv
 from mmwood.fileio.voc import tags_from_xml
 from mmwood.utils.tables import number_table
 
-__all__ = [
-    "Entry",
-    "Report",
-    "check_dataset",
-    "coco_entries",
-    "list_entries",
-    "mini_voc_entries",
-    "tag_entries",
-    "voc_aug_entries",
-]
-
 ERRORS = (
     "listed twice",
     "image missing",

@@ -42,15 +42,6 @@ from mmwood.fileio.lists import (
     refuse_shared_files,
 )
 
-__all__ = [
-    "box_corners",
-    "coco_part",
-    "convert_coco",
-    "draw_mask",
-    "read_coco_regions",
-    "write_coco",
-]
-
 
 @dataclass
 class _Image:

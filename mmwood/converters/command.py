@@ -15,17 +15,6 @@ from mmwood.fileio.lists import read_class_names
 if TYPE_CHECKING:
     from mmwood.converters.check import Entry
 
-__all__ = [
-    "FORMATS",
-    "add_address_option",
-    "add_check_options",
-    "bar",
-    "class_names",
-    "end_with_check",
-    "formats",
-    "print_files",
-]
-
 #: The annotation tools' formats that masks are written in.
 FORMATS = ("coco", "label-studio", "cvat")
 

@@ -8,8 +8,6 @@ from mmwood.fileio.label_folder import PSEUDO_LABELS, LabelFolder
 from mmwood.fileio.labels import check_labels, read_label_png
 from mmwood.fileio.lists import bullets
 
-__all__ = ["replace_corrected"]
-
 
 def replace_corrected(labels: Path, corrected: Path, out: Path) -> dict[str, int]:
     """Write pseudo masks anew, with those that are corrected in their places.

@@ -27,8 +27,6 @@ from mmwood.fileio.files import read_xml
 from mmwood.fileio.lists import TaggedImage
 from mmwood.fileio.run_lengths import decode_cvat, encode_cvat
 
-__all__ = ["read_cvat", "read_cvat_regions", "write_cvat", "write_cvat_labels"]
-
 #: The attributes of a mask's box.
 _BOX = ("left", "top", "width", "height")
 

@@ -31,14 +31,6 @@ from mmwood.fileio.lists import TaggedImage
 from mmwood.fileio.run_lengths import decode_brush, encode_brush
 from mmwood.fileio.tables import merge_rows, read_rows
 
-__all__ = [
-    "local_address",
-    "read_label_studio",
-    "read_label_studio_regions",
-    "write_label_studio",
-    "write_label_studio_config",
-]
-
 #: What has the options that messages name.
 _TOOL = "of tools/dataset_converters/tags.py"
 #: The kinds of regions that have pixels.

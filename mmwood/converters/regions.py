@@ -25,15 +25,6 @@ from mmwood.fileio.lists import (
     without_suffix,
 )
 
-__all__ = [
-    "BACKGROUND_NAME",
-    "FoundImage",
-    "draw_regions",
-    "find_annotated",
-    "read_regions",
-    "regions_to_masks",
-]
-
 #: The label of regions that show no class.
 BACKGROUND_NAME = "background"
 

@@ -10,18 +10,6 @@ import numpy as np
 from mmwood.fileio.images import check_readable, check_there
 from mmwood.fileio.lists import TaggedImage, bullets
 
-__all__ = [
-    "VOID_NAME",
-    "AnnotatedImage",
-    "Label",
-    "LabelledImage",
-    "Part",
-    "Region",
-    "RegionSource",
-    "TagSource",
-    "check_sizes",
-]
-
 #: What annotation tools call pixels without a label, 255 in a label map.
 VOID_NAME = "void"
 

@@ -25,14 +25,6 @@ from mmwood.fileio.lists import (
     without_suffix,
 )
 
-__all__ = [
-    "ImageFinder",
-    "convert_tags",
-    "find_image",
-    "resolve_classes",
-    "resolve_tags",
-]
-
 #: What Label Studio puts before the name of an uploaded file.
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 

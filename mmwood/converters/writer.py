@@ -15,8 +15,6 @@ from mmwood.fileio.files import atomic_write, read_json
 from mmwood.fileio.labels import DamagedError, read_label_png, save_label_png
 from mmwood.fileio.lists import TaggedImage
 
-__all__ = ["Writer", "find_record", "refuse_semicolons", "save_jpeg", "write_lines"]
-
 
 def find_record(
     root: Path, *names: str, needs: Sequence[str] = (), **expected: object

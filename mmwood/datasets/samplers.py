@@ -13,8 +13,6 @@ from mmwood.datasets.ood_mix import OoDMixDataset
 from mmwood.registry import DATA_SAMPLERS
 from mmwood.utils.check import at_least
 
-__all__ = ["OoDFractionSampler", "OoDRatioSampler", "ratio_indices"]
-
 
 def ratio_indices(
     num_in: int,

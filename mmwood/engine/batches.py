@@ -7,8 +7,6 @@ from torch.utils.data import DataLoader
 
 from mmwood.datasets import OoDRatioSampler
 
-__all__ = ["all_batches", "refuse_other_batches", "take_batches"]
-
 
 def refuse_other_batches(loader: DataLoader) -> None:
     """Refuse a training whose sampler makes batches of another size than the loader.

@@ -30,15 +30,6 @@ from mmwood.registry import import_locations
 from mmwood.utils.check import at_least
 from mmwood.utils.config import leaf_datasets, type_name, without_names
 
-__all__ = [
-    "DenseFeatures",
-    "ImageFeatures",
-    "begin_features",
-    "feature_maps",
-    "load_backbone",
-    "whole_images",
-]
-
 
 def load_backbone(
     cfg: Config, checkpoint: str | None = None, device: str | torch.device = "cpu"

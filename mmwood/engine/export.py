@@ -32,17 +32,6 @@ from mmwood.fileio.files import atomic_write
 from mmwood.functional.resize import resize_linear
 from mmwood.utils.require import require
 
-__all__ = [
-    "EXPORT",
-    "Agreement",
-    "ExportFormat",
-    "WholeImage",
-    "drawn_images",
-    "export_network",
-    "load_export",
-    "refuse_foreign_export",
-]
-
 ExportFormat = Literal["onnx", "torchscript"]
 #: How the files of each format end.
 SUFFIXES: dict[ExportFormat, str] = dict(onnx=".onnx", torchscript=".pt")

@@ -19,13 +19,6 @@ from mmwood.functional.ewc import squared_gradient_sums
 from mmwood.utils.activations import without_checkpointing
 from mmwood.utils.progress import progress
 
-__all__ = [
-    "RunningFisher",
-    "measure_fisher",
-    "set_size_balanced",
-    "size_balanced_losses",
-]
-
 
 def measure_fisher(
     model: BaseModel,

@@ -9,8 +9,6 @@ from mmengine.dataset import BaseDataset
 from mmwood.fileio.label_folder import image_ids
 from mmwood.utils.progress import progress
 
-__all__ = ["ImageIds"]
-
 
 class ImageIds:
     """The ids of a data set's images; see :func:`mmwood.fileio.label_folder.image_ids`.

@@ -46,8 +46,6 @@ from mmwood.functional.debias import (
 from mmwood.utils.check import at_least, fraction, one_of
 from mmwood.utils.progress import progress
 
-__all__ = ["FilterSettings", "FilterSummary", "LabelFilter"]
-
 #: Labels of pixels that are in no region.
 IGNORED = (BIASED, VOID)
 

@@ -48,16 +48,6 @@ from mmwood.utils.config import (
 )
 from mmwood.utils.locations import read_config
 
-__all__ = [
-    "NETWORK",
-    "Network",
-    "load_network",
-    "publish_network",
-    "read_checkpoint",
-    "stored_state",
-    "without_start",
-]
-
 #: What the manifest says that the folder holds.
 NETWORK = "mmwood network 1"
 CONFIG, WEIGHTS, CLASSES, README = (

@@ -54,8 +54,6 @@ from mmwood.utils.progress import progress
 from mmwood.visualization.contact_sheet import contact_sheet
 from mmwood.visualization.panels import overlay_label
 
-__all__ = ["ImageFile", "PredictionFiles", "Summary", "list_images", "predict_images"]
-
 #: Longest side of an overlay, in pixels.
 OVERLAY_SIDE = 2048
 #: Images of the contact sheet, and the side of each in pixels.

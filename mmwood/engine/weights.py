@@ -10,17 +10,6 @@ from mmengine.model import BaseModel, BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-__all__ = [
-    "checkpoint_state",
-    "checkpoint_weights",
-    "is_averaged",
-    "model_copies",
-    "state_sha256",
-    "unwrap",
-    "weights_sha256",
-    "with_input_channels",
-]
-
 
 def unwrap(runner: Runner, tta: bool = False) -> BaseModel:
     """The run's model without the wrapper of a distributed job.

@@ -8,8 +8,6 @@ import numpy as np
 from mmwood.fileio.coco import image_name, layered_masks, read_coco, run_lengths
 from mmwood.fileio.lists import ImageIndex, TaggedImage, refuse_shared_files
 
-__all__ = ["CocoInstances"]
-
 
 class CocoInstances:
     """Instance maps from the polygons and run lengths of a COCO or LVIS file.

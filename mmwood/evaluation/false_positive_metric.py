@@ -13,8 +13,6 @@ from mmwood.fileio.files import write_json
 from mmwood.registry import METRICS
 from mmwood.utils.check import at_least
 
-__all__ = ["FalsePositiveMetric"]
-
 
 @METRICS.register_module()
 class FalsePositiveMetric(BaseMetric):

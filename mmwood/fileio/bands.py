@@ -21,19 +21,6 @@ from mmwood.utils.require import require
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-__all__ = [
-    "BandHeader",
-    "band_header",
-    "band_rows",
-    "band_size",
-    "band_values",
-    "copied_channels",
-    "copy_source",
-    "encode_bands",
-    "need_rasterio",
-    "save_copy",
-]
-
 #: Who wrote a copy.
 _COPY = "mmwood bands"
 

@@ -14,15 +14,6 @@ from typing import Literal, get_args
 from mmwood.fileio.files import atomic_write
 from mmwood.fileio.tables import csv_reader
 
-__all__ = [
-    "COLUMNS",
-    "STATES",
-    "Candidate",
-    "State",
-    "read_manifest",
-    "write_manifest",
-]
-
 COLUMNS = ("image", "class", "probability", "rank", "state", "sha256")
 #: What a person said: nothing yet, shows no foreground object, shows one.
 State = Literal["unseen", "kept", "rejected"]

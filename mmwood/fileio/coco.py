@@ -17,21 +17,6 @@ from mmwood.fileio.lists import TaggedImage, check_id
 from mmwood.fileio.run_lengths import lengths_of_runs
 from mmwood.utils.require import require
 
-__all__ = [
-    "CocoFile",
-    "encode_mask",
-    "encode_part",
-    "entry_size",
-    "image_name",
-    "instance_columns",
-    "instance_mask",
-    "layered_masks",
-    "merge_instances",
-    "read_coco",
-    "run_lengths",
-    "tags_from_coco",
-]
-
 #: Fields that every entry needs.
 _FIELDS = dict(
     images=("id",), categories=("id", "name"), annotations=("image_id", "category_id")

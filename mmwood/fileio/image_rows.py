@@ -16,8 +16,6 @@ from mmwood.fileio.images import (
     is_plain_tiff,
 )
 
-__all__ = ["ImageRows", "encode_values"]
-
 
 class ImageRows:
     """An image upright, row by row from top to bottom, with the values of its file.

@@ -13,15 +13,6 @@ from pathlib import Path
 
 from mmwood.fileio.candidates import STATES
 
-__all__ = [
-    "Journal",
-    "LockedError",
-    "SaveError",
-    "journal_path",
-    "open_decisions",
-    "sync_folder",
-]
-
 FORMAT = "mmwood review 1"
 
 

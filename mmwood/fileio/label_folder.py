@@ -26,22 +26,6 @@ from mmwood.fileio.lists import (
     without_suffix,
 )
 
-__all__ = [
-    "AFFINITY_LABELS",
-    "FEATURES",
-    "MAPS",
-    "PREDICTIONS",
-    "PSEUDO_LABELS",
-    "LabelFolder",
-    "MapKind",
-    "ScoreMaps",
-    "image_ids",
-    "load_arrays",
-    "load_score_maps",
-    "save_arrays",
-    "save_score_maps",
-]
-
 #: What manifests say that the folder holds.
 PSEUDO_LABELS = "mmwood pseudo labels 1"
 AFFINITY_LABELS = "mmwood affinity labels 1"

@@ -9,19 +9,6 @@ from PIL import Image
 from mmwood.fileio.files import atomic_write
 from mmwood.fileio.images import UNREADABLE, why_unreadable
 
-__all__ = [
-    "BIASED",
-    "VOID",
-    "DamagedError",
-    "biased_as_void",
-    "check_labels",
-    "full_palette",
-    "read_label_png",
-    "save_label_png",
-    "tags_from_mask",
-    "voc_palette",
-]
-
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: The value of pixels without a label.
 VOID = 255

@@ -17,16 +17,6 @@ import numpy as np
 
 from mmwood.fileio.files import compare_description
 
-__all__ = [
-    "Finding",
-    "Shard",
-    "finished_images",
-    "merged",
-    "next_run",
-    "shard_paths",
-    "temporary_results",
-]
-
 _TABLES = (
     "CREATE TABLE description (json TEXT)",
     "CREATE TABLE images (number INTEGER PRIMARY KEY, top REAL, fault TEXT, "

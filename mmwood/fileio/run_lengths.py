@@ -8,14 +8,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "decode_brush",
-    "decode_cvat",
-    "encode_brush",
-    "encode_cvat",
-    "lengths_of_runs",
-]
-
 #: Bits of a value of Label Studio's, and of the four kinds of lengths that follow it.
 _WORD = 8
 _LENGTHS = (3, 4, 8, 16)

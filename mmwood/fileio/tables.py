@@ -11,16 +11,6 @@ from typing import Any
 from mmwood.fileio.files import atomic_write, read_text, refuse_workbook
 from mmwood.fileio.lists import TaggedImage
 
-__all__ = [
-    "csv_reader",
-    "merge_rows",
-    "read_csv",
-    "read_rows",
-    "split_tags",
-    "stream_rows",
-    "write_table",
-]
-
 DELIMITERS = (",", ";", "\t")
 
 

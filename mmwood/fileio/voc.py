@@ -7,8 +7,6 @@ from pathlib import Path
 from mmwood.fileio.files import read_xml
 from mmwood.fileio.lists import TaggedImage, read_lines
 
-__all__ = ["tags_from_lists", "tags_from_xml"]
-
 
 def tags_from_lists(
     list_path: str | os.PathLike, classes: Sequence[str], use_difficult: bool

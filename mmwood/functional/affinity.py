@@ -14,15 +14,6 @@ from torch import Tensor
 
 from mmwood.utils.check import at_least, check_shapes
 
-__all__ = [
-    "PixelPairs",
-    "edge_to_affinity",
-    "edge_to_transition",
-    "pixel_pairs",
-    "random_walk",
-    "search_paths",
-]
-
 #: Weight of what the random walk leaves out (see :func:`random_walk`).
 TRUNCATION = 1e-9
 

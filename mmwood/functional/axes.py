@@ -5,8 +5,6 @@ from typing import Literal
 
 from torch import Tensor
 
-__all__ = ["Axes", "channels_first", "is_channels_last"]
-
 #: (B, D, h, w) or (B, h, w, D).
 Axes = Literal["NCHW", "NHWC"]
 

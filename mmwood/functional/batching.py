@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-__all__ = ["group_by_shape"]
-
 
 def group_by_shape(tensors: Sequence[Tensor]) -> list[list[int]]:
     """The indices of tensors that can be stacked, group by group.

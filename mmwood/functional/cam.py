@@ -15,16 +15,6 @@ from torch import Tensor
 
 from mmwood.utils.check import check_shapes
 
-__all__ = [
-    "MapDtype",
-    "class_activation_maps",
-    "label_values",
-    "merge_scales",
-    "own_class_maps",
-    "seed_from_cam",
-    "strided_size",
-]
-
 Array = TypeVar("Array", Tensor, np.ndarray)
 #: In which maps are stored.
 MapDtype = Literal["float16", "float32"]

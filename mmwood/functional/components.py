@@ -16,19 +16,6 @@ from torch import Tensor
 
 from mmwood.utils.check import at_least, one_of
 
-__all__ = [
-    "Components",
-    "Connectivity",
-    "Reference",
-    "as_integer_array",
-    "check_size_weight_fields",
-    "connected_components",
-    "count_components",
-    "label_counts",
-    "size_weights",
-]
-
-
 #: Neighbours of a pixel: over its sides, or over its corners too.
 Connectivity = Literal[4, 8]
 #: What a component's size is compared with.

@@ -4,8 +4,6 @@ import math
 
 import numpy as np
 
-__all__ = ["confusion", "image_miou"]
-
 #: Label of pixels without truth, or without label.
 _VOID = 255
 

@@ -20,17 +20,6 @@ from mmwood.functional.components import (
 )
 from mmwood.utils.check import one_of
 
-__all__ = [
-    "Background",
-    "InstanceIoU",
-    "Instances",
-    "Void",
-    "check_instance_fields",
-    "instance_ious",
-    "score_instances",
-    "split_instances",
-]
-
 #: What label 0 is; see :func:`split_instances`.
 Background = Literal["image", "ignore"] | None
 _BACKGROUNDS: tuple[Background, ...] = ("image", "ignore", None)

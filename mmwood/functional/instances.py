@@ -15,8 +15,6 @@ from torch import Tensor
 
 from mmwood.utils.check import check_shapes
 
-__all__ = ["Instance", "detect_instances", "find_centroids", "group_centroids"]
-
 
 class Instance(NamedTuple):
     """One instance that was found in an image.

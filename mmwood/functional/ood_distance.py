@@ -11,14 +11,6 @@ from torch import Tensor
 
 from mmwood.utils.check import check_shapes, one_of
 
-__all__ = [
-    "Init",
-    "Per",
-    "in_distribution_centers",
-    "ood_centers",
-    "ood_distance_loss",
-]
-
 #: Where K-means starts.
 Init = Literal["k-means++", "first"]
 #: Of what the nearest OoD centres are taken.

@@ -15,15 +15,6 @@ from torch import Tensor
 from mmwood.functional.seam import normalized_maps
 from mmwood.utils.check import check_shapes
 
-__all__ = [
-    "IGNORED",
-    "auxiliary_maps",
-    "contrast_loss",
-    "inside_image",
-    "pair_cosines",
-    "token_labels",
-]
-
 #: The label of tokens that have no part in the loss.
 IGNORED = 255
 

@@ -12,15 +12,6 @@ from torch import Tensor
 
 from mmwood.utils.check import check_shapes
 
-__all__ = [
-    "POOLINGS",
-    "max_pooling",
-    "mean_pooling",
-    "rank_pooling",
-    "softmax_pooling",
-    "threshold_pooling",
-]
-
 
 def mean_pooling(maps: Tensor) -> Tensor:
     """The mean over space.

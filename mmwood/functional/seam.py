@@ -10,15 +10,6 @@ from torch import Tensor
 
 from mmwood.utils.check import check_shapes
 
-__all__ = [
-    "cross_regularization_loss",
-    "min_pooling_loss",
-    "normalized_maps",
-    "pixel_correlation",
-    "strongest_only",
-    "with_background",
-]
-
 #: Against division by zero, as in SEAM's program.
 EPSILON = 1e-5
 

@@ -4,8 +4,6 @@ from itertools import pairwise
 
 from mmwood.utils.check import at_least
 
-__all__ = ["equal_spans", "nearest_spans"]
-
 
 def equal_spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
     """Begin and end of tiles of one length along one axis, which together cover it.

@@ -12,14 +12,6 @@ from torch import Tensor
 
 from mmwood.utils.check import at_least
 
-__all__ = [
-    "TiledMap",
-    "check_tiles",
-    "resized_rows",
-    "tile_spans",
-    "tile_weights",
-]
-
 #: Tiles begin at multiples of it, so that a network of this stride, or of a divisor,
 #: puts its grid where it would lie on the whole image.
 ALIGNMENT = 32

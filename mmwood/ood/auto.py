@@ -24,8 +24,6 @@ from mmwood.ood.review.counts import KEPT, REJECTED, UNSEEN, ReviewRows
 from mmwood.ood.review.decisions import Review
 from mmwood.ood.review.pictures import PictureError, open_picture
 
-__all__ = ["Rules", "apply_rules", "duplicates", "image_hash", "near", "rules_table"]
-
 NOTE = "no person has looked at these"
 #: Images that are compared with each other at a time.
 BLOCK = 256

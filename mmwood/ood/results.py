@@ -18,16 +18,6 @@ from mmwood.fileio.mining_results import merged
 from mmwood.utils.locations import tool_command
 from mmwood.utils.tables import number_table
 
-__all__ = [
-    "check_manifest",
-    "mined_decoding",
-    "not_under_review",
-    "read_summary",
-    "summary_tables",
-    "write_found",
-    "write_results",
-]
-
 #: How many unreadable images the summary names.
 NAMED_FAULTS = 10
 _EVERYTHING = 1 << 62

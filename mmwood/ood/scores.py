@@ -15,8 +15,6 @@ from mmwood.fileio.mining_results import temporary_results
 from mmwood.ood.results import not_under_review, write_found
 from mmwood.utils.check import at_least
 
-__all__ = ["write_scores"]
-
 #: The format that the summary names.
 FORMAT = "mmwood scores 1"
 

@@ -11,8 +11,6 @@ from mmwood.own_images.settings import OUTERMOST
 from mmwood.own_images.source import OwnImages
 from mmwood.utils.progress import progress
 
-__all__ = ["deep_images", "find_levels"]
-
 #: Images that are looked at, spread over all, and pixels of each.
 _IMAGES, _PIXELS = 100, 10_000
 

@@ -23,8 +23,6 @@ from mmwood.own_images.settings import (
 from mmwood.own_images.source import OwnImages, read_own_images
 from mmwood.pipeline.references import references
 
-__all__ = ["OwnPlan", "gather_facts", "plan_own_images"]
-
 #: What was written last time, by hash: another text is a person's.
 _WRITTEN = "written.json"
 _PLAN = "plan.json"

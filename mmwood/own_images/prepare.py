@@ -29,8 +29,6 @@ from mmwood.fileio.lists import TaggedImage, bullets, without_suffix
 from mmwood.own_images.source import OwnImages
 from mmwood.utils.progress import progress
 
-__all__ = ["copy_suffix", "image_sizes", "prepare", "scaled_size"]
-
 _FORMAT = "mmwood prepared images 1"
 _RECORD = "prepared.json"
 #: PNG's fastest levels make files a tenth larger.

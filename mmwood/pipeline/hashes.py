@@ -14,8 +14,6 @@ from mmwood.fileio.files import (
 )
 from mmwood.utils.progress import progress
 
-__all__ = ["Hashes", "tree"]
-
 #: mmengine's folder of one run's logs: named after the time.
 _TIMES = "[0-9]" * 8 + "_" + "[0-9]" * 6 + "*"
 

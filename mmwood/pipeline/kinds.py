@@ -17,17 +17,6 @@ from mmwood.utils.last_checkpoint import last_checkpoint
 if TYPE_CHECKING:
     from mmwood.pipeline.graph import Pipeline
 
-__all__ = [
-    "KINDS",
-    "Mine",
-    "Report",
-    "Review",
-    "Run",
-    "Test",
-    "Train",
-    "parse_stage",
-]
-
 
 class Train(Stage):
     """A training."""

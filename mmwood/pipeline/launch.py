@@ -19,8 +19,6 @@ from multiprocessing.process import BaseProcess
 
 from mmwood.utils.processes import end_with_parent
 
-__all__ = ["can_fork", "fork_tool"]
-
 #: What most tools import, as far as it is installed.
 _IMPORTED = (
     *("mmengine.runner", "mmcv.transforms", "mmpretrain.models"),

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from mmwood.fileio.files import read_json, write_json
 
-__all__ = ["Records", "machine", "now", "versions"]
-
 _PACKAGES = (
     *("mmwood", "torch", "torchvision", "numpy", "opencv-python", "scikit-learn"),
     *("mmengine", "mmcv", "mmsegmentation", "mmpretrain"),

@@ -4,8 +4,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["OWN", "references", "resolve", "texts"]
-
 #: References that every stage has: its own folder and the pipeline's.
 OWN = ("dir", "work_dir")
 

@@ -24,8 +24,6 @@ from mmwood.pipeline.stage import PipelineError, Stage
 from mmwood.utils.locations import tool_command
 from mmwood.utils.processes import end_with_parent
 
-__all__ = ["Plan", "StageError", "make_plan", "run_plan"]
-
 #: Seconds between looks at what the running stages print.
 _TICK = 0.1
 #: Seconds that what a killed run left may take to end.

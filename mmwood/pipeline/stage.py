@@ -15,8 +15,6 @@ from mmwood.utils.locations import find_config
 if TYPE_CHECKING:
     from mmwood.pipeline.graph import Pipeline
 
-__all__ = ["PipelineError", "Stage", "State"]
-
 
 class PipelineError(ValueError):
     """What is wrong with a pipeline's config, or with what a stage finds."""

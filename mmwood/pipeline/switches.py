@@ -5,8 +5,6 @@ from typing import Any
 
 from mmwood.pipeline.stage import PipelineError
 
-__all__ = ["SWITCHES", "apply_switches"]
-
 #: Fields of a pipeline's config; True is on.
 SWITCHES = {
     "upper_bound": "train the segmentation network with the true masks, too",

@@ -25,21 +25,6 @@ from mmwood.report.spec import Labels, Network, Spec, named
 from mmwood.report.terms import explain
 from mmwood.visualization.charts import class_changes
 
-__all__ = [
-    "ClassTable",
-    "Row",
-    "SizeRow",
-    "Stage",
-    "chain",
-    "class_tables",
-    "mining",
-    "plan",
-    "read_curve",
-    "review",
-    "size_rows",
-    "tags",
-]
-
 NETWORK_SCORES = ("mIoU", "IA-mIoU", "IA_S", "IA_M", "IA_L")
 #: On images that show no class: the fewer the better.
 FALSE_POSITIVES = ("FP_pixels", "FP_images")

@@ -14,8 +14,6 @@ from mmwood.fileio.labels import BIASED, full_palette, voc_palette
 from mmwood.report import cards, numbers, pictures, records
 from mmwood.report.spec import Spec, read_spec
 
-__all__ = ["write_report"]
-
 _HERE = Path(__file__).parent
 
 

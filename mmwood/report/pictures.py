@@ -16,16 +16,6 @@ from mmwood.fileio.labels import VOID
 from mmwood.fileio.scores import SeedCurve
 from mmwood.visualization.figures import new_figure
 
-__all__ = [
-    "BRANCH_COLOURS",
-    "FIGURE_PIXELS",
-    "PICTURE",
-    "curve_chart",
-    "figure_source",
-    "outlined",
-    "picture_source",
-]
-
 #: Okabe and Ito's colours, which the colour-blind can tell apart.
 BRANCH_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7")
 _MARKERS = ("o", "s", "^", "D", "v")

@@ -14,16 +14,6 @@ from mmwood.utils.locations import TOOLS, verb
 from mmwood.utils.memory import keep_freed_memory
 from mmwood.utils.processes import leave_process_group
 
-__all__ = [
-    "add_common_arguments",
-    "add_decoding_options",
-    "add_input_channels",
-    "named_path",
-    "png_path",
-    "run",
-    "script_parser",
-]
-
 _PACKAGE = Path(__file__).resolve().parents[1]
 #: What a user can mend where a statement of ours raises it.
 _MENDABLE = (ValueError, OSError, ImportError)

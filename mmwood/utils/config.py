@@ -3,14 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = [
-    "leaf_dataset",
-    "leaf_datasets",
-    "metric_configs",
-    "type_name",
-    "without_names",
-]
-
 
 def type_name(config: Any) -> str:
     """The name of a config's type without scope and module.

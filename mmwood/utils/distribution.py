@@ -4,8 +4,6 @@ from importlib import metadata
 
 from mmwood.utils.locations import pip_install
 
-__all__ = ["DistributionError", "check_distribution"]
-
 #: What pip calls the packages of each, by import names. See requirements/.
 ONEDL = {
     "mmengine": "onedl-mmengine",

@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-__all__ = ["last_checkpoint"]
-
 
 def last_checkpoint(work_dir: str | os.PathLike) -> Path | None:
     """The checkpoint that mmengine's file ``last_checkpoint`` names.

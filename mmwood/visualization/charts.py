@@ -11,21 +11,6 @@ from matplotlib.axes import Axes
 
 from mmwood.visualization.figures import add_legend, add_title, new_figure, save_figure
 
-__all__ = [
-    "CLASS_COLOURS",
-    "THRESHOLDS",
-    "Amount",
-    "ClassChange",
-    "Images",
-    "Spread",
-    "amount_curve",
-    "class_changes",
-    "mean_and_std",
-    "save_amount_curve",
-    "save_class_changes",
-    "save_embeddings",
-]
-
 #: What a band of runs shows, and which images are counted.
 Spread = Literal["std", "quartiles"]
 Images = Literal["ood", "in"]

@@ -16,8 +16,6 @@ from mmwood.fileio.labels import read_label_png
 from mmwood.visualization.contact_sheet import contact_sheet
 from mmwood.visualization.panels import overlay_heat, overlay_label
 
-__all__ = ["one_image_per_class", "seed_comparison"]
-
 
 def seed_comparison(
     runs: Mapping[str, str | os.PathLike],

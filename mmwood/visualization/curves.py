@@ -4,8 +4,6 @@ import os
 
 from mmwood.visualization.figures import new_figure, save_figure
 
-__all__ = ["save_threshold_curve"]
-
 
 def save_threshold_curve(curve: dict, path: str | os.PathLike) -> None:
     """Draw seed mIoU, precision, recall and F1 over the background threshold.

@@ -9,8 +9,6 @@ import numpy as np
 from mmwood.converters.pascal_b.annotations import ClassTable, Scene
 from mmwood.fileio.lists import TaggedImage, refuse_shared_files
 
-__all__ = ["LEFT_OUT", "SIZES", "annotated_cells", "choose_images", "find_candidates"]
-
 SIZES = ("small", "medium", "large")
 #: Why an image cannot be chosen.
 LEFT_OUT = dict(

@@ -10,8 +10,6 @@ from mmwood.converters.pascal_b.choice import SIZES
 from mmwood.fileio.coco import Layer, layered_masks
 from mmwood.fileio.labels import VOID, voc_palette
 
-__all__ = ["count_instances", "draw_review", "draw_scene"]
-
 #: Masks of one class that overlap so much show one object, named twice.
 _SAME_OBJECT = 0.8
 

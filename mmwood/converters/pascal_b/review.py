@@ -17,8 +17,6 @@ from mmwood.fileio.images import read_rgb
 from mmwood.fileio.labels import VOID
 from mmwood.fileio.lists import TaggedImage, bullets, read_id_list
 
-__all__ = ["REVIEW", "check_review", "read_exclude", "write_review"]
-
 #: The manifest of the pictures that people review, in their folder.
 REVIEW = "review.csv"
 

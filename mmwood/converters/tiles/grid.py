@@ -11,8 +11,6 @@ from mmwood.fileio.lists import bullets, check_id, refuse_shared_files, without_
 from mmwood.functional.tile_grid import equal_spans
 from mmwood.utils.check import at_least
 
-__all__ = ["IMAGES", "BigImage", "Tile", "find_big_images"]
-
 #: Where the tiles are in their folder.
 IMAGES = "images"
 

@@ -22,14 +22,6 @@ from mmwood.fileio.lists import (
 )
 from mmwood.utils.check import at_least
 
-__all__ = [
-    "TileTags",
-    "resolve_tile_tags",
-    "tiles_of_images",
-    "tiles_of_regions",
-    "tiles_of_table",
-]
-
 
 @dataclass
 class TileTags:

@@ -18,15 +18,6 @@ from mmwood.functional.cam import strided_size
 from mmwood.registry import TRANSFORMS
 from mmwood.utils.config import leaf_datasets
 
-__all__ = [
-    "LoadImage",
-    "LoadScoreMaps",
-    "LoadSemanticMask",
-    "decoding_of",
-    "loaded_rgb",
-    "reversed_colours",
-]
-
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):

@@ -31,8 +31,6 @@ from mmwood.utils.config import leaf_dataset
 
 from .checkpoint_guard_hook import CheckpointGuardHook
 
-__all__ = ["OoDClusterHook"]
-
 Method = Literal["kmeans", "predicted"]
 
 

@@ -10,8 +10,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from mmwood.registry import HOOKS
 from mmwood.utils.progress import progress
 
-__all__ = ["ProgressBarHook"]
-
 
 @HOOKS.register_module()
 class ProgressBarHook(Hook):

@@ -24,8 +24,6 @@ from mmwood.utils.config import leaf_datasets
 
 from .ignore_biased_hook import biased_folder
 
-__all__ = ["StartCheckHook", "refuse_empty_epoch"]
-
 #: What metrics need of each image, by the names of their classes.
 NEEDS = dict(
     gt_label=(

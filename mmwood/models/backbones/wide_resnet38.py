@@ -18,8 +18,6 @@ from torch.utils.checkpoint import checkpoint
 
 from mmwood.registry import MODELS
 
-__all__ = ["PreActBlock", "WideResNet38"]
-
 #: Of each stage: the blocks, the channels of a block's convolutions as multiples of
 #: the stem's, and their kernels.
 _STAGES = {

@@ -21,8 +21,6 @@ from mmwood.registry import MODELS
 
 from .cam_classifier import CAMClassifier
 
-__all__ = ["SEAM"]
-
 
 @MODELS.register_module()
 class SEAM(CAMClassifier):

@@ -19,8 +19,6 @@ from mmwood.registry import MODELS
 from mmwood.utils.check import one_of
 from mmwood.utils.config import without_names
 
-__all__ = ["CAMHead", "which_are_ood"]
-
 
 @MODELS.register_module()
 class CAMHead(MultiLabelClsHead):

@@ -14,8 +14,6 @@ from mmwood.utils.check import at_least, one_of
 
 from .cam_head import CAMHead, which_are_ood
 
-__all__ = ["OoDLabels", "WOoDHead", "WOoDMixin"]
-
 #: What OoD images are trained to be in the classification loss.
 OoDLabels = Literal["zeros", "uniform", "background"]
 

@@ -22,8 +22,6 @@ from mmwood.functional.fine_grained_background import (
 from mmwood.registry import MODELS
 from mmwood.utils.check import at_least
 
-__all__ = ["FineGrainedBackgroundLoss"]
-
 #: How messages begin.
 _FIELD = "mmwood.FineGrainedBackgroundLoss: "
 

@@ -3,8 +3,6 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-__all__ = ["refuse_left_behind", "with_defaults"]
-
 
 def refuse_left_behind(
     type: str, place: str, others: Collection[str], note: str = ""

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from mmwood.functional.axes import channels_first
 from mmwood.models.utils.axes import declared_axes
 
-__all__ = ["NamedFeatures", "check_named_features"]
-
 
 class NamedFeatures:
     """Keeps what modules of a network gave in its last forward pass.

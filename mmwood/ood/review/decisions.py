@@ -19,8 +19,6 @@ from mmwood.fileio.files import TEMPORARY, atomic_write
 from mmwood.fileio.journal import Journal, SaveError, journal_path, sync_folder
 from mmwood.utils.check import one_of
 
-__all__ = ["Review"]
-
 
 class Review:
     """A manifest under review: its rows, their states, decisions and their undoing.

@@ -11,8 +11,6 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Guard"]
-
 #: Other sites may not frame a page, show a picture or learn the address.
 HEADERS = {
     "X-Frame-Options": "DENY",

@@ -13,8 +13,6 @@ from mmwood.fileio.decoding import PICTURE, Decoding
 from mmwood.fileio.files import atomic_write, text_sha256
 from mmwood.fileio.images import UNREADABLE, open_upright
 
-__all__ = ["Cache", "PictureError", "Pictures", "open_picture", "to_jpeg"]
-
 #: Long sides in pixels. A cell of the grid has 160 to 220, on fine screens twice that.
 SMALL, LARGE = 360, 1600
 
