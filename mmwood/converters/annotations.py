@@ -326,11 +326,6 @@ def find_label_files(
 ) -> tuple[list[LabelFile], int]:
     """The images of a folder that have a label PNG, by its path.
 
-    Args:
-        folder: The label PNGs.
-        images: The images.
-        labels: What the label PNGs may hold.
-
     Returns:
         The images in the order of their label PNGs, and how many images have none.
 

@@ -291,11 +291,6 @@ def write_coco(
     Categories are the labels, numbered from 1; that of void pixels is left out where
     no image has any.
 
-    Args:
-        file: What to write to.
-        images: The images.
-        labels: All labels.
-
     Raises:
         ImportError: pycocotools is not installed.
     """

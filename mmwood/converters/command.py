@@ -39,11 +39,7 @@ def add_check_options(parser: ArgumentParser, source: str) -> None:
 
 
 def formats(text: str, others: Sequence[str] = ()) -> list[str]:
-    """The type of an option that lists formats, separated by commas.
-
-    Args:
-        text: What stands on the command line.
-        others: What may be listed beside :data:`FORMATS`.
+    """The type of an option that lists :data:`FORMATS` and others, with commas.
 
     Raises:
         ArgumentTypeError: One is unknown.

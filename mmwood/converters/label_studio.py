@@ -84,15 +84,11 @@ def read_label_studio(
 
 
 def read_label_studio_regions(path: Path, boxes: bool = False) -> RegionSource:
-    """Regions from a JSON export: those of BrushLabels and of PolygonLabels.
+    """Regions from a JSON export: BrushLabels, PolygonLabels and perhaps boxes.
 
     Of several annotations of an image, the one that was changed last counts. Its later
     regions cover earlier ones. Other kinds of regions are left out and counted, and so
     are tasks without an annotation and annotations that were cancelled.
-
-    Args:
-        path: The export.
-        boxes: Whether RectangleLabels are regions, too.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -168,14 +168,7 @@ def draw_regions(
     values: dict[str, int],
     small_on_top: bool,
 ) -> Drawn:
-    """The label map of an image's regions.
-
-    Args:
-        image: The image.
-        size: Its height and width.
-        values: Value by label.
-        small_on_top: See :class:`mmwood.converters.source.RegionSource`.
-    """
+    """The label map of an image's regions; ``values`` are by label."""
     order, pixelless, faults = [], [], []
     for region in image.regions:
         try:
@@ -221,12 +214,6 @@ def find_annotated(
     values: Collection[str],
 ) -> list[FoundImage]:
     """The images' files and sizes.
-
-    Args:
-        source: What a reader gave.
-        root: Folder of the images.
-        classes: Names of the classes, for errors.
-        values: All labels that regions may have.
 
     Raises:
         ValueError: A label is none of these; an image is missing, damaged or of another

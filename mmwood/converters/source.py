@@ -133,15 +133,7 @@ def check_sizes(
     decode: bool = False,
     remedy: str = "",
 ) -> None:
-    """Refuse images that are not of the size that their annotation says.
-
-    Args:
-        items: The images.
-        paths: The file of each.
-        sizes: Height and width of each, as annotated.
-        field: What names them, for the error.
-        decode: Whether to read them whole.
-        remedy: What else to do, for the error.
+    """Refuse images that are not of the size (H, W) that their annotation says.
 
     Raises:
         FileNotFoundError: An image is missing.

@@ -184,10 +184,6 @@ class ImageFinder:
         the eight digits that Label Studio puts before them, and what it takes out of
         them: spaces become ``_``, brackets and the like go.
 
-        Args:
-            image: The name in the source.
-            source: Where that stands, for the error.
-
         Returns:
             The path with slashes, or None where there is no such file.
 

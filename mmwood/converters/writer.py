@@ -57,13 +57,7 @@ def write_lines(path: str | os.PathLike, lines: Sequence[str]) -> None:
 
 
 def save_jpeg(image: np.ndarray, path: str | os.PathLike, quality: int) -> None:
-    """Write a JPEG without chroma subsampling, atomically.
-
-    Args:
-        image: Shape (H, W, 3), uint8 RGB.
-        path: The file.
-        quality: Pillow's, up to 95.
-    """
+    """Write (H, W, 3) uint8 RGB as a JPEG without chroma subsampling, atomically."""
     # To memory first: writing to a file, Pillow does not see that the disk is full.
     jpeg = io.BytesIO()
     Image.fromarray(image).save(jpeg, "JPEG", quality=quality, subsampling=0)

@@ -65,12 +65,9 @@ class Agreement(NamedTuple):
 
 
 class WholeImage(nn.Module):
-    """The labels of an image, as :class:`Predictor` finds them without tiles.
+    """The labels of an image, as :class:`Predictor` finds them whole, without CRF.
 
     It is there to be traced: sizes are computed with tensors.
-
-    Args:
-        predictor: Of a network, without ``tta`` and ``crf``.
 
     Shape:
         - image: (H, W, channels) uint8, RGB where there are three

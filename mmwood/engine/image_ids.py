@@ -13,10 +13,6 @@ from mmwood.utils.progress import progress
 class ImageIds:
     """The ids of a data set's images; see :func:`mmwood.fileio.label_folder.image_ids`.
 
-    Args:
-        dataset: Wrapped (``ConcatDataset``, ...) or not.
-        field: What names files after images, for errors.
-
     Raises:
         ValueError: Two images would share a file; the message names both.
     """

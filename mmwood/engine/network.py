@@ -113,11 +113,6 @@ def load_network(
 
     Of a published network nothing but tensors is unpickled.
 
-    Args:
-        network: The folder, or a config file.
-        checkpoint: Weights of the config.
-        device: Where the model goes.
-
     Raises:
         FileNotFoundError: There is no such folder or file.
         ValueError: The folder holds no network, or one whose weights were exchanged; a

@@ -12,12 +12,7 @@ from torch import Tensor
 
 
 def unwrap(runner: Runner, tta: bool = False) -> BaseModel:
-    """The run's model without the wrapper of a distributed job.
-
-    Args:
-        runner: The run.
-        tta: Whether test-time augmentation is unwrapped, too.
-    """
+    """The run's model without distributed wrappers and, if asked, test-time ones."""
     model = runner.model
     while is_model_wrapper(model) or (tta and isinstance(model, BaseTTAModel)):
         model = model.module

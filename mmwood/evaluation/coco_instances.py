@@ -17,9 +17,6 @@ class CocoInstances:
     to the smaller. Annotations of categories that the data set has no class for are no
     instances. Crowds are void.
 
-    Args:
-        path: The annotation file.
-
     Raises:
         ImportError: pycocotools is missing.
         FileNotFoundError: There is no such file.

@@ -37,14 +37,10 @@ def need_rasterio() -> None:
 def band_values(
     file: str | os.PathLike | BinaryIO, bands: tuple[int, ...] = ()
 ) -> np.ndarray:
-    """Some bands of an image, whatever GDAL reads, at their own depth.
+    """Some bands, from 1, or all of an image, whatever GDAL reads, at their own depth.
 
     What the file declares to be no data is NaN in floats, and the least number of
     integers.
-
-    Args:
-        file: The image.
-        bands: Their numbers, from 1; none are all.
 
     Returns:
         Shape (H, W, bands).

@@ -384,13 +384,7 @@ def encode_mask(mask: np.ndarray) -> dict:
 
 
 def encode_part(mask: np.ndarray, left: int, top: int, size: tuple[int, int]) -> dict:
-    """As :func:`encode_mask`, of a mask that is known in its box alone.
-
-    Args:
-        mask: The pixels in the box.
-        left: Of the box, in pixels.
-        top: Of the box.
-        size: Height and width of the image.
+    """As :func:`encode_mask`, of a mask in a box, in an image of ``size`` (H, W).
 
     Shape:
         - mask: (h, w) bool

@@ -25,9 +25,6 @@ class ImageRows:
     asked for, and stays: 1 byte a pixel of grey, 3 of colour, 2 to 8 of more than 8
     bits, and twice as much while it is decoded.
 
-    Args:
-        path: The image.
-
     Attributes:
         size: (W, H).
         suffix: That of files of its parts: ``.png``, or ``.tif`` where a PNG does not
@@ -70,11 +67,6 @@ class ImageRows:
 
 def encode_values(values: np.ndarray, suffix: str, compression: int = 3) -> bytes:
     """A file of what :meth:`ImageRows.rows` gives.
-
-    Args:
-        values: The values.
-        suffix: That of :class:`ImageRows`.
-        compression: Level of PNG's compression.
 
     Shape:
         - values: (H, W) or (H, W, channels)

@@ -178,10 +178,6 @@ def biased_as_void(label: np.ndarray, classes: int) -> tuple[np.ndarray, int]:
 
     With 254 classes the value is a class, and the label filter refuses such labels.
 
-    Args:
-        label: The map; it is not changed.
-        classes: Number of classes without background.
-
     Shape:
         - label: (H, W) uint8; output: as label
 

@@ -10,9 +10,6 @@ def group_by_shape(tensors: Sequence[Tensor]) -> list[list[int]]:
 
     Padding would change scores and maps, so images of one size go together instead.
 
-    Args:
-        tensors: Tensors of any shapes.
-
     Returns:
         Groups in the order of their first tensors; together all indices.
 

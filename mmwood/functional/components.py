@@ -165,9 +165,6 @@ def _root(parents: dict[int, int], number: int) -> int:
 def label_counts(label: Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Count the pixels of every value in label maps of any shape.
 
-    Args:
-        label: Labels of an integer dtype, any device.
-
     Returns:
         The values that occur, ascending, and how often each does; both int64.
 

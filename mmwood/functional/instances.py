@@ -152,12 +152,6 @@ def detect_instances(
     score is the largest score in it, or 0 where it is smaller than ``min_fraction``
     of the image: small fragments stay in the list, last in order of confidence.
 
-    Args:
-        scores: Scores of n classes times m groups.
-        classes: The class of each of the n.
-        background: Score of the background.
-        min_fraction: Of the image's pixels.
-
     Returns:
         The instances, class by class in the order of ``classes``, then group by
         group; none if every pixel is background.

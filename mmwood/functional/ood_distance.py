@@ -24,10 +24,6 @@ def in_distribution_centers(z: Tensor, labels: Tensor) -> Tensor:
 
     An image with several classes counts in each of them.
 
-    Args:
-        z: Features of the in-distribution images.
-        labels: Their image-level labels, 0 or 1.
-
     Returns:
         One centre per class, of the dtype of ``z``.
 

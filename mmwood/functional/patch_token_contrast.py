@@ -84,11 +84,8 @@ def pair_cosines(tokens: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     .. math:: \frac{1}{n + 1} \sum_{i \ne j} |\cos(t_i, t_j)|
 
     over the n ordered pairs of tokens of one image that have both a label and, for the
-    first result, the same one, for the second another. Background is a label.
-
-    Args:
-        tokens: The last tokens t.
-        labels: Those of :func:`token_labels`. 255 takes no part.
+    first result, the same one, for the second another. Background is a label,
+    255 is none.
 
     Shape:
         - tokens: (B, D, h, w); labels: (B, h, w); output: () and ()

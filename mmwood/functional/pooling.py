@@ -42,10 +42,6 @@ def softmax_pooling(maps: Tensor, temperature: float = 1.0) -> Tensor:
     :math:`\partial s / \partial a_i = \alpha_i (1 + (a_i - s) / \tau)`, then feeds the
     weak pixels. The published temperature is not known.
 
-    Args:
-        maps: The maps a.
-        temperature: τ, in the unit of the maps.
-
     Shape:
         - maps: (B, C, h, w); output: (B, C)
 

@@ -33,9 +33,6 @@ def nearest_spans(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     Of two centres that are equally near, the first counts. In a grid of tiles, the
     nearest centre is that of the nearest row and the nearest column.
 
-    Args:
-        spans: From :func:`equal_spans`.
-
     Returns:
         For each tile, begin and end; each pixel is in one.
 

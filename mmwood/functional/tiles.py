@@ -55,10 +55,6 @@ def tile_weights(spans: list[tuple[int, int]], overlap: int) -> list[Tensor]:
     the ends of the image: what a network of a receptive field of at most
     2 (o // 4) + 1 gives is the same as without tiles.
 
-    Args:
-        spans: From :func:`tile_spans`.
-        overlap: The same as there.
-
     Returns:
         For each tile, shape (end - begin,), float32.
     """

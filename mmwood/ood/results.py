@@ -26,10 +26,6 @@ _EVERYTHING = 1 << 62
 def check_manifest(path: str | os.PathLike, update: bool = False) -> None:
     """Refuse to overwrite what a person reviewed.
 
-    Args:
-        path: The manifest to write.
-        update: Whether its states will be carried over.
-
     Raises:
         FileExistsError: There is no manifest, but a file of its summary's name.
         ValueError: It holds reviewed rows and is not to be updated, or is no manifest.
@@ -58,9 +54,6 @@ def not_under_review(path: str | os.PathLike) -> Iterator[None]:
     """Keep reviews of a manifest out meanwhile, by the lock that they take.
 
     One process at a time can do so.
-
-    Args:
-        path: The manifest; it need not exist.
 
     Raises:
         ValueError: It is being reviewed, or a review that was killed left decisions
@@ -158,14 +151,8 @@ def write_found(
 ) -> dict:
     """As :func:`write_results`, from a database, for who holds the manifest's lock.
 
-    Args:
-        db: See :func:`mmwood.fileio.mining_results.temporary_results`; it gets more
-            tables.
-        out: See there, as the other arguments.
-        top: See there.
-        max_per_image: See there.
-        update: See there.
-        unreadable: See there.
+    It is one of :func:`mmwood.fileio.mining_results.temporary_results`, and gets more
+    tables.
 
     Returns:
         The summary.

@@ -37,10 +37,6 @@ def find_levels(images: list[Path], bands: tuple[int, ...] | None = None) -> Dec
 
     Of bands each has its own. The same images give the same levels.
 
-    Args:
-        images: The images, one or more.
-        bands: Which bands networks see.
-
     Raises:
         ValueError: An image cannot be decoded; names it.
     """

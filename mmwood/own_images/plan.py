@@ -144,10 +144,6 @@ def plan_own_images(
 def gather_facts(own: OwnImages, decoding: Decoding = PICTURE) -> Facts:
     """Sizes of images, from their headers, their levels, and the machine.
 
-    Args:
-        own: What there is.
-        decoding: What a person names.
-
     Raises:
         ValueError: An image cannot be read; names all.
     """

@@ -65,11 +65,6 @@ def scaled_size(
 ) -> tuple[int, int]:
     """(W, H) of an image at the one scale: its long side is ``long_side``.
 
-    Args:
-        size: (W, H) of the image.
-        long_side: The scale, in pixels.
-        enlarge: Whether a smaller image is enlarged.
-
     Example:
         >>> scaled_size((1200, 900), 320, enlarge=True)
         (320, 240)

@@ -210,11 +210,6 @@ _FIELDS: dict[str, tuple[type, str]] = dict(
 def parse_stage(name: str, content: Any, threads: int | None = None) -> Stage:
     """Read a stage of a pipeline's config.
 
-    Args:
-        name: The stage's name.
-        content: Its fields.
-        threads: For a stage that states none.
-
     Raises:
         PipelineError: A field is unknown or of the wrong type, or there is not exactly
             one of :data:`KINDS`.

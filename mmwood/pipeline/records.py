@@ -32,9 +32,6 @@ class Records:
           STAGE.files.json    its files and their hashes
           STAGE.started.json  what a stage was started with that has not finished
           hashes.json         see mmwood.pipeline.hashes
-
-    Args:
-        folder: Where they are.
     """
 
     def __init__(self, folder: Path) -> None:

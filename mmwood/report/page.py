@@ -22,10 +22,6 @@ def write_report(spec_file: str | os.PathLike, out: str | os.PathLike) -> Path:
 
     The same files give the same bytes.
 
-    Args:
-        spec_file: See :func:`mmwood.report.spec.read_spec`.
-        out: The folder, made if need be.
-
     Returns:
         The file.
 

@@ -50,11 +50,7 @@ def outlined(picture: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def picture_source(picture: np.ndarray) -> str:
-    """A small picture as WebP.
-
-    Args:
-        picture: Shape (H, W, 3), uint8 RGB.
-    """
+    """A small picture, (H, W, 3) uint8 RGB, as WebP."""
     image = Image.fromarray(picture)
     image.thumbnail((PICTURE, PICTURE))
     return _source(_webp(image, quality=80), "image/webp")

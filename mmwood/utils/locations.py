@@ -100,10 +100,6 @@ def verb(tool: str | os.PathLike) -> str:
 def tool_command(tool: str | os.PathLike, arguments: Iterable[str] = ()) -> str:
     """A tool and its arguments as a person types them.
 
-    Args:
-        tool: The file, or its path below ``tools/``.
-        arguments: What follows.
-
     Example:
         >>> tool_command("review_ood.py", ["ood.csv"])  # in a clone
         'python tools/review_ood.py ood.csv'

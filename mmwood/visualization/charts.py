@@ -138,14 +138,7 @@ def amount_curve(runs: Sequence[tuple[int, float]]) -> list[Amount]:
 def save_class_changes(
     changes: Mapping[str, ClassChange], miou: ClassChange, path: Path, note: str = ""
 ) -> None:
-    """Draw the change of each class's seed IoU as a bar (W-OoD's figure 6).
-
-    Args:
-        changes: What :func:`class_changes` gives.
-        miou: The same for the mIoU.
-        path: The PNG file to write.
-        note: A line below the title.
-    """
+    """Draw the change of each class's seed IoU as a bar (W-OoD's figure 6)."""
     figure = new_figure(6.4, 1.5 + 0.25 * len(changes))
     axes = figure.add_subplot()
     rows = range(len(changes))

@@ -93,9 +93,6 @@ def seed_comparison(
 def one_image_per_class(run: str | os.PathLike) -> list[str]:
     """For each class the first image that shows it alone, by the names of the files.
 
-    Args:
-        run: Folder that :class:`mmwood.PseudoLabelHook` wrote.
-
     Returns:
         Image ids, in the order of the classes; a class without such an image has none.
 

@@ -105,16 +105,10 @@ def count_instances(
 def draw_review(
     image: np.ndarray, classes: np.ndarray, ids: np.ndarray, label: int
 ) -> np.ndarray:
-    """Lay the instances of one class over an image, each in a colour of its own.
+    """Lay the instances of one class over an RGB image, each in its own colour.
 
     Instances are translucent, in VOC's colours, and edged: a solid line inside them, a
     white one around them. Void is white.
-
-    Args:
-        image: The image, RGB.
-        classes: The class map of :func:`draw_scene`.
-        ids: The instance map.
-        label: The class.
 
     Shape:
         - image: (H, W, 3) uint8; classes, ids: (H, W); output as image

@@ -73,11 +73,6 @@ class BigImage:
 def find_big_images(folder: Path, tile: int, overlap: int) -> list[BigImage]:
     """The images of a folder, with the grid of their tiles; headers alone are read.
 
-    Args:
-        folder: The images, in folders or not.
-        tile: The side of a tile, in pixels.
-        overlap: How much neighbours share, in pixels.
-
     Raises:
         FileNotFoundError: There is no such folder.
         ValueError: ``overlap`` is not below ``tile``; there is no image; some cannot

@@ -135,9 +135,6 @@ class LoadSemanticMask(BaseTransform):
     ``PackInputs(algorithm_keys=('gt_sem_seg',))``. An image without
     ``seg_map_path`` is left as it is when ``optional``.
 
-    Args:
-        optional: Whether images without a mask are allowed.
-
     Raises:
         ValueError: The mask is not a single-channel image, or not of its image's
             size, or there is none.

@@ -117,9 +117,6 @@ class StartCheckHook(Hook):
 def refuse_empty_epoch(loader: Any) -> None:
     """Refuse a training of which no epoch has a step.
 
-    Args:
-        loader: The training's ``DataLoader``.
-
     Raises:
         ValueError: There are fewer images than a batch, and ``drop_last`` leaves such
             a batch out; or there is no image.

@@ -230,11 +230,6 @@ class WOoDMixin(nn.Module):
     ) -> Tensor:
         """Make the OoD images harder; see ``adversarial_step``.
 
-        Args:
-            images: The normalised batch.
-            data_samples: Its data samples.
-            extract_feat: From images to what this head takes.
-
         Returns:
             The batch, its OoD images moved and cut to the range that they had.
 

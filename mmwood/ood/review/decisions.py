@@ -28,9 +28,6 @@ class Review:
     their own decisions, last first, and what somebody else decided later about the
     same row stands. Methods may be called from several threads.
 
-    Args:
-        manifest: The file.
-
     Attributes:
         images, classes, class_of, probability: The rows' columns; ``class_of`` are
             indices into ``classes``, the names in the order of their first row.
@@ -94,11 +91,6 @@ class Review:
 
     def decide(self, rows: Sequence[int], state: str, who: str = "") -> None:
         """Give rows a state, on disk.
-
-        Args:
-            rows: Indices of rows.
-            state: One of :data:`mmwood.fileio.candidates.STATES`.
-            who: For :meth:`undo`.
 
         Raises:
             ValueError: There is no such row or state, or no row is given.

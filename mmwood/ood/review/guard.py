@@ -27,11 +27,6 @@ class Guard:
       connect.
     - With a token, the first visit must have it in the address (``?token=``); then a
       cookie has it, which browsers send to this host's name only.
-
-    Args:
-        app: What is guarded.
-        token: The token, or None.
-        cookie: Name of the cookie.
     """
 
     def __init__(self, app: ASGIApp, token: str | None, cookie: str) -> None:

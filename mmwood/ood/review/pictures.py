@@ -81,11 +81,6 @@ class Pictures:
 
     Bytes of a file never leave as they are: what is not an image is not served,
     whatever a manifest names.
-
-    Args:
-        images: Paths, one a row.
-        cache: For small ones.
-        decoding: How images are read.
     """
 
     def __init__(
