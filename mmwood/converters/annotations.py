@@ -187,9 +187,6 @@ def write_annotations(
             formats that were written before.
         progress: Wraps the list of images while a format is written.
 
-    Returns:
-        The files that were written.
-
     Raises:
         FileExistsError: See :func:`refuse_changed`.
         ValueError: A label map cannot be read, or holds other values.

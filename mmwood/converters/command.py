@@ -20,12 +20,7 @@ FORMATS = ("coco", "label-studio", "cvat")
 
 
 def add_check_options(parser: ArgumentParser, source: str) -> None:
-    """Add ``--overwrite``, and ``--check`` for the finished data set.
-
-    Args:
-        parser: The command's.
-        source: The option without which there is only a check.
-    """
+    """Add ``--overwrite``, and ``--check``, which without ``source`` is all there is."""
     parser.add_argument(
         "--overwrite",
         action="store_true",

@@ -49,11 +49,6 @@ def read_regions(
 ) -> RegionSource:
     """Regions from an export of Label Studio or CVAT, or from COCO JSON.
 
-    Args:
-        path: The file.
-        boxes: Whether boxes are regions, too.
-        field: What names it on the command line, for errors.
-
     Raises:
         FileNotFoundError: There is no such file.
         ImportError: COCO needs pycocotools.
@@ -90,14 +85,6 @@ def regions_to_masks(
 
     A label PNG has the path of its image in the folder, with the suffix ``.png``.
     Images are found as :class:`mmwood.converters.tags.ImageFinder` does.
-
-    Args:
-        source: What a reader gave.
-        images: Folder of the images, which are only read.
-        classes: Names of the classes in the order of their labels.
-        out: Folder to write to.
-        overwrite: As in :class:`mmwood.converters.writer.Writer`.
-        progress: Wraps the list of images while they are drawn.
 
     Returns:
         ``images``; ``overlapping``, the names of those where regions of different

@@ -122,11 +122,6 @@ def resolve_classes(
 ) -> list[str]:
     """The classes in order: those that are named, or all tags by the alphabet.
 
-    Args:
-        items: Images and their tags.
-        classes: Names of the classes, if somebody has named them.
-        remedy: What else helps against tags that are hardly meant, for errors.
-
     Raises:
         ValueError: A tag is not among ``classes``, or without these hardly is a class;
             or a class is the background.
@@ -152,12 +147,7 @@ def find_image(root: Path, images: str, name: str) -> str | None:
 
 
 class ImageFinder:
-    """Finds the files that a source of tags means.
-
-    Args:
-        root: Folder of the data set.
-        images: Folder that names start from, relative to ``root``.
-    """
+    """Finds the files that a source of tags means."""
 
     def __init__(self, root: Path, images: str = "") -> None:
         self.root = root

@@ -257,15 +257,6 @@ def feature_maps(
     Batches are the same whichever images are wanted: the last bits of an image's
     features depend on those that go through the network with it.
 
-    Args:
-        dataset: Gives whole images (:func:`whole_images`).
-        ids: Of all its images.
-        network: What computes features.
-        wanted: Which images, as indices.
-        folder: Where features are kept and found; None: nowhere.
-        batch_size: Images that go through the network together.
-        num_workers: Loading processes.
-
     Raises:
         ValueError: A file of features is damaged.
     """

@@ -259,9 +259,6 @@ def export_network(
         images: Names and images to compare on. Shape: (H, W, channels) uint8, RGB where
             there are three.
 
-    Returns:
-        How well it agrees.
-
     Raises:
         ImportError: A package is missing.
         FileExistsError: There is another file.

@@ -81,11 +81,6 @@ class RunningFisher:
     authors' program of Mun et al., WACV 2024, which updates at each of two
     half-batches.
 
-    Args:
-        params: The parameters by name.
-        optimizer: The one that trains them.
-        values: F so far, from a checkpoint; None to start.
-
     Attributes:
         values: F by name, float32.
     """

@@ -164,9 +164,6 @@ def publish_network(
         metrics: Numbers by name, for each test by its name.
         overwrite: Whether another network, or changed files, may be replaced.
 
-    Returns:
-        The manifest.
-
     Raises:
         FileNotFoundError: There is no such config or checkpoint.
         ValueError: As :func:`load_network`; the folder holds something else.

@@ -258,12 +258,7 @@ def read_rgb(
 def read_picture(
     path: str | os.PathLike, decoding: Decoding = PICTURE, shown: bool = True
 ) -> np.ndarray:
-    """As :func:`read_rgb`, with errors that name the file.
-
-    Args:
-        path: The image.
-        decoding: As there.
-        shown: Whether as people see it, and not as a network does.
+    """As :func:`read_rgb` or :func:`read_channels`, with errors that name the file.
 
     Raises:
         FileNotFoundError: There is no such file.

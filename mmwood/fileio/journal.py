@@ -55,9 +55,6 @@ class Journal:
     lock away (POSIX locks), its errors do not say what the disk lacks, and a decision
     takes six times as long.
 
-    Args:
-        path: The file; it is made if need be.
-
     Attributes:
         entries: What was found: line number and entry.
         torn: Whether the last line was cut off, as by a killed process. It was never

@@ -274,11 +274,6 @@ class LabelFolder:
     ) -> dict:
         """The manifest of files that are all there and were made as described.
 
-        Args:
-            description: What must have determined them, ``format`` among it.
-            maker: What makes them, for errors.
-            overwrite: What lets it make all anew, for errors.
-
         Raises:
             FileNotFoundError: There is no manifest.
             ValueError: It is damaged, of another format or description, or of a run

@@ -96,9 +96,6 @@ def encode_brush(mask: np.ndarray) -> list[int]:
 
     Source: rle-pack of thi.ng/umbrella, which Label Studio uses.
 
-    Returns:
-        The bytes.
-
     Shape:
         - mask: (H, W) bool
 

@@ -112,13 +112,7 @@ def stream_rows(
     field: str,
     notes: list[str] | None = None,
 ) -> Iterator[tuple[int, list[str]]]:
-    """As :func:`read_rows`, one row at a time, of a table of any length.
-
-    Args:
-        path: The table, in UTF-8.
-        columns: Names in its header.
-        field: What names the file, for the error.
-        notes: Gets how many empty rows there are, if there are any.
+    """As :func:`read_rows`, one row at a time, of a table in UTF-8 of any length.
 
     Yields:
         The number of a row's line, and its fields.

@@ -28,10 +28,6 @@ def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
 
     .. math:: CAM_c = \max(0, \sum_d W_{cd} f_d)
 
-    Args:
-        features: The last feature map f of the backbone.
-        weight: The weight W of the linear classifier on the pooled features.
-
     Returns:
         One non-negative map per class, not normalised.
 
@@ -170,9 +166,6 @@ def seed_from_cam(
 
 def label_values(classes: Array) -> Array:
     """The values of classes in a uint8 label map: c + 1.
-
-    Args:
-        classes: Classes counted from 0 without background, a tensor or an array.
 
     Raises:
         ValueError: A value would not fit beside 0, background, and 255, ignored.

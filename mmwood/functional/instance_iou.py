@@ -233,16 +233,7 @@ def score_instances(
     void: Void = "connects",
     whole_pixels: bool = False,
 ) -> np.ndarray:
-    """IoU of each of the instances that :func:`split_instances` gave.
-
-    Args:
-        pred: Predicted label map of an integer dtype, any device.
-        truth: The ground truth's instances.
-        num_classes: As for :func:`split_instances`.
-        ignore_index: As there.
-        connectivity: As there.
-        void: As for :func:`instance_ious`.
-        whole_pixels: As there.
+    """IoU of each instance of :func:`split_instances`; see :func:`instance_ious`.
 
     Returns:
         float64, in the order of ``truth``.

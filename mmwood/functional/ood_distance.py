@@ -122,9 +122,6 @@ def ood_distance_loss(
         margin: A distance beyond which an OoD centre repels no more: distances are
             cut to it in the second term. None as published.
 
-    Returns:
-        The loss, a scalar.
-
     Shape:
         - z: (B, D); labels: (B, C); in_centers: (C, D); ood_centers: (K, D)
 

@@ -60,9 +60,6 @@ def pixel_correlation(maps: Tensor, features: Tensor) -> Tensor:
         maps: x, of any number of channels.
         features: f.
 
-    Returns:
-        y, of the dtype of the product.
-
     Shape:
         - maps: (B, C, h, w); features: (B, D, h, w); output: (B, C, h, w)
     """

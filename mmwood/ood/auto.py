@@ -83,10 +83,6 @@ def apply_rules(review: Review, rules: Rules) -> tuple[dict, dict[str, str]]:
     unseen. The log is written before the first decision, with ``finished`` false, so
     that there is none that it does not explain.
 
-    Args:
-        review: The manifest, which nobody else can review meanwhile.
-        rules: What to do.
-
     Returns:
         What was logged, see :func:`rules_table`; and the images that were not
         compared, as path -> reason, those of ``in_distribution`` among them.

@@ -120,9 +120,6 @@ def write_results(
         update: Whether to carry over the states of the manifest that is there.
         unreadable: File for the images that cannot be read: path, tab, reason.
 
-    Returns:
-        The summary.
-
     Raises:
         ValueError: Not every candidate is finished; see also :func:`check_manifest`
             and :func:`not_under_review`.
@@ -153,9 +150,6 @@ def write_found(
 
     It is one of :func:`mmwood.fileio.mining_results.temporary_results`, and gets more
     tables.
-
-    Returns:
-        The summary.
 
     Raises:
         ValueError: See :func:`check_manifest`.

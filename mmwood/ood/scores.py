@@ -35,16 +35,6 @@ def write_scores(
     scores of one image and class the largest counts. Images whose score reaches the
     threshold must be images, by their headers, and are hashed; others must be there.
 
-    Args:
-        scores: What :func:`mmwood.fileio.image_scores.read_scores` gave.
-        source: Where they are from, for the summary.
-        out: The manifest; the summary has the same name with ``.json``.
-        threshold: Least score.
-        top: As of :func:`mmwood.ood.results.write_results`, like the others.
-        max_per_image: See there.
-        update: See there.
-        unreadable: See there.
-
     Returns:
         The summary; its ``joined`` says how many scores were not the largest.
 

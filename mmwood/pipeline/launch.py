@@ -54,13 +54,7 @@ def fork_tool(
     environment: Mapping[str, str],
     folder: str | os.PathLike = ".",
 ) -> BaseProcess:
-    """Start a tool as ``python -W ignore command`` does.
-
-    Args:
-        command: The tool and its arguments.
-        output: File of what it prints; it is replaced.
-        environment: Its environment variables.
-        folder: Its working directory.
+    """Start a tool as ``python -W ignore command >output`` does.
 
     Returns:
         The process, which has been started and ends with this one.

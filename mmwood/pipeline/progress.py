@@ -24,9 +24,6 @@ class Progress:
     """Lines about stages, and below them the time and last line of each running one.
 
     The latter on a terminal alone. All that a stage writes is in its log.
-
-    Args:
-        running: The jobs that run now, by any key.
     """
 
     def __init__(self, running: "Mapping[int, Job]") -> None:

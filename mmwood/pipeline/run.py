@@ -124,9 +124,6 @@ def run_plan(
         fork: Whether stages may be forked from this process, which must have no other
             thread (:mod:`mmwood.pipeline.launch`).
 
-    Returns:
-        The stages that ran.
-
     Raises:
         PipelineError: A stage would remove files that are not the pipeline's; nothing
             has run.

@@ -20,10 +20,6 @@ def apply_switches(cfg: Mapping[str, Any], more: Collection[str] = ()) -> dict:
     stage beside its own, so that it has them also when a config over this one changes
     them.
 
-    Args:
-        cfg: The pipeline's config.
-        more: Those that are on whatever the config says.
-
     Raises:
         PipelineError: A switch is neither True nor False, unknown, or on without any
             part to turn on; ``like`` names no stage.

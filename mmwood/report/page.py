@@ -22,9 +22,6 @@ def write_report(spec_file: str | os.PathLike, out: str | os.PathLike) -> Path:
 
     The same files give the same bytes.
 
-    Returns:
-        The file.
-
     Raises:
         FileNotFoundError: A file that the spec names is absent.
         ValueError: The spec or such a file is not what is expected.

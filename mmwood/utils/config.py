@@ -5,15 +5,12 @@ from typing import Any
 
 
 def type_name(config: Any) -> str:
-    """The name of a config's type without scope and module.
+    """The name of a config's type without scope and module, or ''.
 
     Args:
         config: With a ``type`` that is a name ('mmwood.CAMHead'), a dotted path or, as
             in Python-style configs, a class or function. Of something that is built
             already it is the name of its class.
-
-    Returns:
-        The name; '' where there is no type.
 
     Example:
         >>> type_name(dict(type='mmwood.CAMHead'))

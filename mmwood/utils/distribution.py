@@ -29,9 +29,6 @@ def _is_installed(distribution: str) -> bool:
 def check_distribution(needs: tuple[str, ...] = ("mmengine", "mmcv")) -> str:
     """Say which distribution is installed.
 
-    Args:
-        needs: Import names of the packages that the caller needs.
-
     Returns:
         'onedl' or 'openmmlab'.
 

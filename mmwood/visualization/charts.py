@@ -116,11 +116,7 @@ def class_changes(
 
 
 def amount_curve(runs: Sequence[tuple[int, float]]) -> list[Amount]:
-    """Mean, standard deviation and quartiles of the mIoU by the number of images.
-
-    Args:
-        runs: Number of images and mIoU of each run, in any order.
-    """
+    """Mean, standard deviation and quartiles of the mIoU by the number of images."""
     grouped: dict[int, list[float]] = {}
     for images, miou in runs:
         grouped.setdefault(images, []).append(miou)

@@ -140,10 +140,6 @@ def read_annotations(
     Needs much less memory than ``json.load``: what is not used, and above all the
     polygons' Python numbers, is dropped while the file is parsed.
 
-    Args:
-        path: The annotation file.
-        labels: Label by category name; annotations of other categories are left out.
-
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is not such a file, or lacks a category of ``labels``; the

@@ -113,9 +113,6 @@ def build(
         force: Replace this data set where it was built otherwise.
         progress: Wraps the list of images while they are drawn, as ``tqdm`` does.
 
-    Returns:
-        The content of ``pascal_b.json``.
-
     Raises:
         ImportError: pycocotools is not installed.
         FileNotFoundError: A file or an image is missing.

@@ -33,11 +33,6 @@ def find_candidates(
     exhaustive, answers that: an image in which it shows a class that LVIS has not
     annotated is left out. Without COCO files the absence of annotations is believed.
 
-    Args:
-        lvis: LVIS's images by id; empty where there are no such files.
-        coco: COCO's.
-        table: The classes.
-
     Returns:
         Images in the order of their ids, each with all its classes; numbers by the
         keys of :data:`LEFT_OUT`.

@@ -79,13 +79,7 @@ def _iou(one: np.ndarray, other: np.ndarray) -> float:
 def count_instances(
     classes: np.ndarray, ids: np.ndarray, count: int, size_limits: Sequence[int]
 ) -> np.ndarray:
-    """Visible instances by class and size.
-
-    Args:
-        classes: The class map of :func:`draw_scene`.
-        ids: The instance map.
-        count: Number of classes.
-        size_limits: Pixels from which on an instance is medium and large.
+    """Visible instances by class and size, in the maps of :func:`draw_scene`.
 
     Shape:
         - classes, ids: (H, W); output: (count, 3) int64

@@ -113,11 +113,7 @@ def loaded_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def decoding_of(dataset: object) -> Decoding:
-    """How the pipeline of a data set, or of the first in it, reads images.
-
-    Args:
-        dataset: A data set, a wrapper of some, or a pipeline itself.
-    """
+    """How a pipeline reads images, or that of a data set or of the first in it."""
     leaf = next(leaf_datasets(dataset), None)
     pipeline = getattr(leaf, "pipeline", leaf)
     for transform in getattr(pipeline, "transforms", ()):

@@ -190,11 +190,6 @@ class SEAM(CAMClassifier):
     def refine(self, images: Tensor, levels: Sequence[Tensor], maps: Tensor) -> Tensor:
         """PCM: maps that follow the image.
 
-        Args:
-            images: The normalised images.
-            levels: What the backbone gave before its last map.
-            maps: The head's class scores in space.
-
         Returns:
             The maps of background and the classes, without gradient to the arguments.
 

@@ -160,12 +160,7 @@ class CAMHead(MultiLabelClsHead):
         data_samples: list[DataSample],
         others: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
-        """What the feature losses give.
-
-        Args:
-            feats: As in training.
-            data_samples: As there.
-            others: The losses beside them, whose names are taken.
+        """What the feature losses give; the names of ``others`` are taken.
 
         Raises:
             ValueError: Two losses have one name.

@@ -332,9 +332,7 @@ class WOoDMixin(nn.Module):
 class WOoDHead(WOoDMixin, CAMHead):
     """:class:`mmwood.CAMHead` that learns from hard out-of-distribution images.
 
-    Args:
-        *args: Of :class:`mmwood.CAMHead`.
-        **kwargs: Of it, and of :class:`.WOoDMixin`, which says what is computed.
+    Its fields are those of both; :class:`.WOoDMixin` says what is computed.
 
     Example:
         >>> head = dict(type='mmwood.WOoDHead', num_classes=20, in_channels=2048)

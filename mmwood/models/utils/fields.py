@@ -9,12 +9,6 @@ def refuse_left_behind(
 ) -> None:
     """Refuse fields that a base config's other type may have left behind.
 
-    Args:
-        type: The class's name in a config, without the prefix.
-        place: The config's field that holds it.
-        others: The unknown fields.
-        note: What else there is to say.
-
     Raises:
         ValueError: There are some.
     """

@@ -51,12 +51,6 @@ def check_named_features(
 ) -> None:
     """Refuse levels that are no feature maps (B, D, h, w) of these channels.
 
-    Args:
-        levels: What a backbone or :class:`NamedFeatures` gave.
-        channels: D of each level.
-        field: The config's field that states them.
-        advice: How others are chosen, for the error's message.
-
     Raises:
         ValueError: They differ; names the field.
     """

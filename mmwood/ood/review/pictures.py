@@ -22,13 +22,9 @@ class PictureError(ValueError):
 
 
 class Cache:
-    """Small JPEGs in a folder of limited size; the oldest make room for new ones.
+    """Small JPEGs in a folder of so many bytes; the oldest make room for new ones.
 
     A cache that cannot be written only makes things slower.
-
-    Args:
-        folder: The folder; it is made at the first file.
-        limit: Its size in bytes.
     """
 
     def __init__(self, folder: str | os.PathLike, limit: int) -> None:
