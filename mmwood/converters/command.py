@@ -20,7 +20,7 @@ FORMATS = ("coco", "label-studio", "cvat")
 
 
 def add_check_options(parser: ArgumentParser, source: str) -> None:
-    """Add ``--overwrite``, and ``--check``, which without ``source`` is all there is."""
+    """Add ``--overwrite``, and ``--check``, all that is done without ``source``."""
     parser.add_argument(
         "--overwrite",
         action="store_true",
