@@ -141,11 +141,6 @@ def resolve_classes(
     return classes
 
 
-def find_image(root: Path, images: str, name: str) -> str | None:
-    """One file that an annotation tool means: see :meth:`ImageFinder.search`."""
-    return ImageFinder(root, images).search(name, "find_image")
-
-
 class ImageFinder:
     """Finds the files that a source of tags means."""
 

@@ -92,8 +92,21 @@ class Network:
         )
 
     def test_pipeline(self) -> list[dict]:
-        """The config's test pipeline."""
-        return _test_pipeline(self.cfg)
+        """The steps of the config's test, a list, without names."""
+        for loader in ("test_dataloader", "val_dataloader"):
+            leaf = leaf_dataset((self.cfg.get(loader) or {}).get("dataset"))
+            if leaf.get("pipeline"):
+                steps = without_names(leaf["pipeline"], "pipeline")
+                return [
+                    step.to_dict() if hasattr(step, "to_dict") else step
+                    for step in steps
+                ]
+        if self.cfg.get("test_pipeline"):
+            return [*self.cfg.to_dict()["test_pipeline"]]
+        raise ValueError(
+            "test_dataloader.dataset.pipeline: the config has none, which tells how "
+            "large images come to the network"
+        )
 
     @property
     def decoding(self) -> Decoding:
@@ -387,23 +400,6 @@ def _metainfos(dataset: Any) -> list[dict]:
                     kind = registry.get(kind)
             found.append(getattr(kind, "METAINFO", {}))
     return found
-
-
-def _test_pipeline(cfg: Config) -> list[dict]:
-    """The steps of the test, a list, without names."""
-    for loader in ("test_dataloader", "val_dataloader"):
-        leaf = leaf_dataset((cfg.get(loader) or {}).get("dataset"))
-        if leaf.get("pipeline"):
-            steps = without_names(leaf["pipeline"], "pipeline")
-            return [
-                step.to_dict() if hasattr(step, "to_dict") else step for step in steps
-            ]
-    if cfg.get("test_pipeline"):
-        return [*cfg.to_dict()["test_pipeline"]]
-    raise ValueError(
-        "test_dataloader.dataset.pipeline: the config has none, which tells how large "
-        "images come to the network"
-    )
 
 
 def _metainfo(network: Network) -> dict:

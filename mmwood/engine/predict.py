@@ -327,7 +327,7 @@ def predict_images(
             # Copies of this process could neither use a GPU nor threads of their own.
             multiprocessing_context="spawn",
         )
-    loader = DataLoader(files, batch_size=None, collate_fn=_as_it_is, **several)
+    loader = DataLoader(files, batch_size=None, **several)
     outcomes: dict[str, list[ImageFile]] = dict(made=[], there=[], fault=[])
     faults = []
     bar = progress(loader, "predict", total=len(files))
@@ -350,10 +350,6 @@ def _start_worker(threads: int, worker: int) -> None:
     end_with_parent()
     torch.set_num_threads(max(1, threads))
     cv2.setNumThreads(max(1, threads))
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
 
 
 def _write_table(
