@@ -195,7 +195,8 @@ def publish_network(
         checkpoint_sha256=network.weights_sha256,
         config_sha256=network.description()["config_sha256"],
         classes=list(network.classes),
-        pretraining=sorted({_public(path) for path in start}),
+        # a file by its name alone, an address as it is
+        pretraining=sorted({p if "://" in p else Path(p).name for p in start}),
         supervision=supervision or training["supervision"],
         training_images=training["images"],
         metrics={name: dict(values) for name, values in (metrics or {}).items()},
@@ -426,11 +427,6 @@ def _training(cfg: Config) -> dict[str, Any]:
             # Not where it is published from.
             return dict(images=None, supervision=None)
     return dict(images=images, supervision=" and ".join(sorted(kinds)))
-
-
-def _public(path: str) -> str:
-    """A file of weights by its name alone, an address as it is."""
-    return path if "://" in path else Path(path).name
 
 
 def _refuse_other_content(out: Path, description: dict, overwrite: bool) -> None:
