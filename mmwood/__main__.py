@@ -12,8 +12,6 @@ from types import ModuleType
 from mmwood import __version__
 from mmwood.utils.locations import TOOLS, verb
 
-__all__ = ["main"]
-
 #: In the order of the work; the help lists them first.
 _FIRST = ("run", "predict", "export", "mine", "review", "train", "test")
 

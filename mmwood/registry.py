@@ -18,19 +18,6 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
-__all__ = [
-    "DATASETS",
-    "DATA_SAMPLERS",
-    "EVALUATOR",
-    "HOOKS",
-    "LOCATIONS",
-    "LOOPS",
-    "METRICS",
-    "MODELS",
-    "TRANSFORMS",
-    "import_locations",
-]
-
 #: The packages whose import registers everything mmwood has, but models, which are
 #: imported by name.
 LOCATIONS = ("mmwood.models", "mmwood.datasets", "mmwood.engine", "mmwood.evaluation")

@@ -20,7 +20,7 @@ import argparse
 from typing import TYPE_CHECKING, get_args
 
 from mmwood.functional.debias import Rule
-from mmwood.utils.command import run, script_parser
+from mmwood.utils.command import add_cfg_options, refuse_below, run, script_parser
 from mmwood.utils.tables import number_table
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 
 def parse_args() -> argparse.Namespace:
-    from mmengine.config import DictAction
-
     parser = script_parser(__doc__)
     parser.add_argument("config", help="config of images, tags and a backbone")
     parser.add_argument("labels", help="folder of the labels, with manifest.json")
@@ -142,22 +140,10 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="remove the labels in --out, whatever made them, and make all anew",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        metavar="KEY=VALUE",
-        help="override settings of the config, as for tools/train.py",
-    )
-    # What mmwood.engine.runner.load_config reads beside these.
-    parser.set_defaults(launcher="none", local_rank=0, work_dir=None)
+    add_cfg_options(parser)
     args = parser.parse_args()
-    for name in ("batch_size", "interval"):
-        if getattr(args, name) < 1:
-            option = name.replace("_", "-")
-            parser.error(f"--{option} must be at least 1, got {getattr(args, name)}")
-    if args.workers < 0:
-        parser.error(f"--workers must be at least 0, got {args.workers}")
+    refuse_below(parser, args, ["batch_size", "interval"])
+    refuse_below(parser, args, ["workers"], 0)
     return args
 
 

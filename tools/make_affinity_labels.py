@@ -13,7 +13,7 @@ Example:
 import argparse
 from typing import TYPE_CHECKING
 
-from mmwood.utils.command import run, script_parser
+from mmwood.utils.command import add_cfg_options, refuse_below, run, script_parser
 from mmwood.utils.config import leaf_datasets, type_name
 
 if TYPE_CHECKING:
@@ -55,8 +55,6 @@ class LabelFiles:
 
 
 def parse_args() -> argparse.Namespace:
-    from mmengine.config import DictAction
-
     parser = script_parser(__doc__)
     parser.add_argument("config", help="config file of an IRN")
     parser.add_argument(
@@ -75,18 +73,9 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="remove the labels in the folder, whatever made them, and make all anew",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        metavar="KEY=VALUE",
-        help="override settings of the config, as for tools/train.py",
-    )
-    # What mmwood.engine.runner.load_config reads beside these; nothing is trained here.
-    parser.set_defaults(launcher="none", local_rank=0, work_dir=None)
+    add_cfg_options(parser)
     args = parser.parse_args()
-    if args.workers is not None and args.workers < 0:
-        parser.error(f"--workers must be at least 0, got {args.workers}")
+    refuse_below(parser, args, ["workers"], 0)
     return args
 
 

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from mmwood.converters.command import add_address_option, bar, formats
-from mmwood.utils.command import run, script_parser
+from mmwood.utils.command import refuse_below, run, script_parser
 
 
 def parse_args() -> argparse.Namespace:
@@ -84,8 +84,7 @@ def parse_args() -> argparse.Namespace:
         "anew",
     )
     args = parser.parse_args()
-    if args.workers < 1:
-        parser.error(f"--workers must be at least 1, got {args.workers}")
+    refuse_below(parser, args, ["workers"])
     if args.overlap is None:
         args.overlap = args.tile // 4
     return args

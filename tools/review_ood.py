@@ -22,7 +22,7 @@ from mmwood.fileio.lists import bullets
 from mmwood.ood.results import mined_decoding
 from mmwood.ood.review.decisions import Review
 from mmwood.ood.review.pictures import Cache, Pictures
-from mmwood.utils.command import run
+from mmwood.utils.command import refuse_below, run
 from mmwood.utils.require import require
 
 if TYPE_CHECKING:
@@ -109,11 +109,7 @@ def parse_args() -> argparse.Namespace:
             parser.error(f"--{name.replace('_', '-')} needs --auto")
     if (args.config is None) != (args.checkpoint is None):
         parser.error("--config and --checkpoint belong together")
-    for name in ("wanted", "page_size", "size"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            option = name.replace("_", "-")
-            parser.error(f"--{option} must be at least 1, got {value}")
+    refuse_below(parser, args, ["wanted", "page_size", "size"])
     return args
 
 

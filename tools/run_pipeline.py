@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmwood.own_images.command import add_source_options
-from mmwood.utils.command import run, script_parser
+from mmwood.utils.command import refuse_below, run, script_parser
 from mmwood.utils.locations import find_config, tool_command
 
 if TYPE_CHECKING:
@@ -124,10 +124,7 @@ def parse_args() -> argparse.Namespace:
         for name in (*of_data, "backbone", "short", "eject"):
             if getattr(args, name):
                 parser.error(f"--{name} needs --data FOLDER, the images")
-    for name in ("gpus", "jobs"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            parser.error(f"--{name} must be at least 1, got {value}")
+    refuse_below(parser, args, ["gpus", "jobs"])
     return args
 
 

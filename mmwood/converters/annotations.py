@@ -30,17 +30,6 @@ from mmwood.fileio.labels import VOID, full_palette, read_label_png
 from mmwood.fileio.lists import bullets, refuse_background, without_suffix
 from mmwood.functional.components import connected_components
 
-__all__ = [
-    "LabelFile",
-    "find_label_files",
-    "first_class",
-    "folder_of_labels",
-    "make_labels",
-    "parts",
-    "refuse_changed",
-    "write_annotations",
-]
-
 #: The record of what was written, by which a file is known that a person has changed.
 _RECORD = "annotations.json"
 _FORMAT = "mmwood annotations 1"
@@ -198,9 +187,6 @@ def write_annotations(
             formats that were written before.
         progress: Wraps the list of images while a format is written.
 
-    Returns:
-        The files that were written.
-
     Raises:
         FileExistsError: See :func:`refuse_changed`.
         ValueError: A label map cannot be read, or holds other values.
@@ -336,11 +322,6 @@ def find_label_files(
     folder: Path, images: Path, labels: Sequence[Label]
 ) -> tuple[list[LabelFile], int]:
     """The images of a folder that have a label PNG, by its path.
-
-    Args:
-        folder: The label PNGs.
-        images: The images.
-        labels: What the label PNGs may hold.
 
     Returns:
         The images in the order of their label PNGs, and how many images have none.

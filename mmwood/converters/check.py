@@ -20,17 +20,6 @@ from mmwood.fileio.tables import read_csv
 from mmwood.fileio.voc import tags_from_xml
 from mmwood.utils.tables import number_table
 
-__all__ = [
-    "Entry",
-    "Report",
-    "check_dataset",
-    "coco_entries",
-    "list_entries",
-    "mini_voc_entries",
-    "tag_entries",
-    "voc_aug_entries",
-]
-
 ERRORS = (
     "listed twice",
     "image missing",
@@ -226,14 +215,6 @@ def list_entries(
 ) -> list[Entry]:
     """The entries of a list with one image id a line.
 
-    Args:
-        path: The list.
-        images: Folder of the images.
-        img_suffix: What ids lack.
-        masks: Folder of the masks (.png).
-        objects: Folder of the instance maps (.png).
-        annotations: Folder of VOC's XML annotations, which give the tags.
-
     Raises:
         FileNotFoundError: There is no list, or an image has no annotation.
         ValueError: An id is not below its folder, or an annotation is not XML.
@@ -262,12 +243,7 @@ def list_entries(
 
 
 def tag_entries(path: Path, root: Path, masks: Path | None = None) -> list[Entry]:
-    """The entries of a ``tags.csv``.
-
-    Args:
-        path: The CSV file.
-        root: The folder that its image paths start from.
-        masks: Folder of the masks, which have the images' paths with ``.png``.
+    """The entries of a ``tags.csv``, whose masks have the images' paths with ``.png``.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -42,15 +42,6 @@ from mmwood.fileio.lists import (
     refuse_shared_files,
 )
 
-__all__ = [
-    "box_corners",
-    "coco_part",
-    "convert_coco",
-    "draw_mask",
-    "read_coco_regions",
-    "write_coco",
-]
-
 
 @dataclass
 class _Image:
@@ -299,11 +290,6 @@ def write_coco(
 
     Categories are the labels, numbered from 1; that of void pixels is left out where
     no image has any.
-
-    Args:
-        file: What to write to.
-        images: The images.
-        labels: All labels.
 
     Raises:
         ImportError: pycocotools is not installed.

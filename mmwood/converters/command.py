@@ -15,28 +15,12 @@ from mmwood.fileio.lists import read_class_names
 if TYPE_CHECKING:
     from mmwood.converters.check import Entry
 
-__all__ = [
-    "FORMATS",
-    "add_address_option",
-    "add_check_options",
-    "bar",
-    "class_names",
-    "end_with_check",
-    "formats",
-    "print_files",
-]
-
 #: The annotation tools' formats that masks are written in.
 FORMATS = ("coco", "label-studio", "cvat")
 
 
 def add_check_options(parser: ArgumentParser, source: str) -> None:
-    """Add ``--overwrite``, and ``--check`` for the finished data set.
-
-    Args:
-        parser: The command's.
-        source: The option without which there is only a check.
-    """
+    """Add ``--overwrite``, and ``--check``, all that is done without ``source``."""
     parser.add_argument(
         "--overwrite",
         action="store_true",
@@ -50,11 +34,7 @@ def add_check_options(parser: ArgumentParser, source: str) -> None:
 
 
 def formats(text: str, others: Sequence[str] = ()) -> list[str]:
-    """The type of an option that lists formats, separated by commas.
-
-    Args:
-        text: What stands on the command line.
-        others: What may be listed beside :data:`FORMATS`.
+    """The type of an option that lists :data:`FORMATS` and others, with commas.
 
     Raises:
         ArgumentTypeError: One is unknown.

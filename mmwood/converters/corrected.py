@@ -8,16 +8,9 @@ from mmwood.fileio.label_folder import PSEUDO_LABELS, LabelFolder
 from mmwood.fileio.labels import check_labels, read_label_png
 from mmwood.fileio.lists import bullets
 
-__all__ = ["replace_corrected"]
-
 
 def replace_corrected(labels: Path, corrected: Path, out: Path) -> dict[str, int]:
     """Write pseudo masks anew, with those that are corrected in their places.
-
-    Args:
-        labels: A folder with a manifest of pseudo labels.
-        corrected: Label PNGs with the names of some of them.
-        out: The folder to write, of the same form: ``manifest.json`` and ``labels/``.
 
     Returns:
         How many there are of ``images``, and of ``corrected`` ones.

@@ -27,8 +27,6 @@ from mmwood.fileio.files import read_xml
 from mmwood.fileio.lists import TaggedImage
 from mmwood.fileio.run_lengths import decode_cvat, encode_cvat
 
-__all__ = ["read_cvat", "read_cvat_regions", "write_cvat", "write_cvat_labels"]
-
 #: The attributes of a mask's box.
 _BOX = ("left", "top", "width", "height")
 
@@ -70,11 +68,8 @@ def read_cvat_regions(path: Path, boxes: bool = False) -> RegionSource:
     """Regions from the ``<mask>`` and ``<polygon>`` elements of an ``annotations.xml``.
 
     A polygon covers what it does in COCO. Regions of a higher ``z_order`` cover those
-    of lower ones, later ones earlier ones. Other shapes are left out and counted.
-
-    Args:
-        path: The file.
-        boxes: Whether ``<box>`` elements are regions, too.
+    of lower ones, later ones earlier ones. Other shapes are left out and counted, and
+    so are ``<box>`` elements without ``boxes``.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -123,13 +118,7 @@ def write_cvat(
     images: Iterable[LabelledImage],
     labels: Sequence[Label],
 ) -> None:
-    """Write label maps: each part is a ``<mask>``.
-
-    Args:
-        file: What to write to.
-        images: The images.
-        labels: All labels.
-    """
+    """Write label maps: each part is a ``<mask>``."""
     meta = Element("meta")
     task = SubElement(meta, "task")
     SubElement(task, "name").text = "mmwood"

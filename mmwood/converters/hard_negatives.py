@@ -18,8 +18,6 @@ from mmwood.fileio.files import read_json, text_sha256, write_json
 from mmwood.fileio.images import UNREADABLE, image_size, open_upright, unreadable
 from mmwood.utils.check import one_of
 
-__all__ = ["Trainer", "export_hard_negatives"]
-
 Trainer = Literal["yolo", "coco", "nnunet", "mmseg", "list"]
 
 #: What describes an export.

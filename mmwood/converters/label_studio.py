@@ -31,14 +31,6 @@ from mmwood.fileio.lists import TaggedImage
 from mmwood.fileio.run_lengths import decode_brush, encode_brush
 from mmwood.fileio.tables import merge_rows, read_rows
 
-__all__ = [
-    "local_address",
-    "read_label_studio",
-    "read_label_studio_regions",
-    "write_label_studio",
-    "write_label_studio_config",
-]
-
 #: What has the options that messages name.
 _TOOL = "of tools/dataset_converters/tags.py"
 #: The kinds of regions that have pixels.
@@ -92,15 +84,11 @@ def read_label_studio(
 
 
 def read_label_studio_regions(path: Path, boxes: bool = False) -> RegionSource:
-    """Regions from a JSON export: those of BrushLabels and of PolygonLabels.
+    """Regions from a JSON export: BrushLabels, PolygonLabels and perhaps boxes.
 
     Of several annotations of an image, the one that was changed last counts. Its later
     regions cover earlier ones. Other kinds of regions are left out and counted, and so
     are tasks without an annotation and annotations that were cancelled.
-
-    Args:
-        path: The export.
-        boxes: Whether RectangleLabels are regions, too.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -25,15 +25,6 @@ from mmwood.fileio.lists import (
     without_suffix,
 )
 
-__all__ = [
-    "BACKGROUND_NAME",
-    "FoundImage",
-    "draw_regions",
-    "find_annotated",
-    "read_regions",
-    "regions_to_masks",
-]
-
 #: The label of regions that show no class.
 BACKGROUND_NAME = "background"
 
@@ -57,11 +48,6 @@ def read_regions(
     path: Path, boxes: bool = False, field: str = "ANNOTATIONS"
 ) -> RegionSource:
     """Regions from an export of Label Studio or CVAT, or from COCO JSON.
-
-    Args:
-        path: The file.
-        boxes: Whether boxes are regions, too.
-        field: What names it on the command line, for errors.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -99,14 +85,6 @@ def regions_to_masks(
 
     A label PNG has the path of its image in the folder, with the suffix ``.png``.
     Images are found as :class:`mmwood.converters.tags.ImageFinder` does.
-
-    Args:
-        source: What a reader gave.
-        images: Folder of the images, which are only read.
-        classes: Names of the classes in the order of their labels.
-        out: Folder to write to.
-        overwrite: As in :class:`mmwood.converters.writer.Writer`.
-        progress: Wraps the list of images while they are drawn.
 
     Returns:
         ``images``; ``overlapping``, the names of those where regions of different
@@ -177,14 +155,7 @@ def draw_regions(
     values: dict[str, int],
     small_on_top: bool,
 ) -> Drawn:
-    """The label map of an image's regions.
-
-    Args:
-        image: The image.
-        size: Its height and width.
-        values: Value by label.
-        small_on_top: See :class:`mmwood.converters.source.RegionSource`.
-    """
+    """The label map of an image's regions; ``values`` are by label."""
     order, pixelless, faults = [], [], []
     for region in image.regions:
         try:
@@ -230,12 +201,6 @@ def find_annotated(
     values: Collection[str],
 ) -> list[FoundImage]:
     """The images' files and sizes.
-
-    Args:
-        source: What a reader gave.
-        root: Folder of the images.
-        classes: Names of the classes, for errors.
-        values: All labels that regions may have.
 
     Raises:
         ValueError: A label is none of these; an image is missing, damaged or of another

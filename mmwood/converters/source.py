@@ -10,18 +10,6 @@ import numpy as np
 from mmwood.fileio.images import check_readable, check_there
 from mmwood.fileio.lists import TaggedImage, bullets
 
-__all__ = [
-    "VOID_NAME",
-    "AnnotatedImage",
-    "Label",
-    "LabelledImage",
-    "Part",
-    "Region",
-    "RegionSource",
-    "TagSource",
-    "check_sizes",
-]
-
 #: What annotation tools call pixels without a label, 255 in a label map.
 VOID_NAME = "void"
 
@@ -145,15 +133,7 @@ def check_sizes(
     decode: bool = False,
     remedy: str = "",
 ) -> None:
-    """Refuse images that are not of the size that their annotation says.
-
-    Args:
-        items: The images.
-        paths: The file of each.
-        sizes: Height and width of each, as annotated.
-        field: What names them, for the error.
-        decode: Whether to read them whole.
-        remedy: What else to do, for the error.
+    """Refuse images that are not of the size (H, W) that their annotation says.
 
     Raises:
         FileNotFoundError: An image is missing.

@@ -6,8 +6,6 @@ from mmwood.converters.source import TagSource
 from mmwood.fileio.lists import TaggedImage
 from mmwood.fileio.tables import merge_rows, read_rows, split_tags
 
-__all__ = ["read_table"]
-
 REMEDY = "name the encoding with --encoding, for instance cp1252 (Windows), or utf-16"
 
 

@@ -25,14 +25,6 @@ from mmwood.fileio.lists import (
     without_suffix,
 )
 
-__all__ = [
-    "ImageFinder",
-    "convert_tags",
-    "find_image",
-    "resolve_classes",
-    "resolve_tags",
-]
-
 #: What Label Studio puts before the name of an uploaded file.
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 
@@ -130,11 +122,6 @@ def resolve_classes(
 ) -> list[str]:
     """The classes in order: those that are named, or all tags by the alphabet.
 
-    Args:
-        items: Images and their tags.
-        classes: Names of the classes, if somebody has named them.
-        remedy: What else helps against tags that are hardly meant, for errors.
-
     Raises:
         ValueError: A tag is not among ``classes``, or without these hardly is a class;
             or a class is the background.
@@ -154,18 +141,8 @@ def resolve_classes(
     return classes
 
 
-def find_image(root: Path, images: str, name: str) -> str | None:
-    """One file that an annotation tool means: see :meth:`ImageFinder.search`."""
-    return ImageFinder(root, images).search(name, "find_image")
-
-
 class ImageFinder:
-    """Finds the files that a source of tags means.
-
-    Args:
-        root: Folder of the data set.
-        images: Folder that names start from, relative to ``root``.
-    """
+    """Finds the files that a source of tags means."""
 
     def __init__(self, root: Path, images: str = "") -> None:
         self.root = root
@@ -191,10 +168,6 @@ class ImageFinder:
         with the longest matching end of its path. Names of uploaded files may have lost
         the eight digits that Label Studio puts before them, and what it takes out of
         them: spaces become ``_``, brackets and the like go.
-
-        Args:
-            image: The name in the source.
-            source: Where that stands, for the error.
 
         Returns:
             The path with slashes, or None where there is no such file.

@@ -20,8 +20,6 @@ from mmwood.fileio.images import check_readable, check_there
 from mmwood.fileio.labels import VOID, check_labels, read_label_png
 from mmwood.fileio.lists import TaggedImage, check_id, read_id_list, refuse_shared_files
 
-__all__ = ["VOC_CLASSES", "convert_voc_aug", "read_sbd", "trainaug_ids"]
-
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
     *("cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant"),

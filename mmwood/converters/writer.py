@@ -15,8 +15,6 @@ from mmwood.fileio.files import atomic_write, read_json
 from mmwood.fileio.labels import DamagedError, read_label_png, save_label_png
 from mmwood.fileio.lists import TaggedImage
 
-__all__ = ["Writer", "find_record", "refuse_semicolons", "save_jpeg", "write_lines"]
-
 
 def find_record(
     root: Path, *names: str, needs: Sequence[str] = (), **expected: object
@@ -59,13 +57,7 @@ def write_lines(path: str | os.PathLike, lines: Sequence[str]) -> None:
 
 
 def save_jpeg(image: np.ndarray, path: str | os.PathLike, quality: int) -> None:
-    """Write a JPEG without chroma subsampling, atomically.
-
-    Args:
-        image: Shape (H, W, 3), uint8 RGB.
-        path: The file.
-        quality: Pillow's, up to 95.
-    """
+    """Write (H, W, 3) uint8 RGB as a JPEG without chroma subsampling, atomically."""
     # To memory first: writing to a file, Pillow does not see that the disk is full.
     jpeg = io.BytesIO()
     Image.fromarray(image).save(jpeg, "JPEG", quality=quality, subsampling=0)

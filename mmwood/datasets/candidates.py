@@ -11,8 +11,6 @@ from mmwood.datasets.transforms.loading import decoding_of
 from mmwood.fileio.images import UNREADABLE, why_unreadable
 from mmwood.registry import DATASETS
 
-__all__ = ["CandidateDataset"]
-
 #: What Pillow, OpenCV and mmcv raise at files that are not whole images.
 FAULTS = (*UNREADABLE, AssertionError, cv2.error)
 

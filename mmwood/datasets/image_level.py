@@ -31,8 +31,6 @@ from mmwood.utils.check import one_of
 from mmwood.utils.config import without_names
 from mmwood.utils.progress import progress
 
-__all__ = ["FileCheck", "ImageLevelDataset", "LabelSource"]
-
 LabelSource = Literal["mask", "voc_xml", "voc_list", "coco", "csv", "none"]
 #: What is looked at when a data set is made.
 FileCheck = Literal["none", "header", "decode"]

@@ -27,8 +27,6 @@ from mmwood.utils.check import at_least, one_of
 from mmwood.utils.locations import tool_command
 from mmwood.utils.progress import progress
 
-__all__ = ["OoDDataset", "Part"]
-
 #: Which images: those that are kept out of a training, or the others.
 Part = Literal["train", "held-out"]
 

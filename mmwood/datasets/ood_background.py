@@ -10,8 +10,6 @@ from mmwood.datasets.transforms.uniform_label import with_uniform_label
 from mmwood.registry import DATASETS
 from mmwood.utils.check import one_of
 
-__all__ = ["OoDBackgroundDataset"]
-
 
 @DATASETS.register_module()
 class OoDBackgroundDataset(OoDDataset):

@@ -13,8 +13,6 @@ from mmwood.registry import DATASETS
 from mmwood.utils.config import leaf_datasets
 from mmwood.utils.progress import progress
 
-__all__ = ["OoDMixDataset"]
-
 
 @DATASETS.register_module()
 class OoDMixDataset(ConcatDataset):

@@ -13,8 +13,6 @@ from mmwood.datasets.ood_mix import OoDMixDataset
 from mmwood.registry import DATA_SAMPLERS
 from mmwood.utils.check import at_least
 
-__all__ = ["OoDFractionSampler", "OoDRatioSampler", "ratio_indices"]
-
 
 def ratio_indices(
     num_in: int,
@@ -43,19 +41,9 @@ def ratio_indices(
     floor(n · ``ood_per_batch`` · ``world``) in all processes together, whose numbers
     differ by one at most in any step.
 
-    Args:
-        num_in: Number of in-distribution images.
-        num_ood: Number of OoD images; their indices start at ``num_in``.
-        in_per_batch: In-distribution images in a batch of one process.
-        ood_per_batch: OoD images in a batch of one process.
-        epoch: Number of the epoch, from 0.
-        rank: Number of the process.
-        world: Number of processes.
-        seed: Random seed of the permutations.
-        shuffle: Whether they are random.
-
     Returns:
-        Indices; every row is a batch, in-distribution images first.
+        Indices, those of OoD images from ``num_in`` on; every row is a batch,
+        in-distribution images first.
 
     Shape:
         - (steps, in_per_batch + ood_per_batch) int64

@@ -7,8 +7,6 @@ from torch.utils.data import DataLoader
 
 from mmwood.datasets import OoDRatioSampler
 
-__all__ = ["all_batches", "refuse_other_batches", "take_batches"]
-
 
 def refuse_other_batches(loader: DataLoader) -> None:
     """Refuse a training whose sampler makes batches of another size than the loader.
@@ -32,9 +30,6 @@ def all_batches(runner: Runner) -> DataLoader:
 
     For a hook's ``before_test``, since a test may have ended by an error, and its
     ``after_test``.
-
-    Returns:
-        The dataloader that the config states.
     """
     loader = runner.test_loop.dataloader
     runner.test_loop.dataloader = getattr(loader, "all_batches", loader)
@@ -42,12 +37,7 @@ def all_batches(runner: Runner) -> DataLoader:
 
 
 def take_batches(runner: Runner, batches: Iterable[list[int]]) -> None:
-    """Make the test one of these batches of its images.
-
-    Args:
-        runner: Its test has all batches, see :func:`all_batches`.
-        batches: Of the data set's indices; with a length.
-    """
+    """Make the test one of these batches of indices, which have a length."""
     loader = runner.test_loop.dataloader
     shortened = DataLoader(
         loader.dataset,

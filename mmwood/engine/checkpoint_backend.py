@@ -6,8 +6,6 @@ from mmengine.fileio import LocalBackend, register_backend
 
 from mmwood.fileio.files import atomic_write
 
-__all__ = ["AtomicBackend"]
-
 
 @register_backend("mmwood")
 class AtomicBackend(LocalBackend):

@@ -30,15 +30,6 @@ from mmwood.registry import import_locations
 from mmwood.utils.check import at_least
 from mmwood.utils.config import leaf_datasets, type_name, without_names
 
-__all__ = [
-    "DenseFeatures",
-    "ImageFeatures",
-    "begin_features",
-    "feature_maps",
-    "load_backbone",
-    "whole_images",
-]
-
 
 def load_backbone(
     cfg: Config, checkpoint: str | None = None, device: str | torch.device = "cpu"
@@ -265,15 +256,6 @@ def feature_maps(
 
     Batches are the same whichever images are wanted: the last bits of an image's
     features depend on those that go through the network with it.
-
-    Args:
-        dataset: Gives whole images (:func:`whole_images`).
-        ids: Of all its images.
-        network: What computes features.
-        wanted: Which images, as indices.
-        folder: Where features are kept and found; None: nowhere.
-        batch_size: Images that go through the network together.
-        num_workers: Loading processes.
 
     Raises:
         ValueError: A file of features is damaged.

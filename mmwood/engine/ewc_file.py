@@ -11,8 +11,6 @@ from torch import Tensor
 
 from mmwood.fileio.files import atomic_write
 
-__all__ = ["ConsolidatedTask", "load_task", "save_task"]
-
 #: The one key of the metadata: safetensors writes several in an arbitrary order.
 _KEY = "mmwood"
 _FORMAT = "mmwood EWC 1"

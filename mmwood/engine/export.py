@@ -32,17 +32,6 @@ from mmwood.fileio.files import atomic_write
 from mmwood.functional.resize import resize_linear
 from mmwood.utils.require import require
 
-__all__ = [
-    "EXPORT",
-    "Agreement",
-    "ExportFormat",
-    "WholeImage",
-    "drawn_images",
-    "export_network",
-    "load_export",
-    "refuse_foreign_export",
-]
-
 ExportFormat = Literal["onnx", "torchscript"]
 #: How the files of each format end.
 SUFFIXES: dict[ExportFormat, str] = dict(onnx=".onnx", torchscript=".pt")
@@ -76,12 +65,9 @@ class Agreement(NamedTuple):
 
 
 class WholeImage(nn.Module):
-    """The labels of an image, as :class:`Predictor` finds them without tiles.
+    """The labels of an image, as :class:`Predictor` finds them whole, without CRF.
 
     It is there to be traced: sizes are computed with tensors.
-
-    Args:
-        predictor: Of a network, without ``tta`` and ``crf``.
 
     Shape:
         - image: (H, W, channels) uint8, RGB where there are three
@@ -272,9 +258,6 @@ def export_network(
         kind: Its format.
         images: Names and images to compare on. Shape: (H, W, channels) uint8, RGB where
             there are three.
-
-    Returns:
-        How well it agrees.
 
     Raises:
         ImportError: A package is missing.

@@ -15,14 +15,6 @@ from torch.utils.data import DataLoader
 from mmwood.models.utils.batches import step_by_shape
 from mmwood.utils.progress import progress
 
-__all__ = [
-    "Features",
-    "as_in_tests",
-    "extract_features",
-    "shard_loader",
-    "with_pipeline",
-]
-
 
 class Features(NamedTuple):
     """What a classifier makes of N images, on the CPU.

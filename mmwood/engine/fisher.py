@@ -19,13 +19,6 @@ from mmwood.functional.ewc import squared_gradient_sums
 from mmwood.utils.activations import without_checkpointing
 from mmwood.utils.progress import progress
 
-__all__ = [
-    "RunningFisher",
-    "measure_fisher",
-    "set_size_balanced",
-    "size_balanced_losses",
-]
-
 
 def measure_fisher(
     model: BaseModel,
@@ -87,11 +80,6 @@ class RunningFisher:
     processes and accumulated batches, unscaled under AMP, after clipping. Source: the
     authors' program of Mun et al., WACV 2024, which updates at each of two
     half-batches.
-
-    Args:
-        params: The parameters by name.
-        optimizer: The one that trains them.
-        values: F so far, from a checkpoint; None to start.
 
     Attributes:
         values: F by name, float32.

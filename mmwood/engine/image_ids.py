@@ -9,15 +9,9 @@ from mmengine.dataset import BaseDataset
 from mmwood.fileio.label_folder import image_ids
 from mmwood.utils.progress import progress
 
-__all__ = ["ImageIds"]
-
 
 class ImageIds:
     """The ids of a data set's images; see :func:`mmwood.fileio.label_folder.image_ids`.
-
-    Args:
-        dataset: Wrapped (``ConcatDataset``, ...) or not.
-        field: What names files after images, for errors.
 
     Raises:
         ValueError: Two images would share a file; the message names both.

@@ -46,8 +46,6 @@ from mmwood.functional.debias import (
 from mmwood.utils.check import at_least, fraction, one_of
 from mmwood.utils.progress import progress
 
-__all__ = ["FilterSettings", "FilterSummary", "LabelFilter"]
-
 #: Labels of pixels that are in no region.
 IGNORED = (BIASED, VOID)
 
@@ -274,7 +272,8 @@ class LabelFilter:
         # Before any is made.
         there = [self.out.is_whole(name) for name in progress(self.ids, "find")]
         for index in np.flatnonzero(there).tolist():
-            before, after = self._label(index), self._filtered(index)
+            before = self._label(index)
+            after = read_label_png(self.out.label(self.ids[index]))
             summary.add(before, after)
             summary.were_there += 1
             if draw is not None:
@@ -299,9 +298,6 @@ class LabelFilter:
             if draw is not None:
                 draw(index, label, after)
         return summary
-
-    def _filtered(self, index: int) -> np.ndarray:
-        return read_label_png(self.out.label(self.ids[index]))
 
     def _read_centers(self, name: str) -> RegionCenters:
         path = self.out.centers(name)

@@ -48,16 +48,6 @@ from mmwood.utils.config import (
 )
 from mmwood.utils.locations import read_config
 
-__all__ = [
-    "NETWORK",
-    "Network",
-    "load_network",
-    "publish_network",
-    "read_checkpoint",
-    "stored_state",
-    "without_start",
-]
-
 #: What the manifest says that the folder holds.
 NETWORK = "mmwood network 1"
 CONFIG, WEIGHTS, CLASSES, README = (
@@ -102,8 +92,21 @@ class Network:
         )
 
     def test_pipeline(self) -> list[dict]:
-        """The config's test pipeline."""
-        return _test_pipeline(self.cfg)
+        """The steps of the config's test, a list, without names."""
+        for loader in ("test_dataloader", "val_dataloader"):
+            leaf = leaf_dataset((self.cfg.get(loader) or {}).get("dataset"))
+            if leaf.get("pipeline"):
+                steps = without_names(leaf["pipeline"], "pipeline")
+                return [
+                    step.to_dict() if hasattr(step, "to_dict") else step
+                    for step in steps
+                ]
+        if self.cfg.get("test_pipeline"):
+            return [*self.cfg.to_dict()["test_pipeline"]]
+        raise ValueError(
+            "test_dataloader.dataset.pipeline: the config has none, which tells how "
+            "large images come to the network"
+        )
 
     @property
     def decoding(self) -> Decoding:
@@ -122,11 +125,6 @@ def load_network(
     """Load what :func:`publish_network` wrote, or a config and a checkpoint.
 
     Of a published network nothing but tensors is unpickled.
-
-    Args:
-        network: The folder, or a config file.
-        checkpoint: Weights of the config.
-        device: Where the model goes.
 
     Raises:
         FileNotFoundError: There is no such folder or file.
@@ -179,9 +177,6 @@ def publish_network(
         metrics: Numbers by name, for each test by its name.
         overwrite: Whether another network, or changed files, may be replaced.
 
-    Returns:
-        The manifest.
-
     Raises:
         FileNotFoundError: There is no such config or checkpoint.
         ValueError: As :func:`load_network`; the folder holds something else.
@@ -200,7 +195,8 @@ def publish_network(
         checkpoint_sha256=network.weights_sha256,
         config_sha256=network.description()["config_sha256"],
         classes=list(network.classes),
-        pretraining=sorted({_public(path) for path in start}),
+        # a file by its name alone, an address as it is
+        pretraining=sorted({p if "://" in p else Path(p).name for p in start}),
         supervision=supervision or training["supervision"],
         training_images=training["images"],
         metrics={name: dict(values) for name, values in (metrics or {}).items()},
@@ -407,23 +403,6 @@ def _metainfos(dataset: Any) -> list[dict]:
     return found
 
 
-def _test_pipeline(cfg: Config) -> list[dict]:
-    """The steps of the test, a list, without names."""
-    for loader in ("test_dataloader", "val_dataloader"):
-        leaf = leaf_dataset((cfg.get(loader) or {}).get("dataset"))
-        if leaf.get("pipeline"):
-            steps = without_names(leaf["pipeline"], "pipeline")
-            return [
-                step.to_dict() if hasattr(step, "to_dict") else step for step in steps
-            ]
-    if cfg.get("test_pipeline"):
-        return [*cfg.to_dict()["test_pipeline"]]
-    raise ValueError(
-        "test_dataloader.dataset.pipeline: the config has none, which tells how large "
-        "images come to the network"
-    )
-
-
 def _metainfo(network: Network) -> dict:
     return dict(classes=network.classes, palette=network.palette.tolist())
 
@@ -448,11 +427,6 @@ def _training(cfg: Config) -> dict[str, Any]:
             # Not where it is published from.
             return dict(images=None, supervision=None)
     return dict(images=images, supervision=" and ".join(sorted(kinds)))
-
-
-def _public(path: str) -> str:
-    """A file of weights by its name alone, an address as it is."""
-    return path if "://" in path else Path(path).name
 
 
 def _refuse_other_content(out: Path, description: dict, overwrite: bool) -> None:

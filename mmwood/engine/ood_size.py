@@ -18,14 +18,6 @@ from mmwood.fileio.lists import TaggedImage
 from mmwood.utils.check import at_least, one_of
 from mmwood.utils.config import type_name
 
-__all__ = [
-    "OoDSize",
-    "check_ood_size",
-    "median_long_side",
-    "ood_pipeline",
-    "size_note",
-]
-
 #: A long side in pixels; 'in_distribution', the median one of the in-distribution
 #: images; or 'own', images as they are.
 OoDSize = int | Literal["in_distribution", "own"]

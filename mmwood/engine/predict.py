@@ -54,8 +54,6 @@ from mmwood.utils.progress import progress
 from mmwood.visualization.contact_sheet import contact_sheet
 from mmwood.visualization.panels import overlay_label
 
-__all__ = ["ImageFile", "PredictionFiles", "Summary", "list_images", "predict_images"]
-
 #: Longest side of an overlay, in pixels.
 OVERLAY_SIDE = 2048
 #: Images of the contact sheet, and the side of each in pixels.
@@ -329,7 +327,7 @@ def predict_images(
             # Copies of this process could neither use a GPU nor threads of their own.
             multiprocessing_context="spawn",
         )
-    loader = DataLoader(files, batch_size=None, collate_fn=_as_it_is, **several)
+    loader = DataLoader(files, batch_size=None, **several)
     outcomes: dict[str, list[ImageFile]] = dict(made=[], there=[], fault=[])
     faults = []
     bar = progress(loader, "predict", total=len(files))
@@ -352,10 +350,6 @@ def _start_worker(threads: int, worker: int) -> None:
     end_with_parent()
     torch.set_num_threads(max(1, threads))
     cv2.setNumThreads(max(1, threads))
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
 
 
 def _write_table(

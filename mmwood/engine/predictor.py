@@ -19,8 +19,6 @@ from mmwood.functional.crf import DEEPLAB_CRF, dense_crf
 from mmwood.functional.tiles import TiledMap, check_tiles, resized_rows
 from mmwood.utils.config import type_name
 
-__all__ = ["Prediction", "Predictor", "load_predictor"]
-
 #: Bytes of scores, 4 x classes x pixels, up to which an image is done whole, and those
 #: of a strip of a larger one.
 WHOLE, STRIP = 2**28, 2**26

@@ -24,16 +24,6 @@ from mmwood.utils.last_checkpoint import last_checkpoint
 from mmwood.utils.locations import read_config
 from mmwood.utils.processes import end_children_with_this, end_with_parent
 
-__all__ = [
-    "build_runner",
-    "initial_weights",
-    "load_config",
-    "refuse_damaged_file",
-    "save_results",
-    "show_results",
-    "use_tta",
-]
-
 #: Seconds that a process waits for the others.
 TIMEOUT = 3600
 

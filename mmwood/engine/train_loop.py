@@ -5,8 +5,6 @@ from mmengine.runner import EpochBasedTrainLoop
 from mmwood.engine.hooks.start_check_hook import refuse_empty_epoch
 from mmwood.registry import LOOPS
 
-__all__ = ["EpochTrainLoop"]
-
 
 @LOOPS.register_module()
 class EpochTrainLoop(EpochBasedTrainLoop):

@@ -10,25 +10,9 @@ from mmengine.model import BaseModel, BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-__all__ = [
-    "checkpoint_state",
-    "checkpoint_weights",
-    "is_averaged",
-    "model_copies",
-    "state_sha256",
-    "unwrap",
-    "weights_sha256",
-    "with_input_channels",
-]
-
 
 def unwrap(runner: Runner, tta: bool = False) -> BaseModel:
-    """The run's model without the wrapper of a distributed job.
-
-    Args:
-        runner: The run.
-        tta: Whether test-time augmentation is unwrapped, too.
-    """
+    """The run's model without distributed wrappers and, if asked, test-time ones."""
     model = runner.model
     while is_model_wrapper(model) or (tta and isinstance(model, BaseTTAModel)):
         model = model.module

@@ -8,8 +8,6 @@ import numpy as np
 from mmwood.fileio.coco import image_name, layered_masks, read_coco, run_lengths
 from mmwood.fileio.lists import ImageIndex, TaggedImage, refuse_shared_files
 
-__all__ = ["CocoInstances"]
-
 
 class CocoInstances:
     """Instance maps from the polygons and run lengths of a COCO or LVIS file.
@@ -18,9 +16,6 @@ class CocoInstances:
     bear that class in the label map, and of two instances of one class a pixel belongs
     to the smaller. Annotations of categories that the data set has no class for are no
     instances. Crowds are void.
-
-    Args:
-        path: The annotation file.
 
     Raises:
         ImportError: pycocotools is missing.

@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
-from prettytable import PrettyTable
 
 from mmwood.fileio.files import write_json
 from mmwood.registry import METRICS
 from mmwood.utils.check import at_least
-
-__all__ = ["FalsePositiveMetric"]
+from mmwood.utils.tables import number_table
 
 
 @METRICS.register_module()
@@ -148,19 +146,19 @@ class FalsePositiveMetric(BaseMetric):
                 classes=dict(zip(names, rows[1:])),
             )
             write_json(self.out, content)
-        every = rows[0]
         return {
-            f"FP_{key}": np.nan if every[key] is None else every[key]
+            f"FP_{key}": np.nan if rows[0][key] is None else rows[0][key]
             for key in ("pixels", "images")
         }
 
     def _table(self, names: Sequence[str], rows: Sequence[dict], images: int) -> str:
-        table = PrettyTable(["class", "pixels", "images"])
-        table.align = "r"
-        table.align["class"] = "l"
-        for name, row in zip(["any class", *names], rows):
-            values = [row["pixels"], row["images"]]
-            table.add_row([name, *("-" if v is None else f"{v:.3f}" for v in values)])
+        columns = ("pixels", "images")
+        shown = [
+            ["-" if row[key] is None else f"{row[key]:.3f}" for key in columns]
+            for row in rows
+        ]
+        lines = [[name, *row] for name, row in zip(["any class", *names], shown)]
+        table = number_table(["class", *columns], lines)
         return (
             f"False positives on {images} images that show no class, in percent of "
             f"their pixels, and of the images with {self.min_area} such pixels or more"

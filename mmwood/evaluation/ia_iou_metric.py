@@ -26,8 +26,6 @@ from mmwood.functional.instance_iou import (
 )
 from mmwood.registry import METRICS
 
-__all__ = ["IAIoUMetric"]
-
 _KEYS = dict(zip(SIZES, ("IA-mIoU", "IA_S", "IA_M", "IA_L")))
 
 
@@ -50,6 +48,7 @@ class Tally:
 
     @classmethod
     def zero(cls, classes: int) -> "Tally":
+        """Of no image."""
         return cls(np.zeros((classes, 4)), np.zeros((classes, 4), dtype=np.int64))
 
     def __add__(self, other: "Tally") -> "Tally":

@@ -7,8 +7,6 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmwood.registry import EVALUATOR
 from mmwood.utils.config import without_names
 
-__all__ = ["NamedEvaluator"]
-
 
 @EVALUATOR.register_module()
 class NamedEvaluator(Evaluator):

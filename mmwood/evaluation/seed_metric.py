@@ -16,8 +16,6 @@ from mmwood.registry import METRICS
 from mmwood.utils.check import at_least
 from mmwood.visualization.curves import save_threshold_curve
 
-__all__ = ["SeedMetric", "SeedScores"]
-
 
 class SeedScores:
     """mIoU, precision, recall and F1 of several confusion matrices.

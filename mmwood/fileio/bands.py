@@ -21,19 +21,6 @@ from mmwood.utils.require import require
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-__all__ = [
-    "BandHeader",
-    "band_header",
-    "band_rows",
-    "band_size",
-    "band_values",
-    "copied_channels",
-    "copy_source",
-    "encode_bands",
-    "need_rasterio",
-    "save_copy",
-]
-
 #: Who wrote a copy.
 _COPY = "mmwood bands"
 
@@ -50,14 +37,10 @@ def need_rasterio() -> None:
 def band_values(
     file: str | os.PathLike | BinaryIO, bands: tuple[int, ...] = ()
 ) -> np.ndarray:
-    """Some bands of an image, whatever GDAL reads, at their own depth.
+    """Some bands, from 1, or all of an image, whatever GDAL reads, at their own depth.
 
     What the file declares to be no data is NaN in floats, and the least number of
     integers.
-
-    Args:
-        file: The image.
-        bands: Their numbers, from 1; none are all.
 
     Returns:
         Shape (H, W, bands).

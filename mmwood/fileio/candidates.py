@@ -5,23 +5,12 @@ for every class that the in-distribution classifier believes an image to show. A
 may have several rows.
 """
 
-import csv
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Literal, get_args
 
-from mmwood.fileio.files import atomic_write
-from mmwood.fileio.tables import csv_reader
-
-__all__ = [
-    "COLUMNS",
-    "STATES",
-    "Candidate",
-    "State",
-    "read_manifest",
-    "write_manifest",
-]
+from mmwood.fileio.tables import csv_reader, write_table
 
 COLUMNS = ("image", "class", "probability", "rank", "state", "sha256")
 #: What a person said: nothing yet, shows no foreground object, shows one.
@@ -70,24 +59,13 @@ def read_manifest(path: str | os.PathLike) -> Iterator[tuple[int, Candidate]]:
                 yield reader.line_num, _parse(row, f"{path}:{reader.line_num}")
 
 
-def write_manifest(path: str | os.PathLike, rows: Iterable[Candidate]) -> int:
-    """Write a manifest, atomically; rows may come from a generator.
-
-    Returns:
-        The number of rows.
-    """
-    count = 0
-    with (
-        atomic_write(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in rows:
-            image, class_name, probability, *rest = astuple(row)
-            writer.writerow([image, class_name, f"{probability:.6f}", *rest])
-            count += 1
-    return count
+def write_manifest(path: str | os.PathLike, rows: Iterable[Candidate]) -> None:
+    """Write a manifest, atomically; rows may come from a generator."""
+    written = (
+        (r.image, r.class_name, f"{r.probability:.6f}", r.rank, r.state, r.sha256)
+        for r in rows
+    )
+    write_table(path, COLUMNS, written)
 
 
 def _parse(row: list[str], where: str) -> Candidate:

@@ -17,21 +17,6 @@ from mmwood.fileio.lists import TaggedImage, check_id
 from mmwood.fileio.run_lengths import lengths_of_runs
 from mmwood.utils.require import require
 
-__all__ = [
-    "CocoFile",
-    "encode_mask",
-    "encode_part",
-    "entry_size",
-    "image_name",
-    "instance_columns",
-    "instance_mask",
-    "layered_masks",
-    "merge_instances",
-    "read_coco",
-    "run_lengths",
-    "tags_from_coco",
-]
-
 #: Fields that every entry needs.
 _FIELDS = dict(
     images=("id",), categories=("id", "name"), annotations=("image_id", "category_id")
@@ -399,13 +384,7 @@ def encode_mask(mask: np.ndarray) -> dict:
 
 
 def encode_part(mask: np.ndarray, left: int, top: int, size: tuple[int, int]) -> dict:
-    """As :func:`encode_mask`, of a mask that is known in its box alone.
-
-    Args:
-        mask: The pixels in the box.
-        left: Of the box, in pixels.
-        top: Of the box.
-        size: Height and width of the image.
+    """As :func:`encode_mask`, of a mask in a box, in an image of ``size`` (H, W).
 
     Shape:
         - mask: (h, w) bool

@@ -5,15 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = [
-    "PICTURE",
-    "Decoding",
-    "Levels",
-    "check_decoding",
-    "refuse_unknown_white",
-    "shown_channels",
-]
-
 #: The values that are black and white in images of more than 8 bits a channel: between
 #: them 0 to 255 is linear, what is beyond is black and white, too. A pixel without a
 #: number (NaN) is black. Images of 8 bits stay as they are.

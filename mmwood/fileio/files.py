@@ -13,22 +13,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-__all__ = [
-    "TEMPORARY",
-    "atomic_write",
-    "compare_description",
-    "file_sha256",
-    "files_by_id",
-    "read_json",
-    "read_text",
-    "read_xml",
-    "refuse_workbook",
-    "remove_leftovers",
-    "text_sha256",
-    "walk",
-    "write_json",
-]
-
 #: How the names of files begin that are being written.
 TEMPORARY = ".tmp-"
 #: How Excel's files begin, new ones, which are ZIP archives, and old ones.

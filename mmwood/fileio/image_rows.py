@@ -16,8 +16,6 @@ from mmwood.fileio.images import (
     is_plain_tiff,
 )
 
-__all__ = ["ImageRows", "encode_values"]
-
 
 class ImageRows:
     """An image upright, row by row from top to bottom, with the values of its file.
@@ -26,9 +24,6 @@ class ImageRows:
     rasterio. Without it, and of any other image, all is decoded when the first rows are
     asked for, and stays: 1 byte a pixel of grey, 3 of colour, 2 to 8 of more than 8
     bits, and twice as much while it is decoded.
-
-    Args:
-        path: The image.
 
     Attributes:
         size: (W, H).
@@ -72,11 +67,6 @@ class ImageRows:
 
 def encode_values(values: np.ndarray, suffix: str, compression: int = 3) -> bytes:
     """A file of what :meth:`ImageRows.rows` gives.
-
-    Args:
-        values: The values.
-        suffix: That of :class:`ImageRows`.
-        compression: Level of PNG's compression.
 
     Shape:
         - values: (H, W) or (H, W, channels)

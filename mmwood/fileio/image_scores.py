@@ -23,8 +23,6 @@ from mmwood.fileio.lists import (
 from mmwood.fileio.tables import stream_rows
 from mmwood.utils.require import require
 
-__all__ = ["ImageScores", "ScoreRow", "read_names", "read_scores"]
-
 #: Path of the image, the class and its score; class None: the model was shown the image
 #: and may have found nothing.
 ScoreRow = tuple[str, str | None, float]

@@ -32,30 +32,6 @@ from mmwood.fileio.decoding import (
 from mmwood.fileio.files import atomic_write, walk
 from mmwood.fileio.lists import TaggedImage, bullets
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "SOFTWARE",
-    "UNREADABLE",
-    "check_readable",
-    "check_there",
-    "deep_values",
-    "file_values",
-    "has_values_of_32_bits",
-    "image_paths",
-    "image_size",
-    "is_deep",
-    "is_plain_tiff",
-    "list_folder",
-    "open_upright",
-    "read_channels",
-    "read_picture",
-    "read_rgb",
-    "refuse_foreign_drawing",
-    "save_picture",
-    "unreadable",
-    "why_unreadable",
-]
-
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 #: What Pillow raises at files that are not whole images.
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
@@ -282,12 +258,7 @@ def read_rgb(
 def read_picture(
     path: str | os.PathLike, decoding: Decoding = PICTURE, shown: bool = True
 ) -> np.ndarray:
-    """As :func:`read_rgb`, with errors that name the file.
-
-    Args:
-        path: The image.
-        decoding: As there.
-        shown: Whether as people see it, and not as a network does.
+    """As :func:`read_rgb` or :func:`read_channels`, with errors that name the file.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -13,15 +13,6 @@ from pathlib import Path
 
 from mmwood.fileio.candidates import STATES
 
-__all__ = [
-    "Journal",
-    "LockedError",
-    "SaveError",
-    "journal_path",
-    "open_decisions",
-    "sync_folder",
-]
-
 FORMAT = "mmwood review 1"
 
 
@@ -63,9 +54,6 @@ class Journal:
     It is no SQLite file: whoever reads one in the process that has locked it takes the
     lock away (POSIX locks), its errors do not say what the disk lacks, and a decision
     takes six times as long.
-
-    Args:
-        path: The file; it is made if need be.
 
     Attributes:
         entries: What was found: line number and entry.

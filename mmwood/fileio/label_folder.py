@@ -26,22 +26,6 @@ from mmwood.fileio.lists import (
     without_suffix,
 )
 
-__all__ = [
-    "AFFINITY_LABELS",
-    "FEATURES",
-    "MAPS",
-    "PREDICTIONS",
-    "PSEUDO_LABELS",
-    "LabelFolder",
-    "MapKind",
-    "ScoreMaps",
-    "image_ids",
-    "load_arrays",
-    "load_score_maps",
-    "save_arrays",
-    "save_score_maps",
-]
-
 #: What manifests say that the folder holds.
 PSEUDO_LABELS = "mmwood pseudo labels 1"
 AFFINITY_LABELS = "mmwood affinity labels 1"
@@ -289,11 +273,6 @@ class LabelFolder:
         self, description: Mapping[str, Any], maker: str, overwrite: str
     ) -> dict:
         """The manifest of files that are all there and were made as described.
-
-        Args:
-            description: What must have determined them, ``format`` among it.
-            maker: What makes them, for errors.
-            overwrite: What lets it make all anew, for errors.
 
         Raises:
             FileNotFoundError: There is no manifest.

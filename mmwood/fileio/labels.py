@@ -9,19 +9,6 @@ from PIL import Image
 from mmwood.fileio.files import atomic_write
 from mmwood.fileio.images import UNREADABLE, why_unreadable
 
-__all__ = [
-    "BIASED",
-    "VOID",
-    "DamagedError",
-    "biased_as_void",
-    "check_labels",
-    "full_palette",
-    "read_label_png",
-    "save_label_png",
-    "tags_from_mask",
-    "voc_palette",
-]
-
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: The value of pixels without a label.
 VOID = 255
@@ -190,10 +177,6 @@ def biased_as_void(label: np.ndarray, classes: int) -> tuple[np.ndarray, int]:
     """A label map in which removed pixels are void, and how many they are.
 
     With 254 classes the value is a class, and the label filter refuses such labels.
-
-    Args:
-        label: The map; it is not changed.
-        classes: Number of classes without background.
 
     Shape:
         - label: (H, W) uint8; output: as label

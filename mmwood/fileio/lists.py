@@ -16,22 +16,6 @@ from pathlib import Path, PurePosixPath
 
 from mmwood.fileio.files import TEMPORARY, read_text
 
-__all__ = [
-    "ImageIndex",
-    "TaggedImage",
-    "bullets",
-    "check_id",
-    "name_on_disk",
-    "question_classes",
-    "read_class_names",
-    "read_id_list",
-    "read_lines",
-    "refuse_background",
-    "refuse_shared_files",
-    "unknown_classes",
-    "without_suffix",
-]
-
 #: How many of a kind of fault an error message names.
 NAMED_FAULTS = 10
 #: What programs write into a field that is empty.

@@ -17,16 +17,6 @@ import numpy as np
 
 from mmwood.fileio.files import compare_description
 
-__all__ = [
-    "Finding",
-    "Shard",
-    "finished_images",
-    "merged",
-    "next_run",
-    "shard_paths",
-    "temporary_results",
-]
-
 _TABLES = (
     "CREATE TABLE description (json TEXT)",
     "CREATE TABLE images (number INTEGER PRIMARY KEY, top REAL, fault TEXT, "
@@ -58,12 +48,7 @@ class Finding:
 
 
 class Shard:
-    """One process's file; it appears with the first batch.
-
-    Args:
-        path: The file.
-        description: What determines the results: JSON values by name.
-    """
+    """One process's file, and what determines its results; the first batch makes it."""
 
     def __init__(self, path: str | os.PathLike, description: dict) -> None:
         self.path = Path(path)

@@ -8,14 +8,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "decode_brush",
-    "decode_cvat",
-    "encode_brush",
-    "encode_cvat",
-    "lengths_of_runs",
-]
-
 #: Bits of a value of Label Studio's, and of the four kinds of lengths that follow it.
 _WORD = 8
 _LENGTHS = (3, 4, 8, 16)
@@ -28,12 +20,8 @@ _OPAQUE = 128
 def lengths_of_runs(places: np.ndarray, total: int) -> list[int]:
     """Lengths of the runs of pixels outside and inside, in turn, outside first.
 
-    Args:
-        places: Places of the pixels inside, ascending.
-        total: How many pixels there are.
-
     Shape:
-        - places: (n,) integers in [0, total)
+        - places: (n,) integers in [0, total), ascending
 
     Example:
         >>> lengths_of_runs(np.array([1, 2, 5]), 8)
@@ -68,12 +56,7 @@ def encode_cvat(mask: np.ndarray) -> str:
 def decode_cvat(
     rle: str, box: tuple[int, int, int, int], size: tuple[int, int]
 ) -> np.ndarray:
-    """The pixels of a ``<mask>`` in its box.
-
-    Args:
-        rle: See :func:`encode_cvat`.
-        box: Left, top, width and height.
-        size: Height and width of the image.
+    """The pixels of a ``<mask>`` in its box (left, top, width, height).
 
     Shape:
         - output: (h, w) bool
@@ -113,9 +96,6 @@ def encode_brush(mask: np.ndarray) -> list[int]:
 
     Source: rle-pack of thi.ng/umbrella, which Label Studio uses.
 
-    Returns:
-        The bytes.
-
     Shape:
         - mask: (H, W) bool
 
@@ -141,10 +121,6 @@ def encode_brush(mask: np.ndarray) -> list[int]:
 
 def decode_brush(rle: Any, size: tuple[int, int]) -> np.ndarray:
     """The pixels of a region: those that are opaque by half or more.
-
-    Args:
-        rle: See :func:`encode_brush`.
-        size: Height and width of the image.
 
     Shape:
         - output: (H, W) bool

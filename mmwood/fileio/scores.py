@@ -10,27 +10,6 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from mmwood.fileio.files import read_json
 
-__all__ = [
-    "AREA_QUANTILES",
-    "LABEL_SCORES",
-    "SIZES",
-    "FalsePositives",
-    "InstanceAreas",
-    "InstanceScores",
-    "SeedCurve",
-    "SeedResult",
-    "finite",
-    "parse_json",
-    "read_false_positives",
-    "read_instance_areas",
-    "read_instance_scores",
-    "read_label_scores",
-    "read_metrics",
-    "read_seed_curve",
-    "read_seed_result",
-    "refuse_other_content",
-]
-
 LABEL_SCORES = ("mIoU", "precision", "recall")
 #: Names of the size groups of instances; "all" has the background too.
 SIZES = ("all", "small", "medium", "large")

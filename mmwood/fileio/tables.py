@@ -11,16 +11,6 @@ from typing import Any
 from mmwood.fileio.files import atomic_write, read_text, refuse_workbook
 from mmwood.fileio.lists import TaggedImage
 
-__all__ = [
-    "csv_reader",
-    "merge_rows",
-    "read_csv",
-    "read_rows",
-    "split_tags",
-    "stream_rows",
-    "write_table",
-]
-
 DELIMITERS = (",", ";", "\t")
 
 
@@ -122,13 +112,7 @@ def stream_rows(
     field: str,
     notes: list[str] | None = None,
 ) -> Iterator[tuple[int, list[str]]]:
-    """As :func:`read_rows`, one row at a time, of a table of any length.
-
-    Args:
-        path: The table, in UTF-8.
-        columns: Names in its header.
-        field: What names the file, for the error.
-        notes: Gets how many empty rows there are, if there are any.
+    """As :func:`read_rows`, one row at a time, of a table in UTF-8 of any length.
 
     Yields:
         The number of a row's line, and its fields.

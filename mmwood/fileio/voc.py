@@ -7,21 +7,14 @@ from pathlib import Path
 from mmwood.fileio.files import read_xml
 from mmwood.fileio.lists import TaggedImage, read_lines
 
-__all__ = ["tags_from_lists", "tags_from_xml"]
-
 
 def tags_from_lists(
     list_path: str | os.PathLike, classes: Sequence[str], use_difficult: bool
 ) -> Callable[[TaggedImage], set[str]]:
-    """Tags from PASCAL VOC's ``ImageSets/Main``: one ``CLASS_SPLIT.txt`` a class.
+    """Tags from the lists ``CLASS_SPLIT.txt`` beside PASCAL VOC's ``SPLIT.txt``.
 
     Their lines are ``id 1`` (shows the class), ``id -1`` (does not) or ``id 0``
     (shows only objects marked difficult).
-
-    Args:
-        list_path: ``ImageSets/Main/SPLIT.txt``; the class lists lie beside it.
-        classes: Names of the classes.
-        use_difficult: Whether ``0`` counts as showing the class.
 
     Raises:
         FileNotFoundError: A class has no list.

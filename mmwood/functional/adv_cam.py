@@ -16,8 +16,6 @@ from mmwood.utils.check import at_least, check_shapes
 
 from .cam import class_activation_maps
 
-__all__ = ["climbed_activation_maps"]
-
 
 def climbed_activation_maps(
     images: Tensor,

@@ -14,15 +14,6 @@ from torch import Tensor
 
 from mmwood.utils.check import at_least, check_shapes
 
-__all__ = [
-    "PixelPairs",
-    "edge_to_affinity",
-    "edge_to_transition",
-    "pixel_pairs",
-    "random_walk",
-    "search_paths",
-]
-
 #: Weight of what the random walk leaves out (see :func:`random_walk`).
 TRUNCATION = 1e-9
 
@@ -49,15 +40,12 @@ class PixelPairs(NamedTuple):
 
 @lru_cache
 def search_paths(radius: int) -> tuple[tuple[Offset, tuple[Offset, ...]], ...]:
-    """The offsets shorter than a radius, and the pixels on the straight way to each.
+    """The offsets shorter than a radius R, and the pixels on the straight way to each.
 
     Offsets (dy, dx) are (0, x) for 1 <= x < R, and (y, x) for 1 <= y < R and
     x² + y² < R²: one of every two opposite ones. The path to an offset holds every
     pixel (y, x) of the bounding box of its ends, these included, that is nearer than
     1 to the line through them: (dy·x - dx·y)² < dy² + dx².
-
-    Args:
-        radius: R, in pixels, at least 2.
 
     Returns:
         Pairs of an offset and its path. Coordinates count from the source pixel.
@@ -94,11 +82,6 @@ def pixel_pairs(height: int, width: int, radius: int) -> PixelPairs:
     A pair with an end outside the grid does not exist: a radius larger than the grid
     is allowed and gives the pairs that there are.
 
-    Args:
-        height: Height of the grid, in pixels.
-        width: Its width.
-        radius: See :func:`search_paths`.
-
     Returns:
         Index tensors on the CPU. They are cached: do not change them.
     """
@@ -122,10 +105,6 @@ def edge_to_affinity(edge: Tensor, radius: int) -> Tensor:
 
     The gradient flows to the strongest pixel of each path (one of them, if several
     are equal). What is kept for it is one index a pair, not the paths' values.
-
-    Args:
-        edge: Edge probabilities.
-        radius: See :func:`search_paths`.
 
     Returns:
         Affinities in [0, 1], in the order of :func:`pixel_pairs`.

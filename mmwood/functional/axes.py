@@ -5,8 +5,6 @@ from typing import Literal
 
 from torch import Tensor
 
-__all__ = ["Axes", "channels_first", "is_channels_last"]
-
 #: (B, D, h, w) or (B, h, w, D).
 Axes = Literal["NCHW", "NHWC"]
 
@@ -41,12 +39,7 @@ def is_channels_last(
 def channels_first(
     features: Tensor, size: Sequence[int], declared: Axes = "NCHW"
 ) -> Tensor:
-    """A feature map (B, D, h, w), whichever of the two orders it has.
-
-    Args:
-        features: The feature map.
-        size: See :func:`is_channels_last`.
-        declared: See there.
+    """A feature map (B, D, h, w), whichever order :func:`is_channels_last` finds.
 
     Shape:
         - features: (B, D, h, w) or (B, h, w, D); output: (B, D, h, w)

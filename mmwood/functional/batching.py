@@ -4,16 +4,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-__all__ = ["group_by_shape"]
-
 
 def group_by_shape(tensors: Sequence[Tensor]) -> list[list[int]]:
     """The indices of tensors that can be stacked, group by group.
 
     Padding would change scores and maps, so images of one size go together instead.
-
-    Args:
-        tensors: Tensors of any shapes.
 
     Returns:
         Groups in the order of their first tensors; together all indices.

@@ -15,16 +15,6 @@ from torch import Tensor
 
 from mmwood.utils.check import check_shapes
 
-__all__ = [
-    "MapDtype",
-    "class_activation_maps",
-    "label_values",
-    "merge_scales",
-    "own_class_maps",
-    "seed_from_cam",
-    "strided_size",
-]
-
 Array = TypeVar("Array", Tensor, np.ndarray)
 #: In which maps are stored.
 MapDtype = Literal["float16", "float32"]
@@ -37,10 +27,6 @@ def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
     r"""Class activation maps of a classifier that pools its features by the mean.
 
     .. math:: CAM_c = \max(0, \sum_d W_{cd} f_d)
-
-    Args:
-        features: The last feature map f of the backbone.
-        weight: The weight W of the linear classifier on the pooled features.
 
     Returns:
         One non-negative map per class, not normalised.
@@ -180,9 +166,6 @@ def seed_from_cam(
 
 def label_values(classes: Array) -> Array:
     """The values of classes in a uint8 label map: c + 1.
-
-    Args:
-        classes: Classes counted from 0 without background, a tensor or an array.
 
     Raises:
         ValueError: A value would not fit beside 0, background, and 255, ignored.

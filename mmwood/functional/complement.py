@@ -11,8 +11,6 @@ from torch import Tensor
 
 from mmwood.utils.check import check_shapes, one_of
 
-__all__ = ["Certainty", "complement_labels"]
-
 #: What the certainty of a teacher's label is.
 Certainty = Literal["foreground", "argmax", "none"]
 

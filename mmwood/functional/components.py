@@ -16,19 +16,6 @@ from torch import Tensor
 
 from mmwood.utils.check import at_least, one_of
 
-__all__ = [
-    "Components",
-    "Connectivity",
-    "Reference",
-    "as_integer_array",
-    "check_size_weight_fields",
-    "connected_components",
-    "count_components",
-    "label_counts",
-    "size_weights",
-]
-
-
 #: Neighbours of a pixel: over its sides, or over its corners too.
 Connectivity = Literal[4, 8]
 #: What a component's size is compared with.
@@ -122,31 +109,30 @@ def count_components(
         {1: 2}
     """
     at_least("strip", strip, 1, integer=True)
-    counts: dict[int, int] = {}
-    known, above = 0, np.zeros(0, dtype=np.int64)
+    from scipy.sparse import coo_array, csgraph  # slow to import, and seldom needed
+
+    values, pairs, above = [np.zeros(1, np.int64)], [np.zeros((2, 0), np.int64)], None
     for top in range(0, len(label), strip):
-        rows = label[top : top + strip]
-        found = connected_components(rows, connectivity, leave_out)
-        for value in found.class_ids.tolist():
-            counts[value] = counts.get(value, 0) + 1
-        first, last = (_numbered(found.index[row], known) for row in (0, -1))
-        parents: dict[int, int] = {}
-        if top:
-            values = label[top - 1], label[top]
-            for one, other, value in _touching(above, first, *values, connectivity):
-                one, other = _root(parents, one), _root(parents, other)
-                if one != other:
-                    parents[one] = other
-                    counts[value] -= 1
-        numbers, place = np.unique(last, return_inverse=True)
-        above = np.array([_root(parents, n) for n in numbers.tolist()])[place]
-        known += len(found.class_ids)
-    return dict(sorted(counts.items()))
-
-
-def _numbered(row: np.ndarray, known: int) -> np.ndarray:
-    """A row of component numbers that count on from ``known``; 0 stays 0."""
-    return np.where(row > 0, row.astype(np.int64) + known, 0)
+        found = connected_components(label[top : top + strip], connectivity, leave_out)
+        # Numbers count on from strip to strip; 0 stays 0.
+        known = sum(map(len, values)) - 1
+        first, last = (
+            np.where(row > 0, row.astype(np.int64) + known, 0)
+            for row in found.index[[0, -1]]
+        )
+        if above is not None:
+            rows = label[top - 1], label[top]
+            pairs.append(_touching(above, first, *rows, connectivity))
+        values.append(found.class_ids)
+        above = last
+    value, touching = np.concatenate(values), np.concatenate(pairs, axis=1)
+    ones = np.ones(touching.shape[1], bool)
+    graph = coo_array((ones, tuple(touching)), (len(value), len(value)))
+    _, joined = csgraph.connected_components(graph, directed=False)
+    # One part of each component; number 0 is none.
+    _, parts = np.unique(joined[1:], return_index=True)
+    found_values, counts = label_counts(value[1:][parts])
+    return dict(zip(found_values.tolist(), counts.tolist()))
 
 
 def _touching(
@@ -155,8 +141,8 @@ def _touching(
     values_above: np.ndarray,
     values_below: np.ndarray,
     connectivity: Connectivity,
-) -> list[tuple[int, int, int]]:
-    """Numbers of components of one value that touch between two rows, and the value."""
+) -> np.ndarray:
+    """Numbers of components of one value that touch between two rows, (2, n)."""
     pairs = []
     width = len(above)
     for shift in (0,) if connectivity == 4 else (-1, 0, 1):
@@ -164,22 +150,12 @@ def _touching(
         lower = slice(max(-shift, 0), width - max(shift, 0))
         same = values_above[upper] == values_below[lower]
         same &= (above[upper] > 0) & (below[lower] > 0)
-        columns = above[upper], below[lower], values_below[lower].astype(np.int64)
-        pairs.append(np.stack([column[same] for column in columns], axis=1))
-    return [tuple(pair) for pair in np.unique(np.concatenate(pairs), axis=0).tolist()]
-
-
-def _root(parents: dict[int, int], number: int) -> int:
-    while number in parents:
-        number = parents[number]
-    return number
+        pairs.append(np.stack([above[upper][same], below[lower][same]]))
+    return np.unique(np.concatenate(pairs, axis=1), axis=1)
 
 
 def label_counts(label: Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Count the pixels of every value in label maps of any shape.
-
-    Args:
-        label: Labels of an integer dtype, any device.
 
     Returns:
         The values that occur, ascending, and how often each does; both int64.

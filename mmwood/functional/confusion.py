@@ -4,8 +4,6 @@ import math
 
 import numpy as np
 
-__all__ = ["confusion", "image_miou"]
-
 #: Label of pixels without truth, or without label.
 _VOID = 255
 
@@ -13,12 +11,8 @@ _VOID = 255
 def confusion(label: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
     """How many pixels have each true and each given label.
 
-    Pixels without truth are left out; those without label are in the last column.
-
-    Args:
-        label: Given labels. Shape: (H, W) uint8.
-        truth: True ones. Shape: (H, W) uint8.
-        classes: Number of classes without background.
+    Both maps are (H, W) uint8; ``classes`` are without background. Pixels without truth
+    are left out; those without label are in the last column.
 
     Returns:
         The counts. Shape: (classes + 1, classes + 2) int64.
@@ -46,11 +40,6 @@ def image_miou(label: np.ndarray, truth: np.ndarray, classes: int) -> float:
     """MIoU of one image, in percent, over the classes in its truth or its label.
 
     Background is a class; what :func:`confusion` leaves out is in no count.
-
-    Args:
-        label: Given labels. Shape: (H, W) uint8.
-        truth: True ones. Shape: (H, W) uint8.
-        classes: Number of classes without background.
 
     Returns:
         The mIoU, NaN if no pixel has a truth.

@@ -16,15 +16,6 @@ from mmwood.utils.check import at_least, check_shapes
 
 from .permutohedral import PermutohedralFilter
 
-__all__ = [
-    "DEEPLAB_CRF",
-    "check_image",
-    "check_labels",
-    "check_probabilities",
-    "dense_crf",
-    "mean_field",
-]
-
 #: Least probability that the CRF sees: the logarithm of 0 is not finite.
 LEAST_PROBABILITY = 1e-5
 #: DeepLab's post-processing (Chen et al., PAMI 2018), where it is not the default.

@@ -18,18 +18,6 @@ import numpy as np
 from mmwood.functional.crf import dense_crf
 from mmwood.utils.check import at_least, check_shapes, fraction, one_of
 
-__all__ = [
-    "DebiasedCenters",
-    "RegionCenters",
-    "Rule",
-    "background_distance",
-    "biased_mask",
-    "debiased_centers",
-    "grid_label",
-    "otsu_threshold",
-    "region_centers",
-]
-
 #: What decides which pixels an object keeps; see :func:`biased_mask`.
 Rule = Literal["crf", "nearest", "otsu"]
 #: Starts of K-means, of which the best counts.

@@ -8,13 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
-__all__ = [
-    "ewc_penalty",
-    "fisher_diagonal",
-    "normalise_fisher",
-    "squared_gradient_sums",
-]
-
 #: Tensors by name, as a mapping or as ``Module.named_parameters()`` gives them.
 Named = Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
 

@@ -16,16 +16,6 @@ from torch import Tensor
 
 from mmwood.utils.check import check_shapes
 
-__all__ = [
-    "background_regions",
-    "class_prototypes",
-    "contrast_loss",
-    "draw_other_classes",
-    "pixel_labels",
-    "query_cosines",
-    "query_pixels",
-]
-
 
 def pixel_labels(maps: Tensor, background: float = 0.1) -> Tensor:
     """The class of the largest map, c + 1, or 0 where none exceeds ``background``.

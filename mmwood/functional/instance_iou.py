@@ -20,17 +20,6 @@ from mmwood.functional.components import (
 )
 from mmwood.utils.check import one_of
 
-__all__ = [
-    "Background",
-    "InstanceIoU",
-    "Instances",
-    "Void",
-    "check_instance_fields",
-    "instance_ious",
-    "score_instances",
-    "split_instances",
-]
-
 #: What label 0 is; see :func:`split_instances`.
 Background = Literal["image", "ignore"] | None
 _BACKGROUNDS: tuple[Background, ...] = ("image", "ignore", None)
@@ -244,16 +233,7 @@ def score_instances(
     void: Void = "connects",
     whole_pixels: bool = False,
 ) -> np.ndarray:
-    """IoU of each of the instances that :func:`split_instances` gave.
-
-    Args:
-        pred: Predicted label map of an integer dtype, any device.
-        truth: The ground truth's instances.
-        num_classes: As for :func:`split_instances`.
-        ignore_index: As there.
-        connectivity: As there.
-        void: As for :func:`instance_ious`.
-        whole_pixels: As there.
+    """IoU of each instance of :func:`split_instances`; see :func:`instance_ious`.
 
     Returns:
         float64, in the order of ``truth``.
@@ -380,28 +360,18 @@ def _number(
 
 def _compact(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The values that occur, ascending, and each pixel's place among them."""
-    values = label_counts(array)[0]
-    if array.dtype == np.uint8:
-        place = np.zeros(256, dtype=np.int64)
-        place[values] = np.arange(len(values))
-        return values, place[array]
-    return values, np.searchsorted(values, array)
+    values, place = np.unique(array, return_inverse=True)
+    return values.astype(np.int64), place.reshape(array.shape)
 
 
 def _overlaps(
     first: np.ndarray, first_count: int, second: np.ndarray, second_count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of numbers, from 0 on, with pixels in common, and how many pixels."""
-    width = second_count + 1
-    # Wide enough: there are no more numbers than pixels.
-    pair = first.astype(np.int64).ravel() * width + second.ravel()
-    # A table of all pairs is fast while it is not larger than the map.
-    if (first_count + 1) * width <= max(first.size, 1 << 16):
-        counts = np.bincount(pair)
-        pairs = np.flatnonzero(counts)
-        counts = counts[pairs]
-    else:
-        pairs, counts = np.unique(pair, return_counts=True)
-    one, other = np.divmod(pairs, width)
-    both = (one > 0) & (other > 0)
-    return one[both] - 1, other[both] - 1, counts[both]
+    from scipy.sparse import coo_array  # a fifth of a second for every other start
+
+    ones, shape = np.ones(first.size, np.int64), (first_count + 1, second_count + 1)
+    pixels = coo_array((ones, (first.ravel(), second.ravel())), shape)
+    counts = pixels.tocsr().tocoo()  # which adds up equal pairs
+    both = (counts.row > 0) & (counts.col > 0)
+    return counts.row[both] - 1, counts.col[both] - 1, counts.data[both]

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from mmwood.utils.check import check_shapes
 
-__all__ = ["Instance", "detect_instances", "find_centroids", "group_centroids"]
-
 
 class Instance(NamedTuple):
     """One instance that was found in an image.
@@ -153,12 +151,6 @@ def detect_instances(
     ``background``; every 4-connected component of such a region is an instance. Its
     score is the largest score in it, or 0 where it is smaller than ``min_fraction``
     of the image: small fragments stay in the list, last in order of confidence.
-
-    Args:
-        scores: Scores of n classes times m groups.
-        classes: The class of each of the n.
-        background: Score of the background.
-        min_fraction: Of the image's pixels.
 
     Returns:
         The instances, class by class in the order of ``classes``, then group by

@@ -11,14 +11,6 @@ from torch import Tensor
 
 from mmwood.utils.check import check_shapes, one_of
 
-__all__ = [
-    "Init",
-    "Per",
-    "in_distribution_centers",
-    "ood_centers",
-    "ood_distance_loss",
-]
-
 #: Where K-means starts.
 Init = Literal["k-means++", "first"]
 #: Of what the nearest OoD centres are taken.
@@ -31,10 +23,6 @@ def in_distribution_centers(z: Tensor, labels: Tensor) -> Tensor:
     """The mean feature of the images that show each class.
 
     An image with several classes counts in each of them.
-
-    Args:
-        z: Features of the in-distribution images.
-        labels: Their image-level labels, 0 or 1.
 
     Returns:
         One centre per class, of the dtype of ``z``.
@@ -133,9 +121,6 @@ def ood_distance_loss(
         use_ood: Whether the second one does.
         margin: A distance beyond which an OoD centre repels no more: distances are
             cut to it in the second term. None as published.
-
-    Returns:
-        The loss, a scalar.
 
     Shape:
         - z: (B, D); labels: (B, C); in_centers: (C, D); ood_centers: (K, D)

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from mmwood.utils.check import at_least, check_shapes
 
-__all__ = ["pamr"]
-
 #: Contrast: differences are divided by this fraction of the standard deviation.
 CONTRAST = 0.1
 #: Added to it, as in PAMR's program.

@@ -15,15 +15,6 @@ from torch import Tensor
 from mmwood.functional.seam import normalized_maps
 from mmwood.utils.check import check_shapes
 
-__all__ = [
-    "IGNORED",
-    "auxiliary_maps",
-    "contrast_loss",
-    "inside_image",
-    "pair_cosines",
-    "token_labels",
-]
-
 #: The label of tokens that have no part in the loss.
 IGNORED = 255
 
@@ -93,11 +84,8 @@ def pair_cosines(tokens: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     .. math:: \frac{1}{n + 1} \sum_{i \ne j} |\cos(t_i, t_j)|
 
     over the n ordered pairs of tokens of one image that have both a label and, for the
-    first result, the same one, for the second another. Background is a label.
-
-    Args:
-        tokens: The last tokens t.
-        labels: Those of :func:`token_labels`. 255 takes no part.
+    first result, the same one, for the second another. Background is a label,
+    255 is none.
 
     Shape:
         - tokens: (B, D, h, w); labels: (B, h, w); output: () and ()

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from mmwood.utils.check import check_shapes
 
-__all__ = ["PermutohedralFilter"]
-
 TOO_FAR = (
     "the points are too many standard deviations apart for a lattice: use a wider "
     "Gaussian"

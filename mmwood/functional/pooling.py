@@ -12,15 +12,6 @@ from torch import Tensor
 
 from mmwood.utils.check import check_shapes
 
-__all__ = [
-    "POOLINGS",
-    "max_pooling",
-    "mean_pooling",
-    "rank_pooling",
-    "softmax_pooling",
-    "threshold_pooling",
-]
-
 
 def mean_pooling(maps: Tensor) -> Tensor:
     """The mean over space.
@@ -50,10 +41,6 @@ def softmax_pooling(maps: Tensor, temperature: float = 1.0) -> Tensor:
     largest value, with a small negative one the least: the gradient,
     :math:`\partial s / \partial a_i = \alpha_i (1 + (a_i - s) / \tau)`, then feeds the
     weak pixels. The published temperature is not known.
-
-    Args:
-        maps: The maps a.
-        temperature: τ, in the unit of the maps.
 
     Shape:
         - maps: (B, C, h, w); output: (B, C)

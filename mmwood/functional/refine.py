@@ -223,9 +223,6 @@ def power_affinity_label(
         refine: As in :func:`refine_settings`. PSA's and SEAM's CRF: ``bilateral_sxy=80,
             bilateral_srgb=13``.
 
-    Returns:
-        A label map, as :func:`affinity_label` does.
-
     Raises:
         ValueError: As for :func:`affinity_label`, with ``low`` and ``high``.
     """

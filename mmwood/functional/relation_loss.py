@@ -12,8 +12,6 @@ from torch import Tensor
 from mmwood.functional.affinity import edge_to_affinity, pixel_pairs
 from mmwood.utils.check import check_shapes
 
-__all__ = ["TERMS", "RelationTerms", "pair_labels", "relation_terms", "total_loss"]
-
 #: The terms of the loss, in the order of :class:`RelationTerms`.
 TERMS = (
     "affinity_fg",

@@ -5,8 +5,6 @@ from typing import cast
 import torch
 from torch import Tensor
 
-__all__ = ["resize_linear"]
-
 #: Bits of a weight.
 _BITS = 11
 

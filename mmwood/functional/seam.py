@@ -10,15 +10,6 @@ from torch import Tensor
 
 from mmwood.utils.check import check_shapes
 
-__all__ = [
-    "cross_regularization_loss",
-    "min_pooling_loss",
-    "normalized_maps",
-    "pixel_correlation",
-    "strongest_only",
-    "with_background",
-]
-
 #: Against division by zero, as in SEAM's program.
 EPSILON = 1e-5
 
@@ -68,9 +59,6 @@ def pixel_correlation(maps: Tensor, features: Tensor) -> Tensor:
     Args:
         maps: x, of any number of channels.
         features: f.
-
-    Returns:
-        y, of the dtype of the product.
 
     Shape:
         - maps: (B, C, h, w); features: (B, D, h, w); output: (B, C, h, w)

@@ -4,8 +4,6 @@ from itertools import pairwise
 
 from mmwood.utils.check import at_least
 
-__all__ = ["equal_spans", "nearest_spans"]
-
 
 def equal_spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
     """Begin and end of tiles of one length along one axis, which together cover it.
@@ -34,9 +32,6 @@ def nearest_spans(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
     Of two centres that are equally near, the first counts. In a grid of tiles, the
     nearest centre is that of the nearest row and the nearest column.
-
-    Args:
-        spans: From :func:`equal_spans`.
 
     Returns:
         For each tile, begin and end; each pixel is in one.

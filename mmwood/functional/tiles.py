@@ -12,14 +12,6 @@ from torch import Tensor
 
 from mmwood.utils.check import at_least
 
-__all__ = [
-    "TiledMap",
-    "check_tiles",
-    "resized_rows",
-    "tile_spans",
-    "tile_weights",
-]
-
 #: Tiles begin at multiples of it, so that a network of this stride, or of a divisor,
 #: puts its grid where it would lie on the whole image.
 ALIGNMENT = 32
@@ -62,10 +54,6 @@ def tile_weights(spans: list[tuple[int, int]], overlap: int) -> list[Tensor]:
     With the least overlap o, the outer o // 4 pixels of a tile weigh nothing, but at
     the ends of the image: what a network of a receptive field of at most
     2 (o // 4) + 1 gives is the same as without tiles.
-
-    Args:
-        spans: From :func:`tile_spans`.
-        overlap: The same as there.
 
     Returns:
         For each tile, shape (end - begin,), float32.

@@ -24,8 +24,6 @@ from mmwood.ood.review.counts import KEPT, REJECTED, UNSEEN, ReviewRows
 from mmwood.ood.review.decisions import Review
 from mmwood.ood.review.pictures import PictureError, open_picture
 
-__all__ = ["Rules", "apply_rules", "duplicates", "image_hash", "near", "rules_table"]
-
 NOTE = "no person has looked at these"
 #: Images that are compared with each other at a time.
 BLOCK = 256
@@ -84,10 +82,6 @@ def apply_rules(review: Review, rules: Rules) -> tuple[dict, dict[str, str]]:
     theirs would take them out again. Images that are missing or unreadable stay
     unseen. The log is written before the first decision, with ``finished`` false, so
     that there is none that it does not explain.
-
-    Args:
-        review: The manifest, which nobody else can review meanwhile.
-        rules: What to do.
 
     Returns:
         What was logged, see :func:`rules_table`; and the images that were not

@@ -12,8 +12,6 @@ from mmwood.fileio.files import atomic_write, file_sha256
 from mmwood.fileio.images import IMAGE_SUFFIXES, image_paths
 from mmwood.utils.progress import progress
 
-__all__ = ["write_candidate_list"]
-
 
 def write_candidate_list(
     candidates: str | os.PathLike,

@@ -23,8 +23,6 @@ from mmwood.utils.config import (
     without_names,
 )
 
-__all__ = ["class_names", "use_candidates"]
-
 #: Hooks that a config keeps; others write what nobody wants of candidates.
 KEPT_HOOKS = (
     "CheckpointGuardHook",

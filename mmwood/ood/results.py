@@ -18,16 +18,6 @@ from mmwood.fileio.mining_results import merged
 from mmwood.utils.locations import tool_command
 from mmwood.utils.tables import number_table
 
-__all__ = [
-    "check_manifest",
-    "mined_decoding",
-    "not_under_review",
-    "read_summary",
-    "summary_tables",
-    "write_found",
-    "write_results",
-]
-
 #: How many unreadable images the summary names.
 NAMED_FAULTS = 10
 _EVERYTHING = 1 << 62
@@ -35,10 +25,6 @@ _EVERYTHING = 1 << 62
 
 def check_manifest(path: str | os.PathLike, update: bool = False) -> None:
     """Refuse to overwrite what a person reviewed.
-
-    Args:
-        path: The manifest to write.
-        update: Whether its states will be carried over.
 
     Raises:
         FileExistsError: There is no manifest, but a file of its summary's name.
@@ -68,9 +54,6 @@ def not_under_review(path: str | os.PathLike) -> Iterator[None]:
     """Keep reviews of a manifest out meanwhile, by the lock that they take.
 
     One process at a time can do so.
-
-    Args:
-        path: The manifest; it need not exist.
 
     Raises:
         ValueError: It is being reviewed, or a review that was killed left decisions
@@ -137,9 +120,6 @@ def write_results(
         update: Whether to carry over the states of the manifest that is there.
         unreadable: File for the images that cannot be read: path, tab, reason.
 
-    Returns:
-        The summary.
-
     Raises:
         ValueError: Not every candidate is finished; see also :func:`check_manifest`
             and :func:`not_under_review`.
@@ -168,17 +148,8 @@ def write_found(
 ) -> dict:
     """As :func:`write_results`, from a database, for who holds the manifest's lock.
 
-    Args:
-        db: See :func:`mmwood.fileio.mining_results.temporary_results`; it gets more
-            tables.
-        out: See there, as the other arguments.
-        top: See there.
-        max_per_image: See there.
-        update: See there.
-        unreadable: See there.
-
-    Returns:
-        The summary.
+    It is one of :func:`mmwood.fileio.mining_results.temporary_results`, and gets more
+    tables.
 
     Raises:
         ValueError: See :func:`check_manifest`.

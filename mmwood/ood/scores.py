@@ -15,8 +15,6 @@ from mmwood.fileio.mining_results import temporary_results
 from mmwood.ood.results import not_under_review, write_found
 from mmwood.utils.check import at_least
 
-__all__ = ["write_scores"]
-
 #: The format that the summary names.
 FORMAT = "mmwood scores 1"
 
@@ -36,16 +34,6 @@ def write_scores(
     They are as mining leaves them (:func:`mmwood.ood.results.write_results`). Of the
     scores of one image and class the largest counts. Images whose score reaches the
     threshold must be images, by their headers, and are hashed; others must be there.
-
-    Args:
-        scores: What :func:`mmwood.fileio.image_scores.read_scores` gave.
-        source: Where they are from, for the summary.
-        out: The manifest; the summary has the same name with ``.json``.
-        threshold: Least score.
-        top: As of :func:`mmwood.ood.results.write_results`, like the others.
-        max_per_image: See there.
-        update: See there.
-        unreadable: See there.
 
     Returns:
         The summary; its ``joined`` says how many scores were not the largest.

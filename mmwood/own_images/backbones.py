@@ -7,8 +7,6 @@ from typing import Any
 
 from mmwood.utils.require import require
 
-__all__ = ["KNOWN", "Backbone", "Weights", "find_backbone", "torchvision_weights"]
-
 KNOWN = ("efficientnet-lite0", "resnet18", "resnet50", "resnet101", "wide-resnet38")
 _TIMM = "timm:"
 _INSTEAD = "take a convolutional network, such as timm:efficientnet_b0"

@@ -6,8 +6,6 @@ from typing import Literal, get_args
 
 from mmwood.utils.command import add_decoding_options
 
-__all__ = ["Untagged", "add_source_options"]
-
 #: Which images without a tag serve as OoD images: all, those that the tags list with an
 #: empty field, or none.
 Untagged = Literal["use", "listed", "leave-out"]

@@ -17,8 +17,6 @@ from mmwood.own_images.prepare import copy_suffix
 from mmwood.own_images.settings import Facts, Settings
 from mmwood.own_images.source import OwnImages
 
-__all__ = ["Places", "write_configs"]
-
 _WIDTH = 88
 #: Threshold of seeds: the small network's maps are wide (configs/irn/README.md).
 _SEEDS = dict(small=0.4, large=0.15)

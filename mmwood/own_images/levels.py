@@ -11,8 +11,6 @@ from mmwood.own_images.settings import OUTERMOST
 from mmwood.own_images.source import OwnImages
 from mmwood.utils.progress import progress
 
-__all__ = ["deep_images", "find_levels"]
-
 #: Images that are looked at, spread over all, and pixels of each.
 _IMAGES, _PIXELS = 100, 10_000
 
@@ -38,10 +36,6 @@ def find_levels(images: list[Path], bands: tuple[int, ...] | None = None) -> Dec
     """Levels for images of more than 8 bits: all but the outermost of their values.
 
     Of bands each has its own. The same images give the same levels.
-
-    Args:
-        images: The images, one or more.
-        bands: Which bands networks see.
 
     Raises:
         ValueError: An image cannot be decoded; names it.

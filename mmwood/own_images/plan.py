@@ -23,8 +23,6 @@ from mmwood.own_images.settings import (
 from mmwood.own_images.source import OwnImages, read_own_images
 from mmwood.pipeline.references import references
 
-__all__ = ["OwnPlan", "gather_facts", "plan_own_images"]
-
 #: What was written last time, by hash: another text is a person's.
 _WRITTEN = "written.json"
 _PLAN = "plan.json"
@@ -80,22 +78,10 @@ def plan_own_images(
     """Plan a pipeline for a folder, and write its configs to ``work_dir/configs``.
 
     The same folder and options give the same bytes. A config that a person has changed
-    since stays as it is.
-
-    Args:
-        configs: Folder of the project's configs.
-        data: Folder of the images.
-        work_dir: Of the pipeline; None is ``work_dirs`` and the folder's name.
-        tags: This and the next three are of
-            :func:`mmwood.own_images.source.read_own_images`.
-        candidates: See there.
-        masks: See there.
-        untagged: See there.
-        backbone: Its name (:func:`mmwood.own_images.backbones.find_backbone`); None
-            chooses.
-        short: See :func:`mmwood.own_images.settings.choose_settings`.
-        decoding: How images are read; without levels, they are found.
-        corrected: See :func:`mmwood.own_images.source.read_own_images`.
+    since stays as it is. Arguments are as of
+    :func:`mmwood.own_images.source.read_own_images`,
+    :func:`mmwood.own_images.backbones.find_backbone` and
+    :func:`mmwood.own_images.settings.choose_settings`.
 
     Raises:
         FileNotFoundError: A folder or a file is missing.
@@ -145,10 +131,6 @@ def plan_own_images(
 
 def gather_facts(own: OwnImages, decoding: Decoding = PICTURE) -> Facts:
     """Sizes of images, from their headers, their levels, and the machine.
-
-    Args:
-        own: What there is.
-        decoding: What a person names.
 
     Raises:
         ValueError: An image cannot be read; names all.

@@ -29,8 +29,6 @@ from mmwood.fileio.lists import TaggedImage, bullets, without_suffix
 from mmwood.own_images.source import OwnImages
 from mmwood.utils.progress import progress
 
-__all__ = ["copy_suffix", "image_sizes", "prepare", "scaled_size"]
-
 _FORMAT = "mmwood prepared images 1"
 _RECORD = "prepared.json"
 #: PNG's fastest levels make files a tenth larger.
@@ -66,11 +64,6 @@ def scaled_size(
     size: tuple[int, int], long_side: int, enlarge: bool
 ) -> tuple[int, int]:
     """(W, H) of an image at the one scale: its long side is ``long_side``.
-
-    Args:
-        size: (W, H) of the image.
-        long_side: The scale, in pixels.
-        enlarge: Whether a smaller image is enlarged.
 
     Example:
         >>> scaled_size((1200, 900), 320, enlarge=True)

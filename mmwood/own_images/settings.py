@@ -16,8 +16,6 @@ import numpy as np
 from mmwood.fileio.decoding import PICTURE, Decoding
 from mmwood.own_images.backbones import Backbone
 
-__all__ = ["Facts", "Setting", "Settings", "choose_settings", "default_backbone"]
-
 #: The longest side that stages see, on a CPU and on a GPU.
 LONGEST = dict(cpu=320, gpu=512)
 #: A crop is this fraction of the long side, to the nearest multiple of CROP_STEP.

@@ -24,8 +24,6 @@ from mmwood.fileio.lists import (
 from mmwood.own_images.command import Untagged
 from mmwood.utils.check import one_of
 
-__all__ = ["OwnImages", "read_own_images", "read_source"]
-
 
 @dataclass
 class OwnImages:

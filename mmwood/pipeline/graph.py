@@ -15,8 +15,6 @@ from mmwood.pipeline.stage import PipelineError, Stage
 from mmwood.pipeline.switches import SWITCHES, apply_switches
 from mmwood.utils.locations import find_config, read_config
 
-__all__ = ["Pipeline", "load_pipeline"]
-
 _FIELDS = ("work_dir", "inputs", "stages", "threads", "jobs", *SWITCHES)
 #: What a pipeline's config gets from bases with lists of classes.
 _IGNORED = ("classes", "palette", "metainfo")

@@ -14,21 +14,16 @@ from mmwood.fileio.files import (
 )
 from mmwood.utils.progress import progress
 
-__all__ = ["Hashes", "tree"]
-
 #: mmengine's folder of one run's logs: named after the time.
 _TIMES = "[0-9]" * 8 + "_" + "[0-9]" * 6 + "*"
 
 
 class Hashes:
-    """SHA-256 of files and folders, remembered by path, size and time of change.
+    """SHA-256 of files and folders, remembered in a JSON file by path, size and time.
 
     A file whose size and time are those of an earlier look is not read again. A
     folder's hash is that of its files' relative paths and hashes; mmengine's logs and
     what a killed process was writing do not count.
-
-    Args:
-        path: JSON file that remembers.
 
     Example:
         >>> hashes = Hashes('work_dirs/demo/records/hashes.json')

@@ -17,17 +17,6 @@ from mmwood.utils.last_checkpoint import last_checkpoint
 if TYPE_CHECKING:
     from mmwood.pipeline.graph import Pipeline
 
-__all__ = [
-    "KINDS",
-    "Mine",
-    "Report",
-    "Review",
-    "Run",
-    "Test",
-    "Train",
-    "parse_stage",
-]
-
 
 class Train(Stage):
     """A training."""
@@ -220,11 +209,6 @@ _FIELDS: dict[str, tuple[type, str]] = dict(
 
 def parse_stage(name: str, content: Any, threads: int | None = None) -> Stage:
     """Read a stage of a pipeline's config.
-
-    Args:
-        name: The stage's name.
-        content: Its fields.
-        threads: For a stage that states none.
 
     Raises:
         PipelineError: A field is unknown or of the wrong type, or there is not exactly

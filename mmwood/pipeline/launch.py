@@ -20,8 +20,6 @@ from multiprocessing.process import BaseProcess
 
 from mmwood.utils.processes import end_with_parent
 
-__all__ = ["can_fork", "fork_tool"]
-
 #: What most tools import, as far as it is installed.
 _IMPORTED = (
     *("mmengine.runner", "mmcv.transforms", "mmpretrain.models"),
@@ -60,13 +58,7 @@ def fork_tool(
     environment: Mapping[str, str],
     folder: str | os.PathLike = ".",
 ) -> BaseProcess:
-    """Start a tool as ``python -W ignore command`` does.
-
-    Args:
-        command: The tool and its arguments.
-        output: File of what it prints; it is replaced.
-        environment: Its environment variables.
-        folder: Its working directory.
+    """Start a tool as ``python -W ignore command >output`` does.
 
     Returns:
         The process, which has been started and ends with this one.

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmwood.pipeline.run import Job
 
-__all__ = ["Progress"]
-
 _UP, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[A", "\x1b[K", "\x1b[J"
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 #: What mmengine's logger writes before its messages.
@@ -26,9 +24,6 @@ class Progress:
     """Lines about stages, and below them the time and last line of each running one.
 
     The latter on a terminal alone. All that a stage writes is in its log.
-
-    Args:
-        running: The jobs that run now, by any key.
     """
 
     def __init__(self, running: "Mapping[int, Job]") -> None:

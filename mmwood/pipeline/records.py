@@ -11,8 +11,6 @@ from pathlib import Path
 
 from mmwood.fileio.files import read_json, write_json
 
-__all__ = ["Records", "machine", "now", "versions"]
-
 _PACKAGES = (
     *("mmwood", "torch", "torchvision", "numpy", "opencv-python", "scikit-learn"),
     *("mmengine", "mmcv", "mmsegmentation", "mmpretrain"),
@@ -34,9 +32,6 @@ class Records:
           STAGE.files.json    its files and their hashes
           STAGE.started.json  what a stage was started with that has not finished
           hashes.json         see mmwood.pipeline.hashes
-
-    Args:
-        folder: Where they are.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -4,8 +4,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["OWN", "references", "resolve", "texts"]
-
 #: References that every stage has: its own folder and the pipeline's.
 OWN = ("dir", "work_dir")
 
@@ -18,12 +16,7 @@ def references(text: str) -> list[tuple[str, str | None]]:
 
 
 def resolve(value: Any, lookup: Callable[[str, str | None], str]) -> Any:
-    """A value with every reference in its texts replaced.
-
-    Args:
-        value: A text, or dicts and lists of texts and other values.
-        lookup: Gives the text for a name and an attribute.
-    """
+    """A value with every reference in its texts replaced."""
     if isinstance(value, str):
         return _REFERENCE.sub(lambda m: lookup(m[1], m[2]), value)
     if isinstance(value, Mapping):

@@ -24,8 +24,6 @@ from mmwood.pipeline.stage import PipelineError, Stage
 from mmwood.utils.locations import tool_command
 from mmwood.utils.processes import end_with_parent
 
-__all__ = ["Plan", "StageError", "make_plan", "run_plan"]
-
 #: Seconds between looks at what the running stages print.
 _TICK = 0.1
 #: Seconds that what a killed run left may take to end.
@@ -125,9 +123,6 @@ def run_plan(
         reviewed: Take reviews as they are, though rows are unseen.
         fork: Whether stages may be forked from this process, which must have no other
             thread (:mod:`mmwood.pipeline.launch`).
-
-    Returns:
-        The stages that ran.
 
     Raises:
         PipelineError: A stage would remove files that are not the pipeline's; nothing

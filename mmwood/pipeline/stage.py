@@ -15,8 +15,6 @@ from mmwood.utils.locations import find_config
 if TYPE_CHECKING:
     from mmwood.pipeline.graph import Pipeline
 
-__all__ = ["PipelineError", "Stage", "State"]
-
 
 class PipelineError(ValueError):
     """What is wrong with a pipeline's config, or with what a stage finds."""
@@ -194,12 +192,7 @@ class Stage:
         return State("changed", reason) if reason else State("done")
 
     def begin(self, pipeline: "Pipeline", key: dict, forced: bool) -> list[str]:
-        """Make a place for what it leaves; gives its command.
-
-        Args:
-            pipeline: The pipeline.
-            key: The stage's present one.
-            forced: Whether nothing that is there is taken over.
+        """Make a place for what it leaves, if ``forced`` anew; gives its command.
 
         Raises:
             OSError: What is there cannot be removed.
@@ -243,13 +236,7 @@ class Stage:
             )
 
     def finish(self, pipeline: "Pipeline", key: dict, run: dict[str, Any]) -> None:
-        """Record that it is whole.
-
-        Args:
-            pipeline: The pipeline.
-            key: With which it was started.
-            run: What else is recorded: ``command``, ``started``, ``seconds``, ....
-        """
+        """Record that it is whole."""
         files, size = {}, 0
         checkpoint = pipeline.resolve(self, self.checkpoint)
         if "checkpoint" in self.leaves:

@@ -5,8 +5,6 @@ from typing import Any
 
 from mmwood.pipeline.stage import PipelineError
 
-__all__ = ["SWITCHES", "apply_switches"]
-
 #: Fields of a pipeline's config; True is on.
 SWITCHES = {
     "upper_bound": "train the segmentation network with the true masks, too",
@@ -21,10 +19,6 @@ def apply_switches(cfg: Mapping[str, Any], more: Collection[str] = ()) -> dict:
     :data:`SWITCHES` is on. One with ``like="STAGE"`` has the fields and options of that
     stage beside its own, so that it has them also when a config over this one changes
     them.
-
-    Args:
-        cfg: The pipeline's config.
-        more: Those that are on whatever the config says.
 
     Raises:
         PipelineError: A switch is neither True nor False, unknown, or on without any

@@ -19,17 +19,6 @@ from mmwood.utils.progress import progress
 from mmwood.visualization.comparison import one_image_per_class
 from mmwood.visualization.panels import overlay_heat, overlay_label
 
-__all__ = [
-    "MAX_EXAMPLES",
-    "MAX_SCORED",
-    "Card",
-    "Cell",
-    "Extremes",
-    "extremes",
-    "labels_examples",
-    "network_examples",
-]
-
 #: Images that are shown as examples.
 MAX_EXAMPLES = 20
 #: Images whose own mIoU is computed; of more, so many at equal distances.

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -25,27 +26,13 @@ from mmwood.report.spec import Labels, Network, Spec, named
 from mmwood.report.terms import explain
 from mmwood.visualization.charts import class_changes
 
-__all__ = [
-    "ClassTable",
-    "Row",
-    "SizeRow",
-    "Stage",
-    "chain",
-    "class_tables",
-    "mining",
-    "plan",
-    "read_curve",
-    "review",
-    "size_rows",
-    "tags",
-]
-
 NETWORK_SCORES = ("mIoU", "IA-mIoU", "IA_S", "IA_M", "IA_L")
 #: On images that show no class: the fewer the better.
 FALSE_POSITIVES = ("FP_pixels", "FP_images")
 UPPER_BOUND, OF_UPPER_BOUND = "mIoU with true masks", "of that mIoU"
 _LIMITS = dict(top="rows of a class", max_per_image="classes of an image")
 _Part = TypeVar("_Part", Labels, Network)
+_Content = TypeVar("_Content")
 
 
 @dataclass
@@ -139,7 +126,9 @@ def _labels_stage(name: str, items: Sequence[Labels | None]) -> Stage:
     """The row of each score, none where nothing is measured."""
     stage = Stage(name, explain(name), "labels")
     curves = [read_curve(item) for item in items]
-    scores = [_read_scores(item) for item in items]
+    scores = [
+        _read(item, "scores", partial(read_label_scores, name=name)) for item in items
+    ]
     fixed = [c.configured if c else score for c, score in zip(curves, scores)]
     if not any(fixed):
         return stage
@@ -158,8 +147,12 @@ def _labels_stage(name: str, items: Sequence[Labels | None]) -> Stage:
 def _network_stage(name: str, items: Sequence[Network | None]) -> Stage:
     """As :func:`_labels_stage`."""
     metrics, false_positives, upper = (
-        [_read_metrics(item, of) for item in items]
-        for of in ("metrics", "false_positives", "upper_bound")
+        [_read(item, of, read_metrics, place) for item in items]
+        for of, place in (
+            ("metrics", "folder"),
+            ("false_positives", "false_positives.folder"),
+            ("upper_bound", "upper_bound.folder"),
+        )
     )
     rows = [Row(term, _column(metrics, term)) for term in NETWORK_SCORES]
     both = [
@@ -193,36 +186,25 @@ def read_curve(labels: Labels | None) -> SeedCurve | None:
     Raises:
         ValueError: The file is not one of :class:`mmwood.SeedMetric`.
     """
-    if labels is None or labels.curve is None:
-        return None
-    with named(f"{labels.where}.curve"):
-        return read_seed_curve(labels.curve)
-
-
-def _read_scores(labels: Labels | None) -> dict[str, float | None] | None:
-    if labels is None or labels.scores is None:
-        return None
-    with named(f"{labels.where}.scores"):
-        return read_label_scores(labels.scores, labels.name)
-
-
-def _read_metrics(
-    network: Network | None,
-    of: Literal["metrics", "false_positives", "upper_bound"],
-) -> dict[str, float | None] | None:
-    path = getattr(network, of, None)
-    if network is None or path is None:
-        return None
-    place = "folder" if of == "metrics" else f"{of}.folder"
-    with named(f"{network.where}.{place}"):
-        return read_metrics(path)
+    return _read(labels, "curve", read_seed_curve)
 
 
 def _read_instances(network: Network | None) -> InstanceScores | None:
-    if network is None or network.instances is None:
+    return _read(network, "instances", read_instance_scores, "folder")
+
+
+def _read(
+    part: Labels | Network | None,
+    field: str,
+    read: Callable[[Path], _Content],
+    place: str = "",
+) -> _Content | None:
+    """What a field's file holds, which ``place`` of the spec names; None without."""
+    path = getattr(part, field, None)
+    if part is None or path is None:
         return None
-    with named(f"{network.where}.folder"):
-        return read_instance_scores(network.instances)
+    with named(f"{part.where}.{place or field}"):
+        return read(path)
 
 
 def class_tables(spec: Spec) -> list[ClassTable]:

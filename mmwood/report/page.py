@@ -14,8 +14,6 @@ from mmwood.fileio.labels import BIASED, full_palette, voc_palette
 from mmwood.report import cards, numbers, pictures, records
 from mmwood.report.spec import Spec, read_spec
 
-__all__ = ["write_report"]
-
 _HERE = Path(__file__).parent
 
 
@@ -23,13 +21,6 @@ def write_report(spec_file: str | os.PathLike, out: str | os.PathLike) -> Path:
     """Write ``index.html`` into a folder, atomically.
 
     The same files give the same bytes.
-
-    Args:
-        spec_file: See :func:`mmwood.report.spec.read_spec`.
-        out: The folder, made if need be.
-
-    Returns:
-        The file.
 
     Raises:
         FileNotFoundError: A file that the spec names is absent.

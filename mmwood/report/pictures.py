@@ -16,16 +16,6 @@ from mmwood.fileio.labels import VOID
 from mmwood.fileio.scores import SeedCurve
 from mmwood.visualization.figures import new_figure
 
-__all__ = [
-    "BRANCH_COLOURS",
-    "FIGURE_PIXELS",
-    "PICTURE",
-    "curve_chart",
-    "figure_source",
-    "outlined",
-    "picture_source",
-]
-
 #: Okabe and Ito's colours, which the colour-blind can tell apart.
 BRANCH_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7")
 _MARKERS = ("o", "s", "^", "D", "v")
@@ -60,11 +50,7 @@ def outlined(picture: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def picture_source(picture: np.ndarray) -> str:
-    """A small picture as WebP.
-
-    Args:
-        picture: Shape (H, W, 3), uint8 RGB.
-    """
+    """A small picture, (H, W, 3) uint8 RGB, as WebP."""
     image = Image.fromarray(picture)
     image.thumbnail((PICTURE, PICTURE))
     return _source(_webp(image, quality=80), "image/webp")

@@ -10,8 +10,6 @@ from typing import Any
 from mmwood.fileio.scores import finite, parse_json
 from mmwood.report.spec import named
 
-__all__ = ["Run", "runs", "totals"]
-
 #: Fields of a record that are shown as they are.
 _AS_THEY_ARE = ("seed", "checkpoint", "config", "machine", "processes")
 

@@ -11,17 +11,6 @@ from mmwood.fileio.decoding import PICTURE, Decoding, check_decoding
 from mmwood.fileio.files import read_json
 from mmwood.utils.check import one_of
 
-__all__ = [
-    "Branch",
-    "Data",
-    "Figure",
-    "Labels",
-    "Network",
-    "Spec",
-    "named",
-    "read_spec",
-]
-
 #: Suffixes of figures.
 PICTURES = (".jpg", ".jpeg", ".png", ".svg", ".webp")
 #: Label PNGs have 255 for void.

@@ -1,7 +1,5 @@
 """What the report's words mean, for a reader who meets them for the first time."""
 
-__all__ = ["explain"]
-
 #: By a part of the name, in small letters; what the first that fits says.
 _LABELS = (
     (

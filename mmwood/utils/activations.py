@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from mmengine.runner.activation_checkpointing import wrap_forward
 from torch import nn
 
-__all__ = ["without_checkpointing"]
-
 #: The switches of backbones of OpenMMLab and timm.
 SWITCHES = ("with_cp", "use_checkpoint", "grad_checkpointing")
 

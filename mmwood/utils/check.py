@@ -5,8 +5,6 @@ from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["at_least", "check_shapes", "fraction", "one_of"]
-
 
 def check_shapes(**arrays: tuple[Any, str]) -> dict[str, int]:
     """Check the shapes of tensors or arrays that belong together.

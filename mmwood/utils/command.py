@@ -14,16 +14,6 @@ from mmwood.utils.locations import TOOLS, verb
 from mmwood.utils.memory import keep_freed_memory
 from mmwood.utils.processes import leave_process_group
 
-__all__ = [
-    "add_common_arguments",
-    "add_decoding_options",
-    "add_input_channels",
-    "named_path",
-    "png_path",
-    "run",
-    "script_parser",
-]
-
 _PACKAGE = Path(__file__).resolve().parents[1]
 #: What a user can mend where a statement of ours raises it.
 _MENDABLE = (ValueError, OSError, ImportError)
@@ -102,18 +92,12 @@ def add_input_channels(parser: argparse.ArgumentParser) -> None:
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that stock OpenMMLab's train.py and test.py share."""
-    # Here, since --help must not wait for torch, nor this module need mmengine.
-    from mmengine.config import DictAction
-
     parser.add_argument(
         "--work-dir", help="folder of logs and results (default: work_dirs/CONFIG)"
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        metavar="KEY=VALUE",
-        help="override settings of the config, as in model.head.thr=0.4; lists as "
+    add_cfg_options(
+        parser,
+        "as in model.head.thr=0.4; lists as "
         'key="[a,b]" or key=a,b; nested ones as key="[(a,b),(c,d)]", with the '
         "quotation marks and without white space",
     )
@@ -128,6 +112,50 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     # torchrun sets the environment variable, torch.distributed.launch the option.
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+
+
+def add_cfg_options(
+    parser: argparse.ArgumentParser, how: str = "as for tools/train.py"
+) -> None:
+    """Add ``--cfg-options``, for a script of one process that reads a config."""
+    # Here, since --help must not wait for torch, nor this module need mmengine.
+    from mmengine.config import DictAction
+
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help=f"override settings of the config, {how}",
+    )
+    # What mmwood.engine.runner.load_config reads beside these.
+    parser.set_defaults(launcher="none", local_rank=0, work_dir=None)
+
+
+def add_figure_option(
+    parser: argparse.ArgumentParser, numbers: str = "its numbers go to a JSON"
+) -> None:
+    """Add ``--out``, the figure of a script that writes its numbers beside it."""
+    parser.add_argument(
+        "--out",
+        type=png_path,
+        required=True,
+        help=f"figure (PNG) to write; {numbers} file of the same name",
+    )
+
+
+def refuse_below(
+    parser: argparse.ArgumentParser,
+    args: argparse.Namespace,
+    names: Sequence[str],
+    least: int = 1,
+) -> None:
+    """End a script whose options of these names are numbers below ``least``."""
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and value < least:
+            option = name.replace("_", "-")
+            parser.error(f"--{option} must be at least {least}, got {value}")
 
 
 def png_path(text: str) -> Path:

@@ -3,25 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = [
-    "leaf_dataset",
-    "leaf_datasets",
-    "metric_configs",
-    "type_name",
-    "without_names",
-]
-
 
 def type_name(config: Any) -> str:
-    """The name of a config's type without scope and module.
+    """The name of a config's type without scope and module, or ''.
 
     Args:
         config: With a ``type`` that is a name ('mmwood.CAMHead'), a dotted path or, as
             in Python-style configs, a class or function. Of something that is built
             already it is the name of its class.
-
-    Returns:
-        The name; '' where there is no type.
 
     Example:
         >>> type_name(dict(type='mmwood.CAMHead'))

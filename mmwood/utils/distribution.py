@@ -4,8 +4,6 @@ from importlib import metadata
 
 from mmwood.utils.locations import pip_install
 
-__all__ = ["DistributionError", "check_distribution"]
-
 #: What pip calls the packages of each, by import names. See requirements/.
 ONEDL = {
     "mmengine": "onedl-mmengine",
@@ -30,9 +28,6 @@ def _is_installed(distribution: str) -> bool:
 
 def check_distribution(needs: tuple[str, ...] = ("mmengine", "mmcv")) -> str:
     """Say which distribution is installed.
-
-    Args:
-        needs: Import names of the packages that the caller needs.
 
     Returns:
         'onedl' or 'openmmlab'.

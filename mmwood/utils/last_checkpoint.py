@@ -3,14 +3,9 @@
 import os
 from pathlib import Path
 
-__all__ = ["last_checkpoint"]
-
 
 def last_checkpoint(work_dir: str | os.PathLike) -> Path | None:
     """The checkpoint that mmengine's file ``last_checkpoint`` names.
-
-    Args:
-        work_dir: Folder of a training.
 
     Returns:
         The path as mmengine wrote it, which does not follow a folder that was moved;

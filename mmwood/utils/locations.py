@@ -15,16 +15,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-__all__ = [
-    "ROOT",
-    "TOOLS",
-    "find_config",
-    "pip_install",
-    "read_config",
-    "tool_command",
-    "verb",
-]
-
 _PACKAGE = Path(__file__).resolve().parents[1]
 _MIM = _PACKAGE / ".mim"
 #: Whether this is an installed wheel. Beside a clone, .mim leads to its folders.
@@ -109,10 +99,6 @@ def verb(tool: str | os.PathLike) -> str:
 
 def tool_command(tool: str | os.PathLike, arguments: Iterable[str] = ()) -> str:
     """A tool and its arguments as a person types them.
-
-    Args:
-        tool: The file, or its path below ``tools/``.
-        arguments: What follows.
 
     Example:
         >>> tool_command("review_ood.py", ["ood.csv"])  # in a clone

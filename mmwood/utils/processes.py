@@ -5,8 +5,6 @@ import os
 import signal
 import sys
 
-__all__ = ["end_children_with_this", "end_with_parent", "leave_process_group"]
-
 _PR_SET_PDEATHSIG = 1
 # Looked up before any fork: between fork and exec little is allowed.
 _PRCTL = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None

@@ -6,8 +6,6 @@ from typing import Any
 from mmengine.dist import is_main_process
 from tqdm import tqdm
 
-__all__ = ["progress"]
-
 
 def progress(items: Iterable | None, label: str, **options: Any) -> tqdm:
     """Iterate with a bar on standard error.

@@ -3,8 +3,6 @@
 from importlib import import_module
 from types import ModuleType
 
-__all__ = ["require"]
-
 
 def require(module: str, extra: str, purpose: str, hint: str = "") -> ModuleType:
     """Import a package that not everybody installs.

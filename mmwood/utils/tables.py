@@ -4,8 +4,6 @@ from collections.abc import Iterable, Sequence
 
 from prettytable import PrettyTable
 
-__all__ = ["number_table"]
-
 
 def number_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]]

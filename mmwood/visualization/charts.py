@@ -11,21 +11,6 @@ from matplotlib.axes import Axes
 
 from mmwood.visualization.figures import add_legend, add_title, new_figure, save_figure
 
-__all__ = [
-    "CLASS_COLOURS",
-    "THRESHOLDS",
-    "Amount",
-    "ClassChange",
-    "Images",
-    "Spread",
-    "amount_curve",
-    "class_changes",
-    "mean_and_std",
-    "save_amount_curve",
-    "save_class_changes",
-    "save_embeddings",
-]
-
 #: What a band of runs shows, and which images are counted.
 Spread = Literal["std", "quartiles"]
 Images = Literal["ood", "in"]
@@ -131,11 +116,7 @@ def class_changes(
 
 
 def amount_curve(runs: Sequence[tuple[int, float]]) -> list[Amount]:
-    """Mean, standard deviation and quartiles of the mIoU by the number of images.
-
-    Args:
-        runs: Number of images and mIoU of each run, in any order.
-    """
+    """Mean, standard deviation and quartiles of the mIoU by the number of images."""
     grouped: dict[int, list[float]] = {}
     for images, miou in runs:
         grouped.setdefault(images, []).append(miou)
@@ -153,14 +134,7 @@ def amount_curve(runs: Sequence[tuple[int, float]]) -> list[Amount]:
 def save_class_changes(
     changes: Mapping[str, ClassChange], miou: ClassChange, path: Path, note: str = ""
 ) -> None:
-    """Draw the change of each class's seed IoU as a bar (W-OoD's figure 6).
-
-    Args:
-        changes: What :func:`class_changes` gives.
-        miou: The same for the mIoU.
-        path: The PNG file to write.
-        note: A line below the title.
-    """
+    """Draw the change of each class's seed IoU as a bar (W-OoD's figure 6)."""
     figure = new_figure(6.4, 1.5 + 0.25 * len(changes))
     axes = figure.add_subplot()
     rows = range(len(changes))

@@ -16,8 +16,6 @@ from mmwood.fileio.labels import read_label_png
 from mmwood.visualization.contact_sheet import contact_sheet
 from mmwood.visualization.panels import overlay_heat, overlay_label
 
-__all__ = ["one_image_per_class", "seed_comparison"]
-
 
 def seed_comparison(
     runs: Mapping[str, str | os.PathLike],
@@ -94,9 +92,6 @@ def seed_comparison(
 
 def one_image_per_class(run: str | os.PathLike) -> list[str]:
     """For each class the first image that shows it alone, by the names of the files.
-
-    Args:
-        run: Folder that :class:`mmwood.PseudoLabelHook` wrote.
 
     Returns:
         Image ids, in the order of the classes; a class without such an image has none.

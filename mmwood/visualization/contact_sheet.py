@@ -7,8 +7,6 @@ import numpy as np
 
 from mmwood.utils.check import at_least, check_shapes, one_of
 
-__all__ = ["contact_sheet"]
-
 _MARGIN = 4
 _INK = (24, 24, 24)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX

@@ -4,16 +4,9 @@ import os
 
 from mmwood.visualization.figures import new_figure, save_figure
 
-__all__ = ["save_threshold_curve"]
-
 
 def save_threshold_curve(curve: dict, path: str | os.PathLike) -> None:
-    """Draw seed mIoU, precision, recall and F1 over the background threshold.
-
-    Args:
-        curve: What :class:`mmwood.SeedMetric` writes to ``seed_curve.json``.
-        path: The PNG file to write.
-    """
+    """Draw seed mIoU, precision, recall and F1 over the background threshold."""
     figure = new_figure(6.4, 4.4)
     axes = figure.add_subplot()
     thresholds = [point["threshold"] for point in curve["curve"]]

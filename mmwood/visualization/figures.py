@@ -10,8 +10,6 @@ from matplotlib.figure import Figure
 from mmwood.fileio.files import atomic_write
 from mmwood.fileio.images import SOFTWARE, refuse_foreign_drawing
 
-__all__ = ["add_legend", "add_title", "new_figure", "numbers_path", "save_figure"]
-
 
 def new_figure(width: float, height: float) -> Figure:
     """A figure of so many inches that needs no display."""

@@ -11,8 +11,6 @@ import numpy as np
 
 from mmwood.visualization.panels import overlay_heat, overlay_label, panel
 
-__all__ = ["color_wheel", "displacement_color", "irn_panel"]
-
 #: Pictures that stand in one row at most.
 COLUMNS = 6
 #: Side of the colour wheel as a fraction of the picture's shorter side.

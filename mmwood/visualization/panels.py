@@ -8,8 +8,6 @@ import numpy as np
 from mmwood.fileio.labels import BIASED, VOID, full_palette
 from mmwood.visualization.contact_sheet import contact_sheet
 
-__all__ = ["filter_panel", "overlay_heat", "overlay_label", "panel", "seed_panel"]
-
 #: Width that each picture of a panel has at least, in pixels.
 _WIDTH = 240
 

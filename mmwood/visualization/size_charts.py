@@ -7,14 +7,6 @@ from typing import Any
 from mmwood.fileio.scores import InstanceAreas, InstanceScores
 from mmwood.visualization.figures import add_legend, add_title, new_figure, save_figure
 
-__all__ = [
-    "RUN_COLOURS",
-    "SIZE_COLOURS",
-    "save_size_boxes",
-    "save_size_distribution",
-    "save_size_scores",
-]
-
 #: Small, medium and large; small ones are what the figure is about.
 SIZE_COLOURS = dict(small="#d55e00", medium="#b9d3e8", large="#4f8fc0")
 #: Okabe and Ito's colours, which the colour-blind can tell apart.

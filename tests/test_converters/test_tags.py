@@ -9,7 +9,7 @@ from PIL import Image
 from mmwood.converters.cvat import read_cvat
 from mmwood.converters.label_studio import read_label_studio
 from mmwood.converters.table import read_table
-from mmwood.converters.tags import ImageFinder, convert_tags, find_image
+from mmwood.converters.tags import ImageFinder, convert_tags
 from mmwood.datasets import ImageLevelDataset
 from mmwood.fileio.tables import read_csv
 
@@ -302,7 +302,7 @@ def test_cvat_refusals(save, tmp_path):
     ],
 )
 def test_find_image(images, name, expected):
-    assert find_image(images, "", name) == expected
+    assert ImageFinder(images).search(name, "here") == expected
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])

@@ -17,7 +17,7 @@ from typing import get_args
 
 from mmwood.fileio.files import write_json
 from mmwood.fileio.scores import read_seed_result
-from mmwood.utils.command import png_path, run, script_parser
+from mmwood.utils.command import add_figure_option, run, script_parser
 from mmwood.visualization.charts import (
     THRESHOLDS,
     Images,
@@ -69,12 +69,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--at", choices=THRESHOLDS, default="best", help="background threshold"
     )
-    parser.add_argument(
-        "--out",
-        type=png_path,
-        required=True,
-        help="figure (PNG) to write; its numbers go to a JSON file of the same name",
-    )
+    add_figure_option(parser)
     return parser.parse_args()
 
 

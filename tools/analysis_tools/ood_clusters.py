@@ -11,7 +11,6 @@ Example:
 """
 
 import argparse
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ import numpy as np
 from tqdm import tqdm
 
 from mmwood.fileio.decoding import Decoding, check_decoding
-from mmwood.fileio.files import atomic_write
 from mmwood.fileio.images import (
     UNREADABLE,
     open_upright,
@@ -32,8 +30,8 @@ from mmwood.fileio.images import (
     why_unreadable,
 )
 from mmwood.fileio.scores import parse_json
-from mmwood.fileio.tables import csv_reader
-from mmwood.utils.command import run, script_parser
+from mmwood.fileio.tables import csv_reader, write_table
+from mmwood.utils.command import refuse_below, run, script_parser
 from mmwood.visualization.contact_sheet import contact_sheet
 from mmwood.visualization.figures import numbers_path
 
@@ -217,19 +215,15 @@ def overview(clusters: Sequence[Cluster], members_csv: Path) -> np.ndarray:
 
 def save_index(clusters: Sequence[Cluster], drawn: int, path: Path) -> None:
     """One row a cluster; the first ``drawn`` ones have a sheet."""
-    with (
-        atomic_write(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            ["cluster", "size", "majority_class", "majority_share", "sheet"]
-        )
-        for place, cluster in enumerate(clusters):
-            size = len(cluster.members)
-            name, count = cluster.majority
-            sheet = cluster.sheet if place < drawn else ""
-            writer.writerow([cluster.number, size, name, f"{count / size:.3f}", sheet])
+    rows = []
+    for place, cluster in enumerate(clusters):
+        size = len(cluster.members)
+        name, count = cluster.majority
+        sheet = cluster.sheet if place < drawn else ""
+        rows.append((cluster.number, size, name, f"{count / size:.3f}", sheet))
+    write_table(
+        path, ("cluster", "size", "majority_class", "majority_share", "sheet"), rows
+    )
 
 
 def parse_args() -> argparse.Namespace:
@@ -246,10 +240,7 @@ def parse_args() -> argparse.Namespace:
         "--largest", type=int, metavar="N", help="draw the N largest clusters only"
     )
     args = parser.parse_args()
-    for name in ("per_cluster", "columns", "largest"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            parser.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    refuse_below(parser, args, ["per_cluster", "columns", "largest"])
     return args
 
 

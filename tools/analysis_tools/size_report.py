@@ -37,7 +37,7 @@ from mmwood.fileio.scores import (
     read_metrics,
 )
 from mmwood.functional.instance_iou import split_instances
-from mmwood.utils.command import named_path, png_path, run, script_parser
+from mmwood.utils.command import add_figure_option, named_path, run, script_parser
 from mmwood.utils.tables import number_table
 from mmwood.visualization.figures import numbers_path
 from mmwood.visualization.size_charts import (
@@ -112,13 +112,7 @@ def parse_args() -> argparse.Namespace:
         "IA-mIoU; three runs or more",
     )
     for verb in (data, runs, boxes):
-        verb.add_argument(
-            "--out",
-            type=png_path,
-            required=True,
-            help="figure (PNG) to write; its numbers go to a JSON file of the same "
-            "name",
-        )
+        add_figure_option(verb)
     return parser.parse_args()
 
 

@@ -12,7 +12,6 @@ Example:
 """
 
 import argparse
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +20,14 @@ import numpy as np
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-from mmwood.fileio.files import atomic_write
-from mmwood.utils.command import png_path, run, script_parser
+from mmwood.fileio.tables import write_table
+from mmwood.utils.command import (
+    add_cfg_options,
+    add_figure_option,
+    refuse_below,
+    run,
+    script_parser,
+)
 from mmwood.visualization.charts import CLASS_COLOURS, save_embeddings
 from mmwood.visualization.figures import numbers_path
 
@@ -39,8 +44,6 @@ class ImageSubset(Subset):
 
 
 def parse_args() -> argparse.Namespace:
-    from mmengine.config import DictAction
-
     parser = script_parser(__doc__)
     parser.add_argument("config", help="config file")
     parser.add_argument(
@@ -59,22 +62,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--seed", type=int, default=0, help="random seed of drawing and t-SNE"
     )
-    parser.add_argument(
-        "--out",
-        type=png_path,
-        required=True,
-        help="figure (PNG) to write; its points go to a CSV file of the same name",
-    )
+    add_figure_option(parser, "its points go to a CSV")
     parser.add_argument("--work-dir", help="folder of logs (default: work_dirs/CONFIG)")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        metavar="KEY=VALUE",
-        help="override settings of the config, as for tools/train.py",
-    )
-    # What mmwood.engine.runner.load_config reads beside these; one process is enough.
-    parser.set_defaults(launcher="none", local_rank=0)
+    add_cfg_options(parser)
     args = parser.parse_args()
     args.classes = list(dict.fromkeys(args.classes))
     if len(args.classes) > len(CLASS_COLOURS):
@@ -82,8 +72,7 @@ def parse_args() -> argparse.Namespace:
             f"--classes: no more than {len(CLASS_COLOURS)} can be told apart by "
             f"colour, got {len(args.classes)}"
         )
-    if args.max_images < 1:
-        parser.error(f"--max-images must be at least 1, got {args.max_images}")
+    refuse_below(parser, args, ["max_images"])
     if args.perplexity <= 0:
         parser.error(f"--perplexity must be positive, got {args.perplexity}")
     return args
@@ -275,15 +264,12 @@ def main() -> None:
     numbers = numbers_path(args.out, ".csv")
     points, names, is_ood, images = embeddings(args)
     save_embeddings(points, names, is_ood, args.out)
-    with (
-        atomic_write(numbers) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["panel", "image", "class", "ood", "x", "y"])
-        for title, panel in points.items():
-            for image, name, ood, (x, y) in zip(images, names, is_ood, panel):
-                writer.writerow([title, image, name, int(ood), f"{x:.6g}", f"{y:.6g}"])
+    rows = [
+        (title, image, name, int(ood), f"{x:.6g}", f"{y:.6g}")
+        for title, panel in points.items()
+        for image, name, ood, (x, y) in zip(images, names, is_ood, panel)
+    ]
+    write_table(numbers, ("panel", "image", "class", "ood", "x", "y"), rows)
     print(f"figure: {args.out}\npoints: {numbers}")
 
 

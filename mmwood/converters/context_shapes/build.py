@@ -43,8 +43,6 @@ from mmwood.fileio.files import compare_description, write_json
 from mmwood.fileio.labels import save_label_png
 from mmwood.utils.check import at_least
 
-__all__ = ["generate"]
-
 MIN_SIZE = 64
 VERSION = 1
 # Fewer are drawn sooner than a process starts.

@@ -40,8 +40,6 @@ from mmwood.fileio.images import (
 from mmwood.fileio.labels import VOID, check_labels, read_label_png
 from mmwood.fileio.lists import TaggedImage, read_id_list
 
-__all__ = ["LONG_SIDE", "convert_mini_voc", "read_split", "small_size"]
-
 #: Pixels of the longer side.
 LONG_SIDE = 320
 #: Folders of VOC's masks, the largest label of each, and whether VOC must have it.

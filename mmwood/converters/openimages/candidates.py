@@ -25,8 +25,6 @@ from mmwood.fileio.files import atomic_write, write_json
 from mmwood.fileio.tables import csv_reader
 from mmwood.utils.tables import number_table
 
-__all__ = ["summary_tables", "write_candidates"]
-
 LABEL_COLUMNS = ("ImageID", "Source", "LabelName", "Confidence")
 DOWNLOAD_COLUMNS = ("ImageID", "Subset", "OriginalURL", "Thumbnail300KURL", "Rotation")
 #: What a row says of an image and a label, as bits.

@@ -10,14 +10,6 @@ from pathlib import Path
 from mmwood.fileio.files import read_json
 from mmwood.fileio.tables import csv_reader
 
-__all__ = [
-    "TABLES",
-    "Foreground",
-    "read_descriptions",
-    "read_foreground",
-    "read_hierarchy",
-]
-
 #: The mappings that come with the project.
 TABLES = {name: Path(__file__).with_name(f"{name}.csv") for name in ("voc", "coco")}
 _COLUMNS = ("class", "name", "label", "descendants")

@@ -11,16 +11,6 @@ from mmwood.fileio.labels import VOID
 from mmwood.fileio.lists import check_id
 from mmwood.fileio.tables import read_rows
 
-__all__ = [
-    "CLASS_TABLE",
-    "ClassTable",
-    "Item",
-    "Scene",
-    "read_annotations",
-    "read_class_table",
-    "read_files",
-]
-
 #: The table of classes that comes with the package.
 CLASS_TABLE = Path(__file__).with_name("classes.csv")
 #: What is kept of JSON objects; the rest (addresses, boxes, dates) only needs memory.
@@ -149,10 +139,6 @@ def read_annotations(
 
     Needs much less memory than ``json.load``: what is not used, and above all the
     polygons' Python numbers, is dropped while the file is parsed.
-
-    Args:
-        path: The annotation file.
-        labels: Label by category name; annotations of other categories are left out.
 
     Raises:
         FileNotFoundError: There is no such file.

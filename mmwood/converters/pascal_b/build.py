@@ -60,8 +60,6 @@ from mmwood.fileio.labels import read_label_png, save_label_png
 from mmwood.fileio.lists import TaggedImage
 from mmwood.utils.check import at_least, one_of
 
-__all__ = ["LIST", "PLACES", "build"]
-
 Place = Literal["none", "link", "copy"]
 #: What becomes of the images: symbolic links, copies, or nothing.
 PLACES = get_args(Place)
@@ -114,9 +112,6 @@ def build(
             same. Decisions about images that are not chosen any more stay.
         force: Replace this data set where it was built otherwise.
         progress: Wraps the list of images while they are drawn, as ``tqdm`` does.
-
-    Returns:
-        The content of ``pascal_b.json``.
 
     Raises:
         ImportError: pycocotools is not installed.

@@ -9,8 +9,6 @@ import numpy as np
 from mmwood.converters.pascal_b.annotations import ClassTable, Scene
 from mmwood.fileio.lists import TaggedImage, refuse_shared_files
 
-__all__ = ["LEFT_OUT", "SIZES", "annotated_cells", "choose_images", "find_candidates"]
-
 SIZES = ("small", "medium", "large")
 #: Why an image cannot be chosen.
 LEFT_OUT = dict(
@@ -34,11 +32,6 @@ def find_candidates(
     LVIS says of few classes that an image does not show them; COCO, which is
     exhaustive, answers that: an image in which it shows a class that LVIS has not
     annotated is left out. Without COCO files the absence of annotations is believed.
-
-    Args:
-        lvis: LVIS's images by id; empty where there are no such files.
-        coco: COCO's.
-        table: The classes.
 
     Returns:
         Images in the order of their ids, each with all its classes; numbers by the

@@ -10,8 +10,6 @@ from mmwood.converters.pascal_b.choice import SIZES
 from mmwood.fileio.coco import Layer, layered_masks
 from mmwood.fileio.labels import VOID, voc_palette
 
-__all__ = ["count_instances", "draw_review", "draw_scene"]
-
 #: Masks of one class that overlap so much show one object, named twice.
 _SAME_OBJECT = 0.8
 
@@ -81,13 +79,7 @@ def _iou(one: np.ndarray, other: np.ndarray) -> float:
 def count_instances(
     classes: np.ndarray, ids: np.ndarray, count: int, size_limits: Sequence[int]
 ) -> np.ndarray:
-    """Visible instances by class and size.
-
-    Args:
-        classes: The class map of :func:`draw_scene`.
-        ids: The instance map.
-        count: Number of classes.
-        size_limits: Pixels from which on an instance is medium and large.
+    """Visible instances by class and size, in the maps of :func:`draw_scene`.
 
     Shape:
         - classes, ids: (H, W); output: (count, 3) int64
@@ -107,16 +99,10 @@ def count_instances(
 def draw_review(
     image: np.ndarray, classes: np.ndarray, ids: np.ndarray, label: int
 ) -> np.ndarray:
-    """Lay the instances of one class over an image, each in a colour of its own.
+    """Lay the instances of one class over an RGB image, each in its own colour.
 
     Instances are translucent, in VOC's colours, and edged: a solid line inside them, a
     white one around them. Void is white.
-
-    Args:
-        image: The image, RGB.
-        classes: The class map of :func:`draw_scene`.
-        ids: The instance map.
-        label: The class.
 
     Shape:
         - image: (H, W, 3) uint8; classes, ids: (H, W); output as image

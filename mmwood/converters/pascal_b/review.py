@@ -17,8 +17,6 @@ from mmwood.fileio.images import read_rgb
 from mmwood.fileio.labels import VOID
 from mmwood.fileio.lists import TaggedImage, bullets, read_id_list
 
-__all__ = ["REVIEW", "check_review", "read_exclude", "write_review"]
-
 #: The manifest of the pictures that people review, in their folder.
 REVIEW = "review.csv"
 
@@ -99,13 +97,7 @@ def write_review(
     drawn: Iterable[tuple[Scene, Path, np.ndarray, np.ndarray]],
     names: Sequence[str],
 ) -> None:
-    """Write the pictures, and the manifest that lists them.
-
-    Args:
-        folder: Where to.
-        drawn: Images, their files, class maps and instance maps.
-        names: Names of the classes.
-    """
+    """Write the pictures, and the manifest that lists them."""
     with _reviewed(folder / REVIEW, "review") as lines:
         # The folder may have been moved, or be named from elsewhere.
         old = {folder / r.class_name / Path(r.image).name: r for _, r in lines}

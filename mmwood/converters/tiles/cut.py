@@ -18,8 +18,6 @@ from mmwood.fileio.image_rows import ImageRows, encode_values
 from mmwood.fileio.images import UNREADABLE, unreadable
 from mmwood.fileio.lists import TaggedImage
 
-__all__ = ["cut_images", "read_tiles"]
-
 _FORMAT = "mmwood tiles 1"
 _RECORD = "tiles.json"
 

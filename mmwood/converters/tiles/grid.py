@@ -11,8 +11,6 @@ from mmwood.fileio.lists import bullets, check_id, refuse_shared_files, without_
 from mmwood.functional.tile_grid import equal_spans
 from mmwood.utils.check import at_least
 
-__all__ = ["IMAGES", "BigImage", "Tile", "find_big_images"]
-
 #: Where the tiles are in their folder.
 IMAGES = "images"
 
@@ -74,11 +72,6 @@ class BigImage:
 
 def find_big_images(folder: Path, tile: int, overlap: int) -> list[BigImage]:
     """The images of a folder, with the grid of their tiles; headers alone are read.
-
-    Args:
-        folder: The images, in folders or not.
-        tile: The side of a tile, in pixels.
-        overlap: How much neighbours share, in pixels.
 
     Raises:
         FileNotFoundError: There is no such folder.

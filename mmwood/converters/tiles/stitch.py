@@ -18,8 +18,6 @@ from mmwood.fileio.labels import VOID, read_label_png
 from mmwood.fileio.lists import bullets, without_suffix
 from mmwood.functional.tile_grid import nearest_spans
 
-__all__ = ["stitch_masks"]
-
 _STITCHED = "mmwood stitched masks 1"
 
 

@@ -22,14 +22,6 @@ from mmwood.fileio.lists import (
 )
 from mmwood.utils.check import at_least
 
-__all__ = [
-    "TileTags",
-    "resolve_tile_tags",
-    "tiles_of_images",
-    "tiles_of_regions",
-    "tiles_of_table",
-]
-
 
 @dataclass
 class TileTags:
@@ -217,13 +209,7 @@ def tiles_of_images(
     """Tags of tiles from those of whole images.
 
     All tiles of an image without a tag show no class. Those of a tagged one are
-    unknown: what it shows need not be in each of them.
-
-    Args:
-        source: Names of images from the folder, and their tags.
-        folder: The images.
-        images: The same, as :func:`find_big_images` gives them.
-        inherit: Whether tiles have the tags of their image all the same.
+    unknown, but with ``inherit``: what it shows need not be in each of them.
 
     Returns:
         The tiles that are known, and the images by their paths.

@@ -26,8 +26,6 @@ from mmwood.functional.refine import (
 from mmwood.registry import TRANSFORMS
 from mmwood.utils.check import one_of
 
-__all__ = ["AffinityLabel"]
-
 TOOL = "tools/make_affinity_labels.py"
 CRF = dict(method="crf")
 

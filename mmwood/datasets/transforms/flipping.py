@@ -4,8 +4,6 @@ from mmcv.transforms import RandomFlip as MMCVRandomFlip
 
 from mmwood.registry import TRANSFORMS
 
-__all__ = ["RandomFlip"]
-
 
 @TRANSFORMS.register_module()
 class RandomFlip(MMCVRandomFlip):

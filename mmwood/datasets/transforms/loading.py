@@ -18,15 +18,6 @@ from mmwood.functional.cam import strided_size
 from mmwood.registry import TRANSFORMS
 from mmwood.utils.config import leaf_datasets
 
-__all__ = [
-    "LoadImage",
-    "LoadScoreMaps",
-    "LoadSemanticMask",
-    "decoding_of",
-    "loaded_rgb",
-    "reversed_colours",
-]
-
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
@@ -122,11 +113,7 @@ def loaded_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def decoding_of(dataset: object) -> Decoding:
-    """How the pipeline of a data set, or of the first in it, reads images.
-
-    Args:
-        dataset: A data set, a wrapper of some, or a pipeline itself.
-    """
+    """How a pipeline reads images, or that of a data set or of the first in it."""
     leaf = next(leaf_datasets(dataset), None)
     pipeline = getattr(leaf, "pipeline", leaf)
     for transform in getattr(pipeline, "transforms", ()):
@@ -143,9 +130,6 @@ class LoadSemanticMask(BaseTransform):
     flipping and cropping know ``gt_seg_map`` only. Pack it with
     ``PackInputs(algorithm_keys=('gt_sem_seg',))``. An image without
     ``seg_map_path`` is left as it is when ``optional``.
-
-    Args:
-        optional: Whether images without a mask are allowed.
 
     Raises:
         ValueError: The mask is not a single-channel image, or not of its image's

@@ -4,8 +4,6 @@ from mmcv.transforms import BaseTransform, Resize
 
 from mmwood.registry import TRANSFORMS
 
-__all__ = ["Rescale"]
-
 
 @TRANSFORMS.register_module()
 class Rescale(BaseTransform):

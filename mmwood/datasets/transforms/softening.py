@@ -7,8 +7,6 @@ from mmcv.transforms.utils import cache_randomness
 
 from mmwood.registry import TRANSFORMS
 
-__all__ = ["RandomSoften"]
-
 
 @TRANSFORMS.register_module()
 class RandomSoften(BaseTransform):

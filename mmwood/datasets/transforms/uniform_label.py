@@ -9,8 +9,6 @@ from mmcv.transforms import BaseTransform, LoadAnnotations
 from mmwood.registry import TRANSFORMS
 from mmwood.utils.check import at_least
 
-__all__ = ["UniformLabel", "with_uniform_label"]
-
 
 @TRANSFORMS.register_module()
 class UniformLabel(BaseTransform):

@@ -15,8 +15,6 @@ from mmwood.utils.check import at_least
 from mmwood.visualization.irn_panel import irn_panel
 from mmwood.visualization.panels import seed_panel
 
-__all__ = ["CAMVisualizationHook"]
-
 #: Matplotlib's back-ends without windows.
 FILE_BACKENDS = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")
 

@@ -7,8 +7,6 @@ from mmengine.runner import Runner
 
 from mmwood.registry import HOOKS
 
-__all__ = ["ChannelsLastHook"]
-
 
 @HOOKS.register_module()
 class ChannelsLastHook(Hook):

@@ -13,8 +13,6 @@ from mmwood.engine.weights import unwrap
 from mmwood.registry import HOOKS
 from mmwood.utils.config import type_name
 
-__all__ = ["CheckpointGuardHook"]
-
 #: How many missing weights of each part of a model an error message names.
 NAMED_WEIGHTS = 2
 

@@ -22,8 +22,6 @@ from mmwood.registry import HOOKS
 from mmwood.utils.check import at_least
 from mmwood.utils.progress import progress
 
-__all__ = ["DisplacementMeanHook"]
-
 
 @HOOKS.register_module()
 class DisplacementMeanHook(Hook):

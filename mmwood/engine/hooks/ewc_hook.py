@@ -26,8 +26,6 @@ from mmwood.functional.ewc import ewc_penalty, normalise_fisher
 from mmwood.registry import HOOKS
 from mmwood.utils.check import at_least, one_of
 
-__all__ = ["EWCHook"]
-
 Mode = Literal["consolidate", "penalise", "switch"]
 Fisher = Literal["images", "running"]
 

@@ -13,8 +13,6 @@ from mmwood.fileio.labels import BIASED, VOID
 from mmwood.registry import HOOKS
 from mmwood.utils.config import leaf_datasets
 
-__all__ = ["IgnoreBiasedHook"]
-
 
 @HOOKS.register_module()
 class IgnoreBiasedHook(Hook):

@@ -1,6 +1,5 @@
 """Cluster centres for W-OoD, made at the start of a training."""
 
-import csv
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,15 +22,14 @@ from mmwood.engine.ood_size import (
 )
 from mmwood.engine.weights import model_copies, unwrap
 from mmwood.fileio.decoding import PICTURE
-from mmwood.fileio.files import atomic_write, file_sha256, write_json
+from mmwood.fileio.files import file_sha256, write_json
+from mmwood.fileio.tables import write_table
 from mmwood.functional.ood_distance import Init, in_distribution_centers, ood_centers
 from mmwood.registry import HOOKS
 from mmwood.utils.check import at_least, one_of
 from mmwood.utils.config import leaf_dataset
 
 from .checkpoint_guard_hook import CheckpointGuardHook
-
-__all__ = ["OoDClusterHook"]
 
 Method = Literal["kmeans", "predicted"]
 
@@ -288,17 +286,14 @@ class OoDClusterHook(Hook):
         folder = Path(self.out_dir or Path(runner.work_dir, "ood_clusters"))
         distances = (outside.z - centers[members]).norm(dim=1)
         top = outside.scores.max(dim=1)
-        with (
-            atomic_write(folder / "members.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["image", "cluster", "distance", "class", "probability"])
+        columns = ("image", "cluster", "distance", "class", "probability")
+        rows = (
+            (image, int(cluster), f"{distance:.6g}", classes[number], f"{score:.6f}")
             for image, cluster, distance, number, score in zip(
                 outside.images, members, distances, top.indices, top.values
-            ):
-                numbers = f"{distance:.6g}", classes[number], f"{score:.6f}"
-                writer.writerow([image, int(cluster), *numbers])
+            )
+        )
+        write_table(folder / "members.csv", columns, rows)
         sizes = np.bincount(members, minlength=len(centers)).tolist()
         content = dict(
             format="mmwood OoD clusters 1",

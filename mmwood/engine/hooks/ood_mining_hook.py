@@ -20,8 +20,6 @@ from mmwood.fileio.mining_results import Finding, Shard, finished_images, next_r
 from mmwood.registry import HOOKS
 from mmwood.utils.check import at_least
 
-__all__ = ["OoDMiningHook"]
-
 
 @HOOKS.register_module()
 class OoDMiningHook(Hook):

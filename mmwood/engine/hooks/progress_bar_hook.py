@@ -10,8 +10,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from mmwood.registry import HOOKS
 from mmwood.utils.progress import progress
 
-__all__ = ["ProgressBarHook"]
-
 
 @HOOKS.register_module()
 class ProgressBarHook(Hook):
@@ -33,8 +31,10 @@ class ProgressBarHook(Hook):
         self._open: dict[str, ExitStack] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Forget the bar of a training that ended by an error."""
+        """Close the bar, that of a training that ended by an error, too."""
         self._close("train")
+
+    after_train = before_train
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Start the bar where the training starts or is resumed."""
@@ -42,37 +42,17 @@ class ProgressBarHook(Hook):
         if "train" not in self._bars:
             self._start(runner, "train", runner.max_iters, runner.iter)
 
-    def after_train_iter(self, *args, **kwargs) -> None:
-        """One iteration further."""
-        self._bars["train"].update()
+    def _before_epoch(self, runner: Runner, mode: str = "train") -> None:
+        # Hooks that shorten a test have done so in before_test.
+        if mode != "train":
+            self._start(runner, mode, len(getattr(runner, f"{mode}_dataloader")))
 
-    def after_train(self, runner: Runner) -> None:
-        """Close the bar."""
-        self._close("train")
+    def _after_iter(self, *args, mode: str = "train", **kwargs) -> None:
+        self._bars[mode].update()
 
-    def before_val_epoch(self, runner: Runner) -> None:
-        """Start a bar below that of the training, if there is one."""
-        self._start(runner, "val", len(runner.val_dataloader))
-
-    def after_val_iter(self, *args, **kwargs) -> None:
-        """One batch further."""
-        self._bars["val"].update()
-
-    def after_val_epoch(self, *args, **kwargs) -> None:
-        """Close the bar."""
-        self._close("val")
-
-    def before_test_epoch(self, runner: Runner) -> None:
-        """Start the bar; hooks that shorten the test have done so in before_test."""
-        self._start(runner, "test", len(runner.test_dataloader))
-
-    def after_test_iter(self, *args, **kwargs) -> None:
-        """One batch further."""
-        self._bars["test"].update()
-
-    def after_test_epoch(self, *args, **kwargs) -> None:
-        """Close the bar."""
-        self._close("test")
+    def _after_epoch(self, runner: Runner, mode: str = "train") -> None:
+        if mode != "train":
+            self._close(mode)
 
     def _start(self, runner: Runner, kind: str, total: int, initial: int = 0) -> None:
         self._close(kind)

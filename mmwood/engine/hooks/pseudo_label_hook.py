@@ -33,8 +33,6 @@ from mmwood.utils.check import at_least
 from mmwood.utils.config import leaf_datasets, type_name
 from mmwood.utils.progress import progress
 
-__all__ = ["PseudoLabelHook"]
-
 
 @HOOKS.register_module()
 class PseudoLabelHook(Hook):

@@ -24,8 +24,6 @@ from mmwood.utils.config import leaf_datasets
 
 from .ignore_biased_hook import biased_folder
 
-__all__ = ["StartCheckHook", "refuse_empty_epoch"]
-
 #: What metrics need of each image, by the names of their classes.
 NEEDS = dict(
     gt_label=(
@@ -118,9 +116,6 @@ class StartCheckHook(Hook):
 
 def refuse_empty_epoch(loader: Any) -> None:
     """Refuse a training of which no epoch has a step.
-
-    Args:
-        loader: The training's ``DataLoader``.
 
     Raises:
         ValueError: There are fewer images than a batch, and ``drop_last`` leaves such

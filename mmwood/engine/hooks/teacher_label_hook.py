@@ -23,8 +23,6 @@ from mmwood.registry import HOOKS
 from mmwood.utils.check import at_least, one_of
 from mmwood.utils.config import leaf_datasets
 
-__all__ = ["TeacherLabelHook"]
-
 #: What a checkpoint calls the teacher.
 _KEY = "mmwood_teacher"
 

@@ -18,8 +18,6 @@ from torch.utils.checkpoint import checkpoint
 
 from mmwood.registry import MODELS
 
-__all__ = ["PreActBlock", "WideResNet38"]
-
 #: Of each stage: the blocks, the channels of a block's convolutions as multiples of
 #: the stem's, and their kernels.
 _STAGES = {
@@ -37,15 +35,7 @@ class PreActBlock(nn.Module):
 
     The shortcut is the identity where the shapes allow it, and else a 1×1 convolution
     of the activated input. Channels are dropped before every convolution but the first.
-
-    Args:
-        in_channels: Channels of the input.
-        channels: Channels that each convolution gives.
-        kernels: Kernel size of each convolution.
-        stride: Stride of the first convolution.
-        dilations: Dilation of each convolution; 1×1 ones have none.
-        dropout: Probability that a channel is dropped.
-        norm_cfg: Config of the normalisation layers.
+    Kernels, channels and dilations are of each convolution; 1×1 ones have no dilation.
 
     Shape:
         - x: (B, in_channels, h, w); output: (B, channels[-1], ⌈h/stride⌉, ⌈w/stride⌉)

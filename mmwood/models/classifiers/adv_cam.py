@@ -16,8 +16,6 @@ from mmwood.utils.activations import without_checkpointing
 from .cam_classifier import is_mirrored
 from .multi_scale_cam import MultiScaleCAM
 
-__all__ = ["AdvCAM"]
-
 #: Which classes an image moves away from.
 Rivals = Literal["all", "present"]
 #: Pixels that climb together where there is no CPU: eight images of 512 x 512.

@@ -19,8 +19,6 @@ from mmwood.registry import MODELS
 from mmwood.utils.activations import without_checkpointing
 from mmwood.utils.check import one_of
 
-__all__ = ["CAMClassifier", "is_mirrored"]
-
 #: Whose maps are made: of the image's labels, of predicted ones, or none.
 CamLabels = Literal["given", "predicted", "none"]
 #: Pixels that go through a network together on a CPU: beyond it, what layers hand on

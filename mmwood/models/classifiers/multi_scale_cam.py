@@ -10,8 +10,6 @@ from mmwood.registry import MODELS
 
 from .cam_classifier import CAMClassifier
 
-__all__ = ["MultiScaleCAM"]
-
 
 @MODELS.register_module()
 class MultiScaleCAM(BaseTTAModel):

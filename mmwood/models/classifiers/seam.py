@@ -21,8 +21,6 @@ from mmwood.registry import MODELS
 
 from .cam_classifier import CAMClassifier
 
-__all__ = ["SEAM"]
-
 
 @MODELS.register_module()
 class SEAM(CAMClassifier):
@@ -191,11 +189,6 @@ class SEAM(CAMClassifier):
 
     def refine(self, images: Tensor, levels: Sequence[Tensor], maps: Tensor) -> Tensor:
         """PCM: maps that follow the image.
-
-        Args:
-            images: The normalised images.
-            levels: What the backbone gave before its last map.
-            maps: The head's class scores in space.
 
         Returns:
             The maps of background and the classes, without gradient to the arguments.

@@ -18,8 +18,6 @@ from mmwood.models.utils import refuse_left_behind
 from mmwood.registry import MODELS
 from mmwood.utils.check import one_of
 
-__all__ = ["DeepLabV2Head"]
-
 LossOn = Literal["image", "logits"]
 
 

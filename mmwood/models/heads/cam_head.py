@@ -19,8 +19,6 @@ from mmwood.registry import MODELS
 from mmwood.utils.check import one_of
 from mmwood.utils.config import without_names
 
-__all__ = ["CAMHead", "which_are_ood"]
-
 
 @MODELS.register_module()
 class CAMHead(MultiLabelClsHead):
@@ -162,12 +160,7 @@ class CAMHead(MultiLabelClsHead):
         data_samples: list[DataSample],
         others: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
-        """What the feature losses give.
-
-        Args:
-            feats: As in training.
-            data_samples: As there.
-            others: The losses beside them, whose names are taken.
+        """What the feature losses give; the names of ``others`` are taken.
 
         Raises:
             ValueError: Two losses have one name.

@@ -14,8 +14,6 @@ from mmwood.utils.check import at_least, one_of
 
 from .cam_head import CAMHead, which_are_ood
 
-__all__ = ["OoDLabels", "WOoDHead", "WOoDMixin"]
-
 #: What OoD images are trained to be in the classification loss.
 OoDLabels = Literal["zeros", "uniform", "background"]
 
@@ -232,11 +230,6 @@ class WOoDMixin(nn.Module):
     ) -> Tensor:
         """Make the OoD images harder; see ``adversarial_step``.
 
-        Args:
-            images: The normalised batch.
-            data_samples: Its data samples.
-            extract_feat: From images to what this head takes.
-
         Returns:
             The batch, its OoD images moved and cut to the range that they had.
 
@@ -339,9 +332,7 @@ class WOoDMixin(nn.Module):
 class WOoDHead(WOoDMixin, CAMHead):
     """:class:`mmwood.CAMHead` that learns from hard out-of-distribution images.
 
-    Args:
-        *args: Of :class:`mmwood.CAMHead`.
-        **kwargs: Of it, and of :class:`.WOoDMixin`, which says what is computed.
+    Its fields are those of both; :class:`.WOoDMixin` says what is computed.
 
     Example:
         >>> head = dict(type='mmwood.WOoDHead', num_classes=20, in_channels=2048)

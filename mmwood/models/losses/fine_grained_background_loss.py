@@ -22,8 +22,6 @@ from mmwood.functional.fine_grained_background import (
 from mmwood.registry import MODELS
 from mmwood.utils.check import at_least
 
-__all__ = ["FineGrainedBackgroundLoss"]
-
 #: How messages begin.
 _FIELD = "mmwood.FineGrainedBackgroundLoss: "
 
@@ -254,7 +252,10 @@ class FineGrainedBackgroundLoss(nn.Module):
             if "fb" in terms:
                 against["fb"] = self._draw_regions(generator)
             if "if" in terms:
-                drawn = self._draw_others(places, prototypes, label, generator)
+                among = places, prototypes, label
+                drawn = draw_other_classes(
+                    *among, self.negatives, self.temperature, generator
+                )
                 against["if"] = pixels[drawn]
             for name, negatives in against.items():
                 if len(negatives):
@@ -296,18 +297,6 @@ class FineGrainedBackgroundLoss(nn.Module):
             max(held, 1), (count,), device=self.queue.device, generator=generator
         )
         return self.queue[drawn]
-
-    def _draw_others(
-        self,
-        labels: Tensor,
-        prototypes: Tensor,
-        label: int,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Numbers of pixels of other classes."""
-        return draw_other_classes(
-            labels, prototypes, label, self.negatives, self.temperature, generator
-        )
 
     def _choose(self, places: Tensor, generator: torch.Generator) -> Tensor:
         """At most ``max_queries`` of some pixels."""

@@ -21,8 +21,6 @@ from mmwood.functional.pooling import max_pooling
 from mmwood.registry import MODELS
 from mmwood.utils.check import at_least
 
-__all__ = ["PatchTokenContrastLoss"]
-
 #: How messages begin.
 _FIELD = "mmwood.PatchTokenContrastLoss: "
 

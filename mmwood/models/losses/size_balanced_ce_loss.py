@@ -23,8 +23,6 @@ from mmwood.models.utils import refuse_left_behind
 from mmwood.registry import MODELS
 from mmwood.utils.check import check_shapes, one_of
 
-__all__ = ["SizeBalancedCELoss"]
-
 Form = Literal["program", "text"]
 Average = Literal["weights", "pixels"]
 Reduction = Literal["none", "mean", "sum"]

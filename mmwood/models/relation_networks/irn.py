@@ -24,8 +24,6 @@ from mmwood.models.utils.named_features import NamedFeatures, check_named_featur
 from mmwood.registry import MODELS
 from mmwood.utils.check import one_of
 
-__all__ = ["IRN"]
-
 #: What a forward pass gives, as in every model of OpenMMLab.
 Mode = Literal["tensor", "loss", "predict"]
 # Made once: torch.compile of torch 2.1 cannot trace get_args.

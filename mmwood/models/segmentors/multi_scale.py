@@ -17,8 +17,6 @@ from torch import Tensor
 
 from mmwood.registry import MODELS
 
-__all__ = ["MultiScaleEncoderDecoder"]
-
 
 @MODELS.register_module()
 class MultiScaleEncoderDecoder(EncoderDecoder):

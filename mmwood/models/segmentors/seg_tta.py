@@ -13,8 +13,6 @@ from mmwood.functional.crf import DEEPLAB_CRF, dense_crf
 from mmwood.functional.refine import refine_scores
 from mmwood.registry import MODELS
 
-__all__ = ["SegTTAModel"]
-
 
 @MODELS.register_module()
 class SegTTAModel(MMSegTTAModel):

@@ -4,8 +4,6 @@ from torch import Tensor, nn
 
 from mmwood.functional.axes import Axes, channels_first
 
-__all__ = ["declared_axes", "keep_channels_first"]
-
 
 def keep_channels_first(backbone: nn.Module) -> None:
     """From now on the backbone gives every feature map as (B, D, h, w).

@@ -5,8 +5,6 @@ from typing import Any
 
 from mmwood.functional.batching import group_by_shape
 
-__all__ = ["step_by_shape"]
-
 
 def step_by_shape(
     step: Callable[[dict], list], data: dict, pixels: int | None = None

@@ -3,19 +3,11 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-__all__ = ["refuse_left_behind", "with_defaults"]
-
 
 def refuse_left_behind(
     type: str, place: str, others: Collection[str], note: str = ""
 ) -> None:
     """Refuse fields that a base config's other type may have left behind.
-
-    Args:
-        type: The class's name in a config, without the prefix.
-        place: The config's field that holds it.
-        others: The unknown fields.
-        note: What else there is to say.
 
     Raises:
         ValueError: There are some.

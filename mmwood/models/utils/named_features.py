@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from mmwood.functional.axes import channels_first
 from mmwood.models.utils.axes import declared_axes
 
-__all__ = ["NamedFeatures", "check_named_features"]
-
 
 class NamedFeatures:
     """Keeps what modules of a network gave in its last forward pass.
@@ -52,12 +50,6 @@ def check_named_features(
     levels: Sequence[Tensor], channels: Sequence[int], field: str, advice: str
 ) -> None:
     """Refuse levels that are no feature maps (B, D, h, w) of these channels.
-
-    Args:
-        levels: What a backbone or :class:`NamedFeatures` gave.
-        channels: D of each level.
-        field: The config's field that states them.
-        advice: How others are chosen, for the error's message.
 
     Raises:
         ValueError: They differ; names the field.

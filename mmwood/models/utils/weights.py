@@ -5,8 +5,6 @@ from contextlib import contextmanager
 
 from torch import nn
 
-__all__ = ["weights_fixed"]
-
 
 @contextmanager
 def weights_fixed(model: nn.Module) -> Iterator[None]:

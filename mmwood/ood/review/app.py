@@ -17,8 +17,6 @@ from mmwood.ood.review.page import View
 from mmwood.ood.review.pictures import PictureError
 from mmwood.ood.review.session import Session
 
-__all__ = ["free_port", "serve"]
-
 #: Where the app listens if other machines are not let in, and its names.
 LOCAL = ["127.0.0.1", "localhost"]
 

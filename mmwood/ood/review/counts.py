@@ -8,8 +8,6 @@ import numpy as np
 from mmwood.fileio.candidates import STATES
 from mmwood.ood.review.decisions import Review
 
-__all__ = ["Counts", "ReviewRows"]
-
 UNSEEN, KEPT, REJECTED = range(len(STATES))
 
 

@@ -19,8 +19,6 @@ from mmwood.fileio.files import TEMPORARY, atomic_write
 from mmwood.fileio.journal import Journal, SaveError, journal_path, sync_folder
 from mmwood.utils.check import one_of
 
-__all__ = ["Review"]
-
 
 class Review:
     """A manifest under review: its rows, their states, decisions and their undoing.
@@ -29,9 +27,6 @@ class Review:
     else the one it had at the start. Who decides is told apart (``who``): each undoes
     their own decisions, last first, and what somebody else decided later about the
     same row stands. Methods may be called from several threads.
-
-    Args:
-        manifest: The file.
 
     Attributes:
         images, classes, class_of, probability: The rows' columns; ``class_of`` are
@@ -96,11 +91,6 @@ class Review:
 
     def decide(self, rows: Sequence[int], state: str, who: str = "") -> None:
         """Give rows a state, on disk.
-
-        Args:
-            rows: Indices of rows.
-            state: One of :data:`mmwood.fileio.candidates.STATES`.
-            who: For :meth:`undo`.
 
         Raises:
             ValueError: There is no such row or state, or no row is given.

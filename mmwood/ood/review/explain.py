@@ -25,8 +25,6 @@ from mmwood.utils.config import type_name
 from mmwood.utils.locations import find_config, read_config
 from mmwood.visualization.panels import overlay_heat
 
-__all__ = ["Explainer"]
-
 #: Long side of the overlay, in pixels.
 SIDE = 800
 

@@ -11,8 +11,6 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Guard"]
-
 #: Other sites may not frame a page, show a picture or learn the address.
 HEADERS = {
     "X-Frame-Options": "DENY",
@@ -29,11 +27,6 @@ class Guard:
       connect.
     - With a token, the first visit must have it in the address (``?token=``); then a
       cookie has it, which browsers send to this host's name only.
-
-    Args:
-        app: What is guarded.
-        token: The token, or None.
-        cookie: Name of the cookie.
     """
 
     def __init__(self, app: ASGIApp, token: str | None, cookie: str) -> None:

@@ -14,8 +14,6 @@ from mmwood.fileio.candidates import STATES
 from mmwood.fileio.journal import SaveError
 from mmwood.ood.review.session import Session
 
-__all__ = ["View"]
-
 KEYS = (
     (("K",), "keep: no object of any class (or a right annotation)", "keep"),
     (("R",), "reject: does show one", "reject"),

@@ -13,8 +13,6 @@ from mmwood.fileio.decoding import PICTURE, Decoding
 from mmwood.fileio.files import atomic_write, text_sha256
 from mmwood.fileio.images import UNREADABLE, open_upright
 
-__all__ = ["Cache", "PictureError", "Pictures", "open_picture", "to_jpeg"]
-
 #: Long sides in pixels. A cell of the grid has 160 to 220, on fine screens twice that.
 SMALL, LARGE = 360, 1600
 
@@ -24,13 +22,9 @@ class PictureError(ValueError):
 
 
 class Cache:
-    """Small JPEGs in a folder of limited size; the oldest make room for new ones.
+    """Small JPEGs in a folder of so many bytes; the oldest make room for new ones.
 
     A cache that cannot be written only makes things slower.
-
-    Args:
-        folder: The folder; it is made at the first file.
-        limit: Its size in bytes.
     """
 
     def __init__(self, folder: str | os.PathLike, limit: int) -> None:
@@ -83,11 +77,6 @@ class Pictures:
 
     Bytes of a file never leave as they are: what is not an image is not served,
     whatever a manifest names.
-
-    Args:
-        images: Paths, one a row.
-        cache: For small ones.
-        decoding: How images are read.
     """
 
     def __init__(

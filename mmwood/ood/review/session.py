@@ -15,8 +15,6 @@ from mmwood.ood.review.counts import ReviewRows
 from mmwood.ood.review.decisions import Review
 from mmwood.ood.review.pictures import Pictures
 
-__all__ = ["Session"]
-
 #: Seconds without a decision after which the manifest is written.
 PAUSE = 5.0
 
