@@ -71,7 +71,8 @@ class AdvCAM(MultiScaleCAM):
         max_pixels: How many pixels climb together. None: 2^18 on a CPU, 2^21 elsewhere.
 
     Raises:
-        ValueError: ``steps`` to ``rivals`` or ``max_pixels`` has another value.
+        ValueError: ``steps`` to ``rivals`` or ``max_pixels`` has another value, or the
+            classifier refines its maps.
 
     Example:
         >>> tta_model = dict(type='mmwood.AdvCAM')
@@ -101,6 +102,11 @@ class AdvCAM(MultiScaleCAM):
         ):
             if not right:
                 raise ValueError(f"tta_model.{name} cannot be {value!r}")
+        if self.module.test_cfg["refine"] is not None:
+            raise ValueError(
+                "model.test_cfg.refine has no effect on the maps of mmwood.AdvCAM: set "
+                "it to None, or tta_model.type=mmwood.MultiScaleCAM"
+            )
         self.steps = steps
         self.rivals = rivals
         self.short_below = short_below
