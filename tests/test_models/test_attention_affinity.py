@@ -249,6 +249,18 @@ def test_images_of_different_sizes_and_padding():
     assert "cam" not in model.test_step(data)[0]
 
 
+@torch.no_grad()
+def test_half_precision_is_the_networks_alone():
+    with torch.autocast("cpu", torch.bfloat16):
+        (found,) = build(refine="sinkhorn").activations(batch((64, 64)))
+        with AttentionReader() as reader:
+            (plain,) = build().activations(batch((64, 64)))
+    assert plain.activation.dtype == torch.bfloat16
+    fields = dict(mode="sinkhorn", iterations=3, box_threshold=0.79)
+    expected = spread_maps(plain.activation[None], reader.mean(1, 17), **fields)[0]
+    torch.testing.assert_close(found.activation, expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

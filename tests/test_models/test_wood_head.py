@@ -317,6 +317,7 @@ def ratios_of(family: str, **fields) -> list[float]:
     ]
 
 
+@pytest.mark.slow
 def test_with_a_scale_one_weight_serves_all_families():
     found = [
         list(zip(*(ratios_of(family, **fields) for family in FAMILIES)))
@@ -327,7 +328,7 @@ def test_with_a_scale_one_weight_serves_all_families():
         # Without the one that batch normalisation of random weights makes tiny.
         assert max(plain[:-1]) / min(plain[:-1]) > 10
         assert max(scaled) / min(scaled) < 3
-        assert 0.05 < min(scaled)
+        assert min(scaled) > 0.05
         assert max(scaled) < 0.5
 
 

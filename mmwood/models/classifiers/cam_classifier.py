@@ -187,7 +187,9 @@ class CAMClassifier(ImageClassifier):
         maps = torch.stack([sample.activation for sample in samples])
         extra = count_extra_tokens(self.backbone)
         tokens = maps[0, 0].numel() + extra
-        attention = reader.mean(len(maps), tokens)
+        # Sums of hundreds of weights: not in half precision.
+        with torch.autocast(maps.device.type, enabled=False):
+            attention = reader.mean(len(maps), tokens)
         if attention is None:
             raise ValueError(
                 f"model.test_cfg.refine: maps of {tuple(maps.shape[2:])} patches and "
@@ -195,7 +197,9 @@ class CAMClassifier(ImageClassifier):
                 f"; that of {type(self.backbone).__name__} (images, queries, keys) is "
                 f"{', '.join(map(str, reader.shapes())) or 'none'} (docs/backbones.md)"
             )
-        for sample, activation in zip(samples, spread_maps(maps, attention, **options)):
+        with torch.autocast(maps.device.type, enabled=False):
+            spread = spread_maps(maps, attention, **options)
+        for sample, activation in zip(samples, spread):
             sample.set_field(activation, "activation", dtype=Tensor)
         return samples
 
