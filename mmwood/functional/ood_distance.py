@@ -42,6 +42,31 @@ def in_distribution_centers(z: Tensor, labels: Tensor) -> Tensor:
     return (labels.T @ z) / counts[:, None]
 
 
+def mean_in_distance(z: Tensor, labels: Tensor, in_centers: Tensor) -> Tensor:
+    r"""The mean distance of images to the centres of their classes.
+
+    .. math:: s = \frac{\sum_x \sum_{c: y_c = 1} \|z - p^{in}_c\|_2}
+                       {\sum_x \sum_c y_c}
+
+    It has the unit of z, and so has L_d: L_d / s does not change when a backbone's
+    features are a hundred times larger.
+
+    Args:
+        z: Features of in-distribution images.
+        labels: Their image-level labels, 0 or 1.
+        in_centers: One centre per class.
+
+    Returns:
+        A scalar, of the dtype of ``z``.
+
+    Shape:
+        - z: (N, D); labels: (N, C), not zero everywhere; in_centers: (C, D); output: ()
+    """
+    check_shapes(z=(z, "N D"), labels=(labels, "N C"), in_centers=(in_centers, "C D"))
+    labels = labels.to(z)
+    return (_distances(z, in_centers) * labels).sum() / labels.sum()
+
+
 def ood_centers(z: Tensor, k: int, seed: int, init: Init = "k-means++") -> Tensor:
     """The centres of K-means on the features of OoD images.
 

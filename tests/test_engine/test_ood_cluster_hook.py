@@ -55,6 +55,11 @@ def centers_of(checkpoint: Path) -> tuple[np.ndarray, np.ndarray]:
     return tuple(state[f"head.{name}_centers"].numpy() for name in ("in", "ood"))
 
 
+def scale_of(checkpoint: Path) -> float:
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    return state["head.measured_scale"].item()
+
+
 def members_of(folder: Path) -> list[dict]:
     with (folder / "members.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -86,7 +91,8 @@ def log_of(folder: Path) -> str:
 def test_centers_by_one_process_by_two_and_after_resume(
     wood_config, train, start, voc_folder, run_tool, tmp_path
 ):
-    train("one", load_from=start)
+    scaled = dict(model__head__distance_scale="start")
+    train("one", load_from=start, **scaled)
     text = log_of(tmp_path / "one")
     assert "3 OoD clusters of 7 images" in text
     for name in ("loss_cls", "loss_cls_ood", "loss_in_distance", "loss_ood_distance"):
@@ -99,6 +105,14 @@ def test_centers_by_one_process_by_two_and_after_resume(
     for c in range(3):
         rows = [z[i] for i in range(6) if c in shown[i]]
         np.testing.assert_allclose(in_centers[c], np.mean(rows, axis=0), atol=1e-5)
+
+    # The unit of distances.
+    distances = [
+        np.linalg.norm(z[i] - in_centers[c]) for i in range(6) for c in shown[i]
+    ]
+    scale = scale_of(tmp_path / "one/epoch_1.pth")
+    assert scale == pytest.approx(np.mean(distances), rel=1e-5)
+    assert f"distances are divided by {scale:.5g}" in text
 
     folder = tmp_path / "one/ood_clusters"
     members = members_of(folder)
@@ -121,9 +135,11 @@ def test_centers_by_one_process_by_two_and_after_resume(
     assert content["ood_long_side"] == LONG_SIDE
     assert f"resized to a long side of {LONG_SIDE} pixels" in text
     assert content["checkpoint"] == start
+    assert content["distance_scale"] == scale
 
     # Resumed, the centres are those of the checkpoint.
-    runner = train("one", resume=True, train_cfg__max_epochs=2)
+    runner = train("one", resume=True, train_cfg__max_epochs=2, **scaled)
+    assert scale_of(tmp_path / "one/epoch_2.pth") == scale
     assert runner.epoch == 2
     assert log_of(tmp_path / "one").count("OoD clusters of") == 1
     for found, expected in zip(
@@ -135,7 +151,9 @@ def test_centers_by_one_process_by_two_and_after_resume(
     run_tool(
         *("dist_train.sh", wood_config, 2, "--work-dir", "two", "--cfg-options"),
         *(f"load_from={start}", "default_hooks.ood_clusters.batch_size=2"),
+        "model.head.distance_scale=start",
     )
+    assert scale_of(tmp_path / "two/epoch_1.pth") == pytest.approx(scale, rel=1e-5)
     for found, expected in zip(
         centers_of(tmp_path / "two/epoch_1.pth"), (in_centers, ood_centers)
     ):
@@ -182,9 +200,12 @@ def test_predicted_classes_and_a_given_checkpoint(wood_config, train, start, tmp
         "predicted",
         default_hooks__ood_clusters__method="predicted",
         default_hooks__ood_clusters__checkpoint=start,
+        model__head__distance_scale="start",
     )
     folder = tmp_path / "predicted/ood_clusters"
     content = json.loads((folder / "clusters.json").read_text())
+    scale = scale_of(tmp_path / "predicted/epoch_1.pth")
+    assert scale == content["distance_scale"] > 0
     members = members_of(folder)
     z = slow_features(wood_config, start, [row["image"] for row in members], LONG_SIDE)
     _, centers = centers_of(tmp_path / "predicted/epoch_1.pth")
@@ -262,8 +283,14 @@ BY_ITER = dict(
 )
 def test_intervals(train, start, tmp_path, averaging, changes, times):
     """Centres are those of the trained weights of their time, in both copies."""
-    head = train("work", load_from=start, custom_hooks=averaging, **changes).model.head
-    assert log_of(tmp_path / "work").count("3 OoD clusters of 7 images") == times
+    changes = dict(changes, model__head__distance_scale="start", load_from=start)
+    head = train("work", custom_hooks=averaging, **changes).model.head
+    text = log_of(tmp_path / "work")
+    assert text.count("3 OoD clusters of 7 images") == times
+    # The unit of distances stays that of the start.
+    assert text.count("distances are divided by") == 1
+    scale = scale_of(last_checkpoint(tmp_path / "work"))
+    assert f"distances are divided by {scale:.5g}, " in text
     made = (head.in_centers, head.ood_centers)
     for found, expected in zip(centers_of(last_checkpoint(tmp_path / "work")), made):
         np.testing.assert_array_equal(found, expected.numpy())

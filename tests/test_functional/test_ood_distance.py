@@ -7,6 +7,7 @@ import torch
 
 from mmwood.functional.ood_distance import (
     in_distribution_centers,
+    mean_in_distance,
     ood_centers,
     ood_distance_loss,
 )
@@ -194,3 +195,19 @@ def test_wrong_arguments_of_k_means():
         ood_centers(torch.zeros(9, 2), k=5, seed=0, init="random")
     with pytest.raises(ValueError, match="3 OoD images, 5 clusters"):
         ood_centers(torch.zeros(3, 2), k=5, seed=0)
+
+
+def test_mean_in_distance_equals_a_loop():
+    torch.manual_seed(0)
+    z, centers = torch.randn(6, 4).double(), torch.randn(3, 4).double()
+    labels = torch.tensor(
+        [[1, 0, 0], [0, 1, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0] * 3]
+    )
+    distances = [
+        math.dist(z[i].tolist(), centers[c].tolist()) for i, c in labels.nonzero()
+    ]
+    scale = mean_in_distance(z, labels, centers)
+    assert scale.item() == pytest.approx(sum(distances) / 7)
+    # Of the unit of z, wherever z lies.
+    moved = mean_in_distance(100 * z + 5, labels, 100 * centers + 5)
+    torch.testing.assert_close(moved, 100 * scale)

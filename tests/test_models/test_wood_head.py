@@ -11,6 +11,11 @@ pytest.importorskip("mmpretrain")
 from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 
+from mmwood.functional.ood_distance import (
+    in_distribution_centers,
+    mean_in_distance,
+    ood_centers,
+)
 from mmwood.models import CAMClassifier, CAMHead, WOoDHead
 
 CLASSES, CHANNELS, CLUSTERS = 3, 5, 4
@@ -191,6 +196,142 @@ def test_centers_travel_with_the_checkpoint():
         assert not fresh.ood_centers.requires_grad
 
 
+def test_distances_are_divided_by_the_scale():
+    fields = dict(alpha=0, distance_weight=0.7)
+    plain, scaled = make_head(**fields), make_head(**fields, distance_scale="start")
+    with pytest.raises(ValueError, match=r"^model\.head\.distance_scale is 'start'"):
+        scaled.loss(*make_batch())
+    centers = plain.in_centers, plain.ood_centers
+    scaled.set_centers(*centers, torch.tensor(2.5))
+    expected, found = (head.loss(*make_batch()) for head in (plain, scaled))
+    assert set(found) == {"loss_cls", "loss_in_distance", "loss_ood_distance"}
+    for name, value in expected.items():
+        divisor = 1 if name == "loss_cls" else 2.5
+        torch.testing.assert_close(found[name], value / divisor)
+    # Later centres leave it, and a margin is in its unit.
+    scaled.set_centers(2 * centers[0], centers[1])
+    assert scaled.measured_scale == 2.5
+    near = make_head(**fields, distance_scale="start", margin=0.2)
+    near.set_centers(*centers, torch.tensor(2.5))
+    other = make_head(**fields, margin=0.5)
+    name = "loss_ood_distance"
+    losses = [head.loss(*make_batch())[name] for head in (near, other)]
+    torch.testing.assert_close(losses[0], losses[1] / 2.5)
+    assert losses[0] != found[name]
+    for wrong in (0.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"model\.head\.distance_scale: the mean"):
+            scaled.set_centers(*centers, torch.tensor(wrong))
+
+
+def test_the_scale_travels_with_the_checkpoint():
+    assert "measured_scale" not in make_head().state_dict()
+    head = make_head(distance_scale="start")
+    head.set_centers(head.in_centers, head.ood_centers, torch.tensor(2.5))
+    fresh = WOoDHead(CLASSES, CHANNELS, distance_scale="start").double()
+    fresh.load_state_dict(head.state_dict())
+    assert fresh.measured_scale == 2.5
+    torch.testing.assert_close(fresh.loss(*make_batch()), head.loss(*make_batch()))
+    # Without the field it is as published, whatever the checkpoint has.
+    plain = WOoDHead(CLASSES, CHANNELS).double()
+    keys = plain.load_state_dict(head.state_dict(), strict=False)
+    assert keys.unexpected_keys == ["measured_scale"]
+    assert plain.measured_scale is None
+
+
+#: Small networks of several families, with their random weights, and their channels.
+FAMILIES = {
+    "ResNet": (dict(depth=18, stem_channels=8, base_channels=8), 64),
+    "ConvNeXt": (
+        dict(
+            arch=dict(depths=[1] * 4, channels=[8, 8, 16, 16]),
+            gap_before_final_norm=False,
+        ),
+        16,
+    ),
+    "SwinTransformer": (
+        dict(
+            arch=dict(embed_dims=12, depths=[1] * 4, num_heads=[1, 1, 2, 2]),
+            window_size=4,
+            pad_small_map=True,
+        ),
+        96,
+    ),
+    "VisionTransformer": (
+        dict(
+            arch=dict(
+                embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32
+            ),
+            img_size=64,
+            out_type="featmap",
+        ),
+        16,
+    ),
+    "XCiT": (
+        dict(
+            patch_size=16, embed_dims=32, depth=2, num_heads=2, mlp_ratio=4,
+            out_type="featmap",
+        ),
+        32,
+    ),
+    "VAN": (
+        dict(
+            arch=dict(
+                embed_dims=[8, 16, 32, 64], depths=[1] * 4, ffn_ratios=[2] * 4
+            )
+        ),
+        64,
+    ),
+    "MobileNetV3": (dict(arch="small"), 576),
+}  # fmt: skip
+
+
+@torch.no_grad()
+def ratios_of(family: str, **fields) -> list[float]:
+    """Both terms of L_d in units of the classification loss at the first step."""
+    config, channels = FAMILIES[family]
+    torch.manual_seed(0)
+    head = dict(type="mmwood.WOoDHead", num_classes=CLASSES, in_channels=channels)
+    model = MODELS.build(
+        dict(
+            type="mmwood.CAMClassifier",
+            backbone=dict(type=family, **config),
+            head=dict(head, distance_weight=1.0, alpha=0, **fields),
+        )
+    )
+    model.init_weights()
+    model.eval()
+    torch.manual_seed(1)
+    contrast, colour = torch.rand(24, 1, 1, 1), torch.randn(24, 3, 1, 1)
+    feats = model.extract_feat(2 * contrast * torch.randn(24, 3, 64, 64) + colour)
+    z = model.head.pre_logits(feats)
+    numbers = torch.arange(16) % CLASSES
+    labels = torch.eye(CLASSES)[numbers]
+    centers = in_distribution_centers(z[:16], labels)
+    scale = mean_in_distance(z[:16], labels, centers)
+    model.head.set_centers(centers, ood_centers(z[16:], CLUSTERS, 0), scale)
+    samples = [DataSample().set_gt_label(number) for number in numbers]
+    losses = model.head.loss(tuple(f[:16] for f in feats), samples)
+    return [
+        abs(losses[f"loss_{name}_distance"].item()) / losses["loss_cls"].item()
+        for name in ("in", "ood")
+    ]
+
+
+@pytest.mark.slow
+def test_with_a_scale_one_weight_serves_all_families():
+    found = [
+        list(zip(*(ratios_of(family, **fields) for family in FAMILIES)))
+        for fields in ({}, dict(distance_scale="start"))
+    ]
+    for plain, scaled in zip(*found):
+        assert max(plain) / min(plain) > 1e6
+        # Without the one that batch normalisation of random weights makes tiny.
+        assert max(plain[:-1]) / min(plain[:-1]) > 10
+        assert max(scaled) / min(scaled) < 3
+        assert min(scaled) > 0.05
+        assert max(scaled) < 0.5
+
+
 def test_faults_of_batches():
     features, samples = make_batch()
     head = WOoDHead(CLASSES, CHANNELS).double()
@@ -219,6 +360,7 @@ def test_faults_of_batches():
         (dict(margin=0), "margin must be a positive distance"),
         (dict(adversarial_step=0), "adversarial_step must be positive"),
         (dict(excluded_classes=[3]), r"\[3\] are no classes"),
+        (dict(distance_scale="end"), "distance_scale must be None or 'start'"),
         (dict(ood_labels="none"), "ood_labels must be 'zeros', 'uniform' or"),
         (dict(ood_labels="uniform", alpha=0), "ood_labels is 'uniform', but with"),
     ],

@@ -24,7 +24,12 @@ from mmwood.engine.weights import model_copies, unwrap
 from mmwood.fileio.decoding import PICTURE
 from mmwood.fileio.files import file_sha256, write_json
 from mmwood.fileio.tables import write_table
-from mmwood.functional.ood_distance import Init, in_distribution_centers, ood_centers
+from mmwood.functional.ood_distance import (
+    Init,
+    in_distribution_centers,
+    mean_in_distance,
+    ood_centers,
+)
 from mmwood.registry import HOOKS
 from mmwood.utils.check import at_least, one_of
 from mmwood.utils.config import leaf_dataset
@@ -41,13 +46,16 @@ class OoDClusterHook(Hook):
     Before training, the pooled features z of all in-distribution and OoD images are
     computed without augmentation, in evaluation mode. The centre of a class is the mean
     z of the images that show it; the OoD centres are those of K-means on the z of the
-    OoD images, or their means by wrongly predicted class. Under several processes each
-    computes a part of the features. A resumed run has its centres in the checkpoint.
+    OoD images, or their means by wrongly predicted class. A head with
+    ``distance_scale='start'`` gets its unit of distances from the same features. Under
+    several processes each computes a part of the features. A resumed run has its
+    centres in the checkpoint.
 
     ::
 
         out_dir/
-          clusters.json    method, random seed, sizes, what they were made from
+          clusters.json    method, random seed, sizes, what they were made from, and
+                           distance_scale, where it was measured
           members.csv      image, cluster, distance, class, probability
 
     Args:
@@ -143,7 +151,7 @@ class OoDClusterHook(Hook):
                     "mmwood.OoDClusterHook: the features are those of a network that "
                     "no classifier was loaded into; set load_from or checkpoint"
                 )
-            self._make_centers(runner, start)
+            self._make_centers(runner, start, measure=True)
             return
         trained = {key: value.clone() for key, value in model.state_dict().items()}
         loaded = load_checkpoint(model, self.checkpoint, map_location="cpu")
@@ -151,9 +159,11 @@ class OoDClusterHook(Hook):
             if isinstance(hook, CheckpointGuardHook):
                 name = f"mmwood.OoDClusterHook.checkpoint {self.checkpoint}"
                 hook.check(name, loaded, model)
-        self._make_centers(runner, self.checkpoint)
+        self._make_centers(runner, self.checkpoint, measure=True)
         head = model.head
-        centers = head.in_centers.clone(), head.ood_centers.clone()
+        centers = [head.in_centers.clone(), head.ood_centers.clone()]
+        if _scales(model):
+            centers.append(head.measured_scale.clone())
         model.load_state_dict(trained)
         self._set_centers(runner, *centers)
 
@@ -189,7 +199,10 @@ class OoDClusterHook(Hook):
         if not self.by_epoch and self.every_n_train_iters(runner, self.interval):
             self._make_centers(runner)
 
-    def _make_centers(self, runner: Runner, checkpoint: str | None = None) -> None:
+    def _make_centers(
+        self, runner: Runner, checkpoint: str | None = None, measure: bool = False
+    ) -> None:
+        """Make the centres and, to ``measure``, the unit of distances."""
         dataset = runner.train_dataloader.dataset
         pipeline = self._pipeline(runner)
         resized, long_side = ood_pipeline(
@@ -221,8 +234,20 @@ class OoDClusterHook(Hook):
         if is_main_process():
             results = [self._cluster(inside, outside)]
         broadcast_object_list(results)
-        in_centers, centers, members, numbers = results[0]
-        self._set_centers(runner, in_centers, centers)
+        in_centers, centers, members, numbers, scale = results[0]
+        made_from: dict[str, Any] = dict(checkpoint=checkpoint)
+        made_from["ood_long_side"] = long_side
+        if measure and _scales(unwrap(runner)):
+            self._set_centers(runner, in_centers, centers, scale)
+            made_from["distance_scale"] = scale.item()
+            weight = unwrap(runner).head.distance_weight
+            runner.logger.info(
+                f"distances are divided by {scale:.5g}, the mean distance of images to "
+                f"the centres of their classes: model.head.distance_weight={weight:g} "
+                f"is {weight / scale:.3g} without distance_scale"
+            )
+        else:
+            self._set_centers(runner, in_centers, centers)
         names = None
         if numbers is not None:
             names = [classes[number] for number in numbers]
@@ -233,8 +258,6 @@ class OoDClusterHook(Hook):
                     f"have no OoD cluster: {', '.join(unused)}"
                 )
         if is_main_process():
-            made_from: dict[str, Any] = dict(checkpoint=checkpoint)
-            made_from["ood_long_side"] = long_side
             if (decoding := decoding_of(dataset.ood)) != PICTURE:
                 made_from["decoding"] = vars(decoding)
             self._write(runner, outside, classes, centers, members, names, made_from)
@@ -253,24 +276,25 @@ class OoDClusterHook(Hook):
 
     def _cluster(
         self, inside: Features, outside: Features
-    ) -> tuple[Tensor, Tensor, Tensor, list[int] | None]:
-        """Centres (C, D) and (K, D), clusters of images (M,), classes of clusters."""
+    ) -> tuple[Tensor, Tensor, Tensor, list[int] | None, Tensor]:
+        """Centres (C, D), (K, D), clusters of images (M,), their classes, a scale."""
         in_centers = in_distribution_centers(inside.z, inside.labels)
+        scale = mean_in_distance(inside.z, inside.labels, in_centers)
         if self.method == "kmeans":
             centers = ood_centers(outside.z, self.clusters, self.seed, self.init)
             # A member belongs to the nearest centre, in K-means by definition.
             distances = torch.cdist(outside.z.double(), centers.double())
-            return in_centers, centers, distances.argmin(dim=1), None
+            return in_centers, centers, distances.argmin(dim=1), None, scale
         numbers, members = outside.scores.argmax(dim=1).unique(return_inverse=True)
         groups = torch.nn.functional.one_hot(members, len(numbers))
         centers = in_distribution_centers(outside.z, groups)
-        return in_centers, centers, members, numbers.tolist()
+        return in_centers, centers, members, numbers.tolist(), scale
 
-    def _set_centers(self, runner: Runner, in_centers: Tensor, centers: Tensor) -> None:
+    def _set_centers(self, runner: Runner, *made: Tensor) -> None:
         # EMAHook made its copy of the model when there were no centres. Where it
         # averages buffers too, it averages equal ones.
         for model in model_copies(runner):
-            model.head.set_centers(in_centers, centers)
+            model.head.set_centers(*made)
 
     def _write(
         self,
@@ -314,3 +338,8 @@ class OoDClusterHook(Hook):
             f"{len(sizes)} OoD clusters of {len(outside.images)} images, the smallest "
             f"of {min(sizes)}, the largest of {max(sizes)} (see {folder})"
         )
+
+
+def _scales(model: BaseModel) -> bool:
+    """Whether the head divides distances by what was measured at the start."""
+    return getattr(model.head, "measured_scale", None) is not None

@@ -69,7 +69,8 @@ class AdvCAM(MultiScaleCAM):
         max_pixels: How many pixels climb together. None: 2^18 on a CPU, 2^21 elsewhere.
 
     Raises:
-        ValueError: ``steps`` to ``rivals`` or ``max_pixels`` has another value.
+        ValueError: ``steps`` to ``rivals`` or ``max_pixels`` has another value, or the
+            classifier refines its maps.
 
     Example:
         >>> tta_model = dict(type='mmwood.AdvCAM')
@@ -99,6 +100,11 @@ class AdvCAM(MultiScaleCAM):
         ):
             if not right:
                 raise ValueError(f"tta_model.{name} cannot be {value!r}")
+        if self.module.test_cfg["refine"] is not None:
+            raise ValueError(
+                "model.test_cfg.refine has no effect on the maps of mmwood.AdvCAM: set "
+                "it to None, or tta_model.type=mmwood.MultiScaleCAM"
+            )
         self.steps = steps
         self.rivals = rivals
         self.short_below = short_below

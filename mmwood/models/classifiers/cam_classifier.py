@@ -1,5 +1,7 @@
 """An image classifier that also says where it saw each class."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -8,8 +10,11 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmwood.functional.attention_affinity import AffinityMode, spread_maps
 from mmwood.functional.cam import MapDtype, merge_scales, strided_size
 from mmwood.models.utils import (
+    AttentionReader,
+    count_extra_tokens,
     keep_channels_first,
     step_by_shape,
     weights_fixed,
@@ -17,13 +22,18 @@ from mmwood.models.utils import (
 )
 from mmwood.registry import MODELS
 from mmwood.utils.activations import without_checkpointing
-from mmwood.utils.check import one_of
+from mmwood.utils.check import at_least, one_of
 
 #: Whose maps are made: of the image's labels, of predicted ones, or none.
 CamLabels = Literal["given", "predicted", "none"]
 #: Pixels that go through a network together on a CPU: beyond it, what layers hand on
 #: leaves the caches, and the system clears memory for it again and again.
 CPU_PIXELS = 2**18
+#: As published: MCTformer; CLIP-ES and ExCEL.
+_REFINE: dict[str, dict[str, Any]] = dict(
+    mean=dict(layers=None, box_threshold=None),
+    sinkhorn=dict(layers=6, iterations=3, box_threshold=0.79),
+)
 
 
 @MODELS.register_module()
@@ -62,13 +72,21 @@ class CAMClassifier(ImageClassifier):
             - ``cam_dtype`` (str): 'float16' or 'float32'.
             - ``round_up_to`` (int): See
               :func:`mmwood.functional.cam.merge_scales`.
+            - ``refine`` (str or dict): None, or how the self-attention of a vision
+              transformer spreads the maps of each scale
+              (:func:`mmwood.functional.attention_affinity.spread_maps`): 'mean' of all
+              layers, 'sinkhorn' of the last six, within boxes of 0.79 of a map's
+              maximum. ``dict(type='sinkhorn', layers=8)`` sets what the mode has:
+              ``layers``, how many of the last (None: all), and ``box_threshold``
+              (None: no boxes); with 'sinkhorn' ``iterations`` as well.
 
         **kwargs: As in ``ImageClassifier``.
 
     Raises:
         ValueError: The head gives no maps, or images would be mixed with OoD images;
             ``test_cfg`` has another field, or another value of one; an image has no
-            labels where given ones are needed.
+            labels where given ones are needed; maps are to be refined, but the network
+            has no self-attention of all their cells.
 
     Example:
         >>> model = dict(
@@ -92,11 +110,14 @@ class CAMClassifier(ImageClassifier):
         if getattr(self.data_preprocessor, "num_classes", 0) is None:
             self.data_preprocessor.num_classes = len(self.head.weight)
         keep_channels_first(self.backbone)
-        defaults = dict(cam_labels="given", cam_dtype="float16", round_up_to=None)
+        defaults = dict(
+            cam_labels="given", cam_dtype="float16", round_up_to=None, refine=None
+        )
         options = with_defaults("model.test_cfg", test_cfg, defaults)
         for name, choices in (("cam_labels", CamLabels), ("cam_dtype", MapDtype)):
             one_of(f"model.test_cfg.{name}", options[name], get_args(choices))
         self.test_cfg = options
+        self._refine = _refinement(options["refine"])
         self.norm_eval = norm_eval
         # A queue of a feature loss is each process's own: DistributedDataParallel must
         # not hand out the first one's.
@@ -144,9 +165,41 @@ class CAMClassifier(ImageClassifier):
         Returns:
             What the head predicts, in the order of the inputs.
         """
+        step = super().test_step
+        if self._refine is not None and self.test_cfg["cam_labels"] != "none":
+            step = partial(self._refined, step, *self._refine)
         if isinstance(data["inputs"], Tensor):
-            return super().test_step(data)
-        return step_by_shape(super().test_step, data, self.pixels_together())
+            return step(data)
+        return step_by_shape(step, data, self.pixels_together())
+
+    def _refined(
+        self,
+        step: Callable[[dict], list[DataSample]],
+        layers: int | None,
+        options: dict[str, Any],
+        data: dict,
+    ) -> list[DataSample]:
+        """What a step predicts for images of one size, the maps spread by attention."""
+        with AttentionReader(layers) as reader:
+            samples = step(data)
+        maps = torch.stack([sample.activation for sample in samples])
+        extra = count_extra_tokens(self.backbone)
+        tokens = maps[0, 0].numel() + extra
+        # Sums of hundreds of weights: not in half precision.
+        with torch.autocast(maps.device.type, enabled=False):
+            attention = reader.mean(len(maps), tokens)
+        if attention is None:
+            raise ValueError(
+                f"model.test_cfg.refine: maps of {tuple(maps.shape[2:])} patches and "
+                f"{extra} more tokens need self-attention {(len(maps), tokens, tokens)}"
+                f"; that of {type(self.backbone).__name__} (images, queries, keys) is "
+                f"{', '.join(map(str, reader.shapes())) or 'none'} (docs/backbones.md)"
+            )
+        with torch.autocast(maps.device.type, enabled=False):
+            spread = spread_maps(maps, attention, **options)
+        for sample, activation in zip(samples, spread):
+            sample.set_field(activation, "activation", dtype=Tensor)
+        return samples
 
     def pixels_together(self, elsewhere: int | None = None) -> int | None:
         """How many pixels go through the network at once: few on CPUs."""
@@ -206,6 +259,26 @@ class CAMClassifier(ImageClassifier):
                 "'predicted'"
             )
         return sample.gt_label.to(sample.pred_score.device)
+
+
+def _refinement(config: str | dict | None) -> tuple[int | None, dict[str, Any]] | None:
+    """The layers of ``refine`` and the options of ``spread_maps``."""
+    if config is None:
+        return None
+    field = "model.test_cfg.refine"
+    given = dict(type=config) if isinstance(config, str) else dict(config)
+    mode: Any = given.pop("type", None)
+    one_of(f"{field}.type", mode, get_args(AffinityMode))
+    options = with_defaults(field, given, _REFINE[mode])
+    layers = options.pop("layers")
+    if layers is not None:
+        at_least(f"{field}.layers", layers, 1, integer=True)
+    # A wrong value must be seen now, not at the first image.
+    try:
+        spread_maps(torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1), mode, **options)
+    except ValueError as error:
+        raise ValueError(f"{field}.{error}") from error
+    return layers, dict(options, mode=mode)
 
 
 def is_mirrored(view: DataSample) -> bool:

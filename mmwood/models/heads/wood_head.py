@@ -16,6 +16,8 @@ from .cam_head import CAMHead, which_are_ood
 
 #: What OoD images are trained to be in the classification loss.
 OoDLabels = Literal["zeros", "uniform", "background"]
+#: When the unit of distances is measured.
+DistanceScale = Literal["start"]
 
 #: Why images of a batch must not be mixed.
 BATCH_AUGMENTS = (
@@ -60,8 +62,8 @@ class WOoDMixin(nn.Module):
         normalize: Whether :math:`L_d` is divided by the number of OoD centres.
         use_in: Whether images are drawn to the centres of their classes.
         use_ood: Whether images are driven from the near OoD centres.
-        margin: Distance beyond which an OoD centre repels no more; None: none, as
-            published.
+        margin: Distance beyond which an OoD centre repels no more, in the unit of
+            ``distance_scale``; None: none, as published.
         adversarial_step: Length of one step that makes the OoD images harder before
             they are classified (0.07 in the released program), in units of the
             normalised image: along the gradient of their summed largest scores,
@@ -76,14 +78,21 @@ class WOoDMixin(nn.Module):
             in-distribution images do not show. Its score is a linear function of z of
             its own, ``classifier_background``, for training alone; its binary
             cross-entropy is added to those of the C classes.
+        distance_scale: The unit of distances. None: that of z, as published, so that λ
+            belongs to one backbone. ``'start'``: the mean distance of the
+            in-distribution images to the centres of their classes
+            (:func:`mmwood.functional.ood_distance.mean_in_distance`), which
+            :class:`mmwood.OoDClusterHook` measures at the start of a training. It is a
+            buffer, ``measured_scale``, and later centres leave it as it is. λ is then
+            that of None times this distance, which the log says.
         **kwargs: Of the head.
 
     Raises:
-        ValueError: A weight is negative, a step, ``nearest``, ``per``, ``margin`` or
-            ``ood_labels`` has another value, or there is no such class; ``ood_labels``
-            without ``alpha``; at the first step: no centres, a batch without
-            in-distribution or OoD images where they are needed, or images that batch
-            augments have mixed.
+        ValueError: A weight is negative, a step, ``nearest``, ``per``, ``margin``,
+            ``ood_labels`` or ``distance_scale`` has another value, or there is no such
+            class; ``ood_labels`` without ``alpha``; at the first step: no centres or no
+            scale, a batch without in-distribution or OoD images where they are needed,
+            or images that batch augments have mixed.
 
     Shape:
         - in-distribution and OoD images in any order; in_centers: (C, D); ood_centers:
@@ -104,6 +113,7 @@ class WOoDMixin(nn.Module):
 
     in_centers: Tensor
     ood_centers: Tensor
+    measured_scale: Tensor | None
 
     def __init__(
         self,
@@ -119,6 +129,7 @@ class WOoDMixin(nn.Module):
         adversarial_step: float | None = None,
         excluded_classes: Sequence[int] = (),
         ood_labels: OoDLabels = "zeros",
+        distance_scale: DistanceScale | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -141,6 +152,7 @@ class WOoDMixin(nn.Module):
                 f"model.head.ood_labels is {ood_labels!r}, but with model.head.alpha=0 "
                 "OoD images are not classified"
             )
+        one_of("model.head.distance_scale", distance_scale, (None, "start"))
         self.ood_labels = ood_labels
         if ood_labels == "background":
             # Named so that learning rates of head.classifier are its own, too.
@@ -164,15 +176,34 @@ class WOoDMixin(nn.Module):
         self.adversarial_step = adversarial_step
         self.excluded_classes = tuple(excluded_classes)
         self._is_perturbed = False
+        self._is_scaled = distance_scale is None
         self.register_buffer("in_centers", torch.zeros(0, self.in_channels))
         self.register_buffer("ood_centers", torch.zeros(0, self.in_channels))
+        # Not in the checkpoint unless it is used. 0 is not measured yet.
+        scale = None if distance_scale is None else torch.zeros(())
+        self.register_buffer("measured_scale", scale)
 
-    def set_centers(self, in_centers: Tensor, ood_centers: Tensor) -> None:
+    def set_centers(
+        self, in_centers: Tensor, ood_centers: Tensor, scale: Tensor | None = None
+    ) -> None:
         """Set the centres of the classes (C, D) and of the OoD clusters (K, D).
 
+        Args:
+            in_centers: The centres of the classes.
+            ood_centers: Those of the OoD clusters.
+            scale: The unit of distances (), for ``distance_scale='start'``; None: as
+                it was.
+
         Raises:
-            ValueError: The shapes do not fit the head.
+            ValueError: The shapes do not fit the head, or the scale is no positive
+                number.
         """
+        if scale is not None and not 0 < scale < torch.inf:
+            raise ValueError(
+                "model.head.distance_scale: the mean distance of images to the centres "
+                f"of their classes must be positive and finite, but is {scale:g}: all "
+                "images of a class have the same features, or features overflow"
+            )
         expected = (self.num_classes, self.in_channels)
         fits = ood_centers.ndim == 2 and ood_centers.shape[1] == self.in_channels
         if tuple(in_centers.shape) != expected or not fits or not len(ood_centers):
@@ -186,6 +217,8 @@ class WOoDMixin(nn.Module):
             # that was handed to NumPy cannot be resized.
             buffer = getattr(self, name)
             buffer.data = centers.detach().to(buffer, copy=True)
+        if scale is not None and self.measured_scale is not None:
+            self.measured_scale.copy_(scale)
 
     def loss(
         self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs: Any
@@ -269,7 +302,12 @@ class WOoDMixin(nn.Module):
     def _distance_losses(self, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The two terms of L_d that are switched on, each times λ."""
         # Distances of half-precision features would overflow.
-        tensors = z.float(), labels, self.in_centers, self.ood_centers
+        z, in_centers, ood_centers = z.float(), self.in_centers, self.ood_centers
+        if self.measured_scale is not None:
+            z, in_centers, ood_centers = (
+                tensor / self.measured_scale for tensor in (z, in_centers, ood_centers)
+            )
+        tensors = z, labels, in_centers, ood_centers
         terms = {}
         # One call a term, so that each has its line in the log. It is right only while
         # L_d is the sum of what it is with either term alone.
@@ -293,6 +331,15 @@ class WOoDMixin(nn.Module):
                 "centres. Make them at the start of the training: python "
                 "tools/train.py CONFIG --cfg-options load_from=CLASSIFIER.pth "
                 "default_hooks.ood_clusters.type=mmwood.OoDClusterHook"
+            )
+        if self.measured_scale is not None and not self._is_scaled:
+            # Asked once: a GPU has to wait for the answer.
+            self._is_scaled = bool(self.measured_scale > 0)
+        if self.distance_weight and not self._is_scaled:
+            raise ValueError(
+                "model.head.distance_scale is 'start', but no scale was measured: "
+                "mmwood.OoDClusterHook does so at the start of a training. One that is "
+                "resumed must have begun with it"
             )
         if self.adversarial_step is not None and self.alpha and not self._is_perturbed:
             raise ValueError(
