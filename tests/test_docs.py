@@ -534,6 +534,7 @@ ALONE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ALONE)
 def test_scripts_that_run_exported_networks(call_main, network_folder, tmp_path, kind):
     """As they stand there, without what they say that they do not need."""

@@ -63,6 +63,7 @@ def test_folders_import_what_is_below_them(row):
                 assert other in {folder, "__version__"} | below, f"{path}: {name}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["fileio", "functional"])
 def test_no_openmmlab(folder):
     for path in (PACKAGE / folder).rglob("*.py"):

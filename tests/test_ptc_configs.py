@@ -23,6 +23,7 @@ default_hooks = dict(logger=dict(interval=1))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "channels"),
     [

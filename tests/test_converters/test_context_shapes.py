@@ -41,6 +41,7 @@ def neighbours(mask):
     return cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
 
 
+@pytest.mark.slow
 # -- the folder -------------------------------------------------------------
 def test_layout(root):
     names = {}

@@ -153,6 +153,7 @@ def test_what_is_no_voc_2012(voc, tmp_path):
         convert_mini_voc(voc, out)
 
 
+@pytest.mark.slow
 def test_what_the_real_set_says(mini_voc, voc, tmp_path):
     """Lists, lengths and formats are those that the converter makes."""
     out = tmp_path / "made"

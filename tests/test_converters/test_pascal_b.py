@@ -755,6 +755,7 @@ def test_faulty_reviews_are_refused(source, tmp_path):
         make(tmp_path, "b", source, review=path.parent)
 
 
+@pytest.mark.slow
 def test_decisions_of_a_killed_review_count(source, tmp_path):
     folder = tmp_path / "review"
     fields = dict(images=tmp_path, review=folder)

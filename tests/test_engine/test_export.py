@@ -22,6 +22,8 @@ from mmwood.engine.export import export_network, load_export
 from mmwood.engine.network import Network, load_network
 from mmwood.engine.predictor import Predictor
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(1, 40), (37, 1), (33, 47), (64, 64), (101, 50), (150, 211)]
 
 

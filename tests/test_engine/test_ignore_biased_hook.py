@@ -117,6 +117,7 @@ def test_removed_pixels_are_nothing_to_measure_with(
         build_runner(cfg).test()
 
 
+@pytest.mark.slow
 def test_nothing_left_to_learn(load, segmentor_config, write_labels, tmp_path):
     folder = write_labels(254, biased=254)
     for path in Path(folder).glob("*.png"):

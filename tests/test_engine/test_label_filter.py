@@ -226,6 +226,7 @@ def test_faults(make, labels, cfg, network, tmp_path, checkpoint):
         )
 
 
+@pytest.mark.slow
 def test_254_classes_leave_no_room(make, cfg, labels):
     names = [*CLASSES, *(f"class_{number}" for number in range(251))]
     cfg.test_dataloader.dataset.classes = names

@@ -34,6 +34,7 @@ def checkpoint(segmentor_weights):
     return segmentor_weights
 
 
+@pytest.mark.slow
 def test_folder(segmentor_config, checkpoint, tmp_path, voc_folder):
     text = segmentor_config.read_text().replace(
         'type="mmpretrain.ResNet"',
@@ -94,6 +95,7 @@ def test_folder(segmentor_config, checkpoint, tmp_path, voc_folder):
     assert Image.open(drawn).size == (48, 40)
 
 
+@pytest.mark.slow
 def test_written_again(segmentor_config, checkpoint, tmp_path):
     out = tmp_path / "network"
     publish_network(segmentor_config, checkpoint, out)

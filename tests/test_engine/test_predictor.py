@@ -18,6 +18,8 @@ from mmwood.engine.network import Network, load_network
 from mmwood.engine.predictor import Predictor
 from mmwood.fileio.images import read_rgb
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("background", "disc", "square", "stripe")
 
 

@@ -116,6 +116,7 @@ def test_from_a_folder_to_masks(drawn, call, tmp_path, hashes):
         assert re.search(rf"skip  {stage}: done|run   {stage}: if \w+ leaves", plan)
 
 
+@pytest.mark.slow
 def test_eject(drawn, call, tmp_path):
     text = call(OWN_IMAGES, "--data", "drawn", "--eject")
     assert text.splitlines()[-1].startswith("Change them as you like, then: python ")

@@ -58,6 +58,7 @@ def test_a_line_for_each_running_stage_on_a_terminal(pipeline, monkeypatch, caps
     assert "one: done in" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_log_may_be_removed_while_its_stage_runs(pipeline, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)

@@ -337,6 +337,7 @@ def test_the_numbers_are_those_of_the_files(spec, tmp_path):
     assert "IA_L" not in blocks[NETWORK]
 
 
+@pytest.mark.slow
 def test_false_positives_and_the_upper_bound(spec, tmp_path):
     first, second = (branch["networks"][0] for branch in spec["branches"])
     own = Path(second["folder"], "metrics.json")
@@ -434,6 +435,7 @@ def test_best_and_worst_images(spec, tmp_path):
     assert captions == shown
 
 
+@pytest.mark.slow
 def test_examples(spec, tmp_path):
     page = report(spec, tmp_path)
     alts = [picture["alt"] for picture in page.pictures]
@@ -802,6 +804,7 @@ def test_in_print(spec, browser, tmp_path):
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
+@pytest.mark.slow
 def test_plan_tags_and_networks_of_training_images(spec, tmp_path):
     row = dict(name="long side", value="320", reason="half of the images")
     plan = dict(settings=[row], notes=["an empty row"], changed=["irn.py"])

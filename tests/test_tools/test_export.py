@@ -17,6 +17,8 @@ from mmwood.engine.network import load_network
 from mmwood.engine.predictor import Predictor
 from mmwood.fileio.images import read_rgb
 
+pytestmark = pytest.mark.slow
+
 TOOL = "export.py"
 
 

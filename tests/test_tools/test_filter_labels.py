@@ -82,6 +82,7 @@ def test_labels_tables_and_drawings(arguments, call_main, tmp_path):
         assert np.isin(again[first != 254], (*range(4), 254, 255)).all()
 
 
+@pytest.mark.slow
 def test_faults_are_told_without_a_traceback(arguments, call_main):
     out = ("--out", "out")
     for wrong, message in (
