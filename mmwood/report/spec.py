@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from mmwood.fileio.decoding import PICTURE, Decoding, check_decoding
 from mmwood.fileio.files import read_json
+from mmwood.fileio.label_folder import LabelFolder
 from mmwood.utils.check import one_of
 
 __all__ = [
@@ -93,6 +94,13 @@ class Labels:
     def has_scores(self) -> bool:
         """Whether the folder has score maps, too."""
         return self.folder is not None and (self.folder / "scores").is_dir()
+
+    @property
+    def supervision(self) -> str | None:
+        """What tools/external_maps.py was told that the maps' model was trained with."""
+        if self.folder is None or not LabelFolder(self.folder).manifest_path.is_file():
+            return None
+        return LabelFolder(self.folder).manifest().get("supervision")
 
 
 @dataclass(frozen=True)
