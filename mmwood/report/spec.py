@@ -97,7 +97,7 @@ class Labels:
 
     @property
     def supervision(self) -> str | None:
-        """What tools/external_maps.py was told that the maps' model was trained with."""
+        """What the maps' model was trained with, as tools/external_maps.py was told."""
         if self.folder is None or not LabelFolder(self.folder).manifest_path.is_file():
             return None
         return LabelFolder(self.folder).manifest().get("supervision")
