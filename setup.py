@@ -15,6 +15,7 @@ EXTRAS = (
     "coco",
     "export",
     "bands",
+    "clip",
     "review",
     "demo",
     "docs",

@@ -26,6 +26,9 @@ CONFIGS = [
 def test_config_builds(name):
     if "efficientnet" in str(name):
         pytest.importorskip("timm")
+    if "mask2former" in str(name):
+        # It needs mmcv's compiled operations.
+        pytest.importorskip("mmdet.models", exc_type=ImportError)
     cfg = Config.fromfile(REPOSITORY / "configs" / name)
     for key in ("default_scope", "train_dataloader", "optim_wrapper", "tta_pipeline"):
         assert key in cfg

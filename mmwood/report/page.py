@@ -95,7 +95,7 @@ def _content(spec: Spec) -> dict:
 
 
 def _summary(spec: Spec, stages: Sequence[numbers.Stage]) -> list[str]:
-    """What happened, in two sentences with the main numbers."""
+    """What happened, in sentences with the main numbers."""
 
     def reading(row: numbers.Row) -> str:
         columns = zip(spec.branches, row.values, [None, *row.changes])
@@ -124,6 +124,13 @@ def _summary(spec: Spec, stages: Sequence[numbers.Stage]) -> list[str]:
         )
     else:
         sentences.append("The labels were not measured against the true masks.")
+    for branch in spec.branches:
+        for item in branch.labels:
+            if item.supervision:
+                sentences.append(
+                    f"The {item.name} {branch.name} come from a model that was trained "
+                    f"with more than the tags: {item.supervision}."
+                )
     if networks:
         rows = {row.term: row for row in networks[-1].rows}
         parts = [

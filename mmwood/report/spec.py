@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from mmwood.fileio.decoding import PICTURE, Decoding, check_decoding
 from mmwood.fileio.files import read_json
+from mmwood.fileio.label_folder import LabelFolder
 from mmwood.utils.check import one_of
 
 #: Suffixes of figures.
@@ -82,6 +83,13 @@ class Labels:
     def has_scores(self) -> bool:
         """Whether the folder has score maps, too."""
         return self.folder is not None and (self.folder / "scores").is_dir()
+
+    @property
+    def supervision(self) -> str | None:
+        """What the maps' model was trained with, as tools/external_maps.py was told."""
+        if self.folder is None or not LabelFolder(self.folder).manifest_path.is_file():
+            return None
+        return LabelFolder(self.folder).manifest().get("supervision")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from mmwood.engine.batches import all_batches, take_batches
 from mmwood.engine.image_ids import ImageIds
+from mmwood.engine.pseudo_labels import save_pseudo_label
 from mmwood.engine.weights import weights_sha256
 from mmwood.fileio.coco import encode_mask, merge_instances
 from mmwood.fileio.files import file_sha256, read_json, text_sha256, write_json
@@ -24,10 +25,7 @@ from mmwood.fileio.label_folder import (
     LabelFolder,
     ScoreMaps,
     load_score_maps,
-    save_score_maps,
 )
-from mmwood.fileio.labels import save_label_png
-from mmwood.functional.cam import seed_from_cam
 from mmwood.registry import HOOKS
 from mmwood.utils.check import at_least
 from mmwood.utils.config import leaf_datasets, type_name
@@ -153,22 +151,22 @@ class PseudoLabelHook(Hook):
             name = self._ids(sample)
             if name in self._finished:
                 continue
-            cam = sample.cam.cpu()
-            classes = sample.cam_classes.cpu()
-            if self.save_scores:
-                kept = {"full": cam, "strided": sample.cam_strided.cpu()}
-                maps = {key: kept[key].half().numpy() for key in self.save_scores}
-                scores = sample.pred_score.float().cpu().numpy()
-                save_score_maps(
-                    self._folder.scores(name),
-                    ScoreMaps(classes=classes.numpy(), scores=scores, **maps),
-                )
             if self.save_instances:
                 write_json(self._folder.instances(name), _instance_part(sample, name))
-            label = seed_from_cam(
-                cam.float(), classes, self.threshold, self.ignore_band
+            maps = ScoreMaps(
+                classes=sample.cam_classes.cpu().numpy(),
+                scores=sample.pred_score.float().cpu().numpy(),
+                strided=sample.cam_strided.cpu().numpy(),
+                full=sample.cam.cpu().numpy(),
             )
-            save_label_png(label.numpy(), self._folder.label(name))
+            save_pseudo_label(
+                self._folder,
+                name,
+                maps,
+                self.save_scores,
+                self.threshold,
+                self.ignore_band,
+            )
 
     def after_test(self, runner: Runner) -> None:
         """Say in the manifest that nothing is missing."""
