@@ -68,6 +68,7 @@ stages = dict(
 for _b in ("plain", "wood"):
     stages[f"seeds_{_b}"] = dict(
         args=["--tta", *_show, "--interval", "20"],
+        options={"default_hooks.pseudo_label.save_scores": ["strided"]},
         reads=_reads,
     )
     stages[f"affinity_{_b}"] = dict(resume=True, reads=_reads)

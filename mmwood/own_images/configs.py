@@ -276,9 +276,9 @@ def _irn(own: OwnImages, settings: Settings, places: Places) -> str:
     )
     # W-OoD's program has the background 0.15; with IRN's, 0.05, many images have no
     # sure background at all.
-    background = {} if backbone.small else dict(background=0.15)
+    label = {} if backbone.small else dict(label=dict(background=0.15))
     steps: dict[str, Any] = dict(
-        label=dict(**background, maps=settings.maps),
+        **label,
         resize=dict(scale=(side, side)),
         crop=dict(crop_size=(crop, crop)),
         pad=dict(size=(crop, crop)),
@@ -312,14 +312,7 @@ def _irn(own: OwnImages, settings: Settings, places: Places) -> str:
     return _file(
         "IRN: it learns from the classifier's maps where objects end, and makes pseudo "
         "masks of them.",
-        _reasons(
-            settings,
-            [
-                "epochs of IRN",
-                "steps of IRN's walk",
-                "maps for IRN's labels",
-            ],
-        ),
+        _reasons(settings, ["epochs of IRN", "steps of IRN's walk"]),
         str(places.configs / f"irn/{base}_irn_own-images.py"),
         names,
     )
@@ -444,10 +437,6 @@ def _pipeline(own: OwnImages, settings: Settings, places: Places) -> str:
         stages["wood"] = stages["clusters"] = None
     for stage in ("seeds", "affinity", "irn", "masks", "segmentor_a", "test_a"):
         stages[f"{stage}_{other}"] = None
-    # IRN's test spreads the strided ones.
-    kinds = ["strided", *(["full"] if settings.maps == "full" else [])]
-    maps = {"default_hooks.pseudo_label.save_scores": kinds}
-    stages[f"seeds_{branch}"] = dict(options=maps)
     if own.corrected:
         stages["corrected"] = dict(
             title="put corrected masks in the places of pseudo masks",
@@ -467,8 +456,8 @@ def _pipeline(own: OwnImages, settings: Settings, places: Places) -> str:
         # Here alone, so that no training knows of them.
         masks = {"test_dataloader.dataset.data_prefix.seg_map_path": "{data}/masks"}
         measured = [*copy, "{data}/masks"]
-        stages[f"seeds_{branch}"] = dict(options={**maps, **masks}, reads=measured)
-        stages[f"masks_{branch}"] = dict(options=masks, reads=measured)
+        for stage in (f"seeds_{branch}", f"masks_{branch}"):
+            stages[stage] = dict(options=masks, reads=measured)
         stages[test] = dict(options=dict(masks), reads=measured)
         if len(set(stems)) == len(stems):
             predictions = f"{{{test}.dir}}/predictions"

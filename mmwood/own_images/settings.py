@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from statistics import median_low
-from typing import Literal
 
 import numpy as np
 
@@ -46,9 +45,6 @@ CLUSTERS, IMAGES_PER_CLUSTER = 50, 4
 CANDIDATES_PER_IMAGE = 10
 #: Steps of IRN's random walk, and the long side that they are for.
 WALK = dict(small=(64, 320), large=(256, 500))
-#: IRN's labels are made from maps at the images' size, as published, up to so many
-#: images: at a long side of 500, 0.6 MB each against 0.04.
-FULL_MAPS = 20_000
 #: Of all pixels of more than 8 bits this share becomes black, and as large a one white.
 OUTERMOST = 0.001
 #: OoD images of less than this fraction of the long side are soft when enlarged.
@@ -115,7 +111,6 @@ class Settings:
         soften: Least and largest size that half of W-OoD's images are softened to, or
             None.
         walk_steps: Of IRN's random walk.
-        maps: Which score maps IRN's labels are made from, as AffinityLabel's ``maps``.
         decoding: How images are read.
         rate: What classifiers' learning rates are multiplied by.
         rows: All of it with reasons.
@@ -135,7 +130,6 @@ class Settings:
     clusters: int
     soften: tuple[int, int] | None
     walk_steps: int
-    maps: Literal["full", "strided"]
     decoding: Decoding
     rate: float
     rows: tuple[Setting, ...]
@@ -256,13 +250,6 @@ def choose_settings(
         walk_steps,
         f"{steps} at long side {side}; a walk's reach grows with their square root",
     )
-    maps: Literal["full", "strided"] = "full" if images <= FULL_MAPS else "strided"
-    note(
-        "maps for IRN's labels",
-        maps,
-        f"full, as published, up to {FULL_MAPS} images; strided ones take a fifteenth "
-        "of the disk",
-    )
     if facts.masks:
         note("masks", facts.masks, "measure seeds, pseudo masks and network; no more")
     if facts.corrected:
@@ -286,7 +273,6 @@ def choose_settings(
         clusters,
         soften,
         walk_steps,
-        maps,
         facts.decoding,
         rate,
         tuple(rows),
