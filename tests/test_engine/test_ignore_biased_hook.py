@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from mmengine.hooks import Hook
 pytest.importorskip("mmseg")
 pytest.importorskip("mmpretrain")
 
+from mmwood.engine.hooks.ignore_biased_hook import biased_folder
 from mmwood.engine.runner import build_runner
 from mmwood.fileio.files import write_json
 from mmwood.fileio.label_folder import PSEUDO_LABELS
@@ -100,6 +102,20 @@ def test_removed_is_void_in_training(load, segmentor_config, write_labels):
     with pytest.raises((IndexError, RuntimeError)):
         train(load, segmentor_config, write_labels(254))
     assert 254 in SEEN[0]
+
+
+def test_a_folder_of_removed_pixels_is_known_by_any_path(write_labels, tmp_path):
+    def found(folder: object) -> str | None:
+        return biased_folder(SimpleNamespace(data_prefix=dict(seg_map_path=folder)))
+
+    folder = write_labels(254, biased=254)
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    for path in (folder, f"{folder}/", str(link), f"{folder}/images"):
+        assert found(path) == path
+    assert found(None) is None
+    assert found(str(tmp_path)) is None
+    assert found(write_labels(255)) is None
 
 
 @pytest.mark.slow

@@ -49,8 +49,11 @@ class IgnoreBiasedHook(Hook):
 def biased_folder(dataset: object) -> str | None:
     """The folder of a data set's label maps, if the label filter made them."""
     folder = (getattr(dataset, "data_prefix", None) or {}).get("seg_map_path")
-    made = folder and LabelFolder(Path(folder).parent).holds_biased
-    return folder if made else None
+    if not folder:
+        return None
+    # The folder may be a link, or one of several in labels/.
+    made = (LabelFolder(path).holds_biased for path in Path(folder).resolve().parents)
+    return folder if any(made) else None
 
 
 def _as_void(model: nn.Module, args: tuple, kwargs: dict) -> None:
