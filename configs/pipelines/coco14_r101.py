@@ -29,8 +29,3 @@ stages = dict(
         )
     ),
 )
-for _b in ("plain", "wood"):
-    stages[f"crf_scores_{_b}"] = dict(
-        args=[f"seeds={{crf_{_b}.labels}}", "--masks", "{masks}", "--classes", "80"]
-        + ["--out", "{dir}/scores.json"]
-    )

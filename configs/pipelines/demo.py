@@ -84,10 +84,6 @@ for _b in ("plain", "wood"):
     stages[f"crf_{_b}"] = dict(
         options={f"{_label}.foreground": 0.45, f"{_label}.background": 0.45}
     )
-    stages[f"crf_scores_{_b}"] = dict(
-        args=[f"seeds={{crf_{_b}.labels}}", "--masks", "{masks}", "--classes", "6"]
-        + ["--out", "{dir}/scores.json"]
-    )
     _backbone = {"model.backbone.init_cfg.checkpoint": f"{{{_b}_checkpoint}}"}
     for _task in "ab":
         for _stage in ("segmentor", "test"):

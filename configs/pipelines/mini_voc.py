@@ -36,6 +36,12 @@ stages = dict(
     ),
     mine=dict(args=["--candidates", "{candidates}", "--root", "{scenes}"]),
     review=dict(rules=["--keep-rest"]),
+    # By ImageNet's weights, which the config names.
+    filter=dict(
+        args=["{classifier_config}", "{masks_wood.scores}", "--out", "{dir}/filtered"]
+        + ["--modules", "timm_model.blocks.4", "timm_model.blocks.6"],
+        reads=["{data}", "{weights.file}"],
+    ),
     # It waits for no classifier, which has them, too.
     segmentor_upper=dict(reads=["{data}", "{weights.file}"]),
     report=dict(

@@ -10,6 +10,8 @@ inputs = dict(
     segmentor_b_config="configs/sbce/deeplabv2_wrn38_voc_single-run.py",
 )
 stages = dict(classifier=None, mine=None, review=None, wood=None, clusters=None)
+for _stage in ("filter", "filter_scores", "segmentor_filter", "test_filter"):
+    stages[_stage] = None
 _branches = []
 _upper = dict(
     a=dict(upper_bound=dict(when="upper_bound", folder="{test_upper.dir}")), b={}

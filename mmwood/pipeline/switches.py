@@ -8,6 +8,7 @@ from mmwood.pipeline.stage import PipelineError
 #: Fields of a pipeline's config; True is on.
 SWITCHES = {
     "upper_bound": "train the segmentation network with the true masks, too",
+    "label_filter": "train one on pseudo masks that the label filter went over, too",
     "ood_in_network": "train one with the OoD images as background, too",
 }
 

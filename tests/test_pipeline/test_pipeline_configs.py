@@ -141,6 +141,27 @@ def test_the_upper_bound_is_task_a_with_the_true_masks(place, path):
     assert tests[0].args == tests[1].args
 
 
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_a_network_on_filtered_masks(place, path):
+    make_inputs(path)
+    plain = load_pipeline(path, REPOSITORY / "tools")
+    if path.stem == "voc12_wrn38":
+        with pytest.raises(PipelineError, match="label_filter: this pipeline has no"):
+            load_pipeline(path, REPOSITORY / "tools", switches=["label_filter"])
+        return
+    more = load_pipeline(path, REPOSITORY / "tools", switches=["label_filter"])
+    added = {"filter", "filter_scores", "segmentor_filter", "test_filter"}
+    assert set(more.stages) == set(plain.stages) | added
+    for name, stage in plain.stages.items():
+        # All others are as they were.
+        assert (stage == more.stages[name]) == (name != "report")
+    key = "train_dataloader.dataset.data_prefix.seg_map_path"
+    filtered, whole = more.stages["segmentor_filter"], more.stages["segmentor_a_wood"]
+    assert filtered.options == {**whole.options, key: "{filter.labels}"}
+    assert {*more.needs["filter"]} - {"weights", "draw", "wood"} == {"masks_wood"}
+    assert "segmentor_filter" in more.needs["test_filter"]
+
+
 def test_ood_images_in_the_network(place):
     path = REPOSITORY / "configs/pipelines/mini_voc.py"
     make_inputs(path)
@@ -173,7 +194,7 @@ def test_ood_images_in_the_network(place):
     [
         ("upper_bound = 1", (), "upper_bound: expected True or False, got 1"),
         ("ood_in_network = True", (), "ood_in_network: this pipeline has no stage"),
-        ("", ["uper_bound"], "uper_bound: known are upper_bound, ood_in_network"),
+        ("", ["uper_bound"], "uper_bound: known are upper_bound, label_filter"),
         ("stages = dict(clusters=dict(like='x'))", (), "clusters.like: there is no st"),
         ("stages = dict(clusters=dict(when='x'))", (), "when: expected one of upper_b"),
     ],

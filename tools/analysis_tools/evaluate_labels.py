@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mmwood.evaluation.seed_metric import SeedScores
 from mmwood.fileio.files import files_by_id, write_json
+from mmwood.fileio.label_folder import LabelFolder
 from mmwood.fileio.labels import (
     VOID,
     biased_as_void,
@@ -44,11 +45,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--classes",
         type=int,
-        default=20,
-        help="number of classes without background (default: 20)",
+        help="number of classes without background (default: what the first folder's "
+        "manifest.json says, or 20)",
     )
     parser.add_argument("--out", type=Path, help="JSON to write the numbers to")
     return parser.parse_args()
+
+
+def number_of_classes(folder: Path) -> int:
+    """Of a folder of label PNGs, without background."""
+    made = LabelFolder(folder.parent)
+    return len(made.manifest()["classes"]) if made.manifest_path.is_file() else 20
 
 
 def count(
@@ -90,7 +97,7 @@ def score(counts: np.ndarray, removed: int) -> dict[str, float]:
 
 def main() -> None:
     args = parse_args()
-    results = {}
+    results, classes = {}, args.classes
     if args.out is not None:
         refuse_other_content(args.out)
     for name, folder in args.folders:
@@ -103,7 +110,8 @@ def main() -> None:
             ids = list(files_by_id(folder))
         if not ids:
             raise ValueError(f"{args.list or folder} names no label map")
-        results[name] = score(*count(folder, args.masks, ids, args.classes))
+        classes = classes or number_of_classes(folder)
+        results[name] = score(*count(folder, args.masks, ids, classes))
         results[name]["images"] = len(ids)
     columns = ("mIoU", "precision", "recall", "F1", "open", "removed", "images")
     rows = []

@@ -157,6 +157,37 @@ stages["test_upper"] = dict(
     title="test it",
     checkpoint="{segmentor_upper.checkpoint}",
 )
+# Task A on pseudo masks without what only goes together with objects (MARS's filter), by
+# features of the classifier that made the maps, always at hand.
+stages["filter"] = dict(
+    when="label_filter",
+    title=f"remove from the pseudo masks what only goes with objects, {_with}",
+    run="filter_labels.py",
+    args=["{classifier_config}", "{masks_wood.scores}", "--out", "{dir}/filtered"]
+    + ["--checkpoint", "{wood_checkpoint}"],
+    outputs=dict(scores="{dir}/filtered", labels="{dir}/filtered/labels"),
+    reads=["{data}"],
+    resume=True,
+)
+stages["filter_scores"] = dict(
+    when="label_filter",
+    like="crf_scores_wood",
+    title=f"compare the filtered masks with the true masks, {_with}",
+    args=["filtered={filter.labels}", "--masks", "{masks}"]
+    + ["--out", "{dir}/scores.json"],
+)
+stages["segmentor_filter"] = dict(
+    when="label_filter",
+    like="segmentor_a_wood",
+    title=f"train a network on the filtered masks, {_with}",
+    options={"train_dataloader.dataset.data_prefix.seg_map_path": "{filter.labels}"},
+)
+stages["test_filter"] = dict(
+    when="label_filter",
+    like="test_a_wood",
+    title=f"test it, {_with}",
+    checkpoint="{segmentor_filter.checkpoint}",
+)
 # Task A with OoD images as images of nothing but background; and what both networks find
 # in those that were kept out of this training.
 _held_out = {
@@ -193,6 +224,18 @@ _more = dict(
     a=dict(upper_bound=dict(when="upper_bound", folder="{test_upper.dir}")), b={}
 )
 _a_ood = dict(false_positives=dict(when="ood_in_network", folder="{test_a_ood.dir}"))
+_filtered_labels = dict(
+    when="label_filter",
+    name="filtered pseudo masks",
+    folder="{filter.scores}",
+    scores="{filter_scores.scores}",
+)
+_filter_network = dict(
+    when="label_filter",
+    name="network trained on filtered pseudo masks",
+    folder="{test_filter.dir}",
+    predictions="{test_filter.dir}/predictions",
+)
 _ood_network = dict(
     when="ood_in_network",
     name="network trained with OoD images as background, too",
@@ -221,7 +264,8 @@ stages["report"] = dict(
                         folder=f"{{masks_{_b}.scores}}",
                         curve=f"{{masks_{_b}.curve}}",
                     ),
-                ],
+                ]
+                + ([_filtered_labels] if _b == "wood" else []),
                 networks=[
                     dict(
                         name=_task,
@@ -235,7 +279,7 @@ stages["report"] = dict(
                         ("b", "size-balanced with SB-CE and EWC (task B)"),
                     )
                 ]
-                + ([_ood_network] if _b == "wood" else []),
+                + ([_filter_network, _ood_network] if _b == "wood" else []),
             )
             for _b, _name in (("plain", _without), ("wood", _with))
         ],
