@@ -155,8 +155,7 @@ def panels(
     folder: str, interval: int, dataset: "BaseDataset", ids: list[str]
 ) -> "Callable[[int, np.ndarray, np.ndarray], None]":
     """What draws every so many images, with their masks where they have any."""
-    import numpy as np
-
+    from mmwood.datasets.transforms.loading import loaded_rgb
     from mmwood.fileio.images import refuse_foreign_drawing, save_picture
     from mmwood.fileio.label_folder import LabelFolder
     from mmwood.fileio.labels import read_label_png
@@ -164,12 +163,12 @@ def panels(
 
     target = LabelFolder(folder, "--show-dir")
 
-    def draw(index: int, before: np.ndarray, after: np.ndarray) -> None:
+    def draw(index: int, before: "np.ndarray", after: "np.ndarray") -> None:
         if index % interval:
             return
         path = target.picture(ids[index])
         refuse_foreign_drawing(path)
-        image = np.ascontiguousarray(dataset[index]["img"][..., ::-1])
+        image = loaded_rgb(dataset[index]["img"])
         mask = dataset.get_data_info(index).get("seg_map_path")
         truth = None if mask is None else read_label_png(mask, "mask")
         save_picture(filter_panel(image, before, after, truth), path)

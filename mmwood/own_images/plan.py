@@ -74,6 +74,7 @@ def plan_own_images(
     short: bool = False,
     decoding: Decoding = PICTURE,
     corrected: Path | None = None,
+    filtered: bool = True,
 ) -> OwnPlan:
     """Plan a pipeline for a folder, and write its configs to ``work_dir/configs``.
 
@@ -102,7 +103,7 @@ def plan_own_images(
     facts = gather_facts(own, decoding)
     names = default_backbone(facts.gpu) if backbone is None else (backbone, backbone)
     classifier, network = map(find_backbone, names)
-    settings = choose_settings(facts, classifier, network, short)
+    settings = choose_settings(facts, classifier, network, short, filtered)
     places = Places(
         configs=configs,
         work_dir=place,

@@ -45,6 +45,8 @@ CLUSTERS, IMAGES_PER_CLUSTER = 50, 4
 CANDIDATES_PER_IMAGE = 10
 #: Steps of IRN's random walk, and the long side that they are for.
 WALK = dict(small=(64, 320), large=(256, 500))
+#: Images from which the label filter, which needs the background of others, takes part.
+FILTER_IMAGES = 10
 #: Of all pixels of more than 8 bits this share becomes black, and as large a one white.
 OUTERMOST = 0.001
 #: OoD images of less than this fraction of the long side are soft when enlarged.
@@ -111,6 +113,7 @@ class Settings:
         soften: Least and largest size that half of W-OoD's images are softened to, or
             None.
         walk_steps: Of IRN's random walk.
+        label_filter: Whether pseudo masks go over the label filter.
         decoding: How images are read.
         rate: What classifiers' learning rates are multiplied by.
         rows: All of it with reasons.
@@ -130,6 +133,7 @@ class Settings:
     clusters: int
     soften: tuple[int, int] | None
     walk_steps: int
+    label_filter: bool
     decoding: Decoding
     rate: float
     rows: tuple[Setting, ...]
@@ -141,7 +145,11 @@ def default_backbone(gpu: str) -> tuple[str, str]:
 
 
 def choose_settings(
-    facts: Facts, backbone: Backbone, network: Backbone, short: bool = False
+    facts: Facts,
+    backbone: Backbone,
+    network: Backbone,
+    short: bool = False,
+    filtered: bool = True,
 ) -> Settings:
     """The settings for some data on some machine; a pure function.
 
@@ -150,6 +158,7 @@ def choose_settings(
         backbone: Of classifier and IRN.
         network: Of the segmentation network.
         short: One epoch and four iterations, to see whether everything runs.
+        filtered: Whether pseudo masks may go over the label filter.
 
     Raises:
         ValueError: A backbone cannot see as many bands.
@@ -250,6 +259,15 @@ def choose_settings(
         walk_steps,
         f"{steps} at long side {side}; a walk's reach grows with their square root",
     )
+    label_filter = filtered and images >= FILTER_IMAGES
+    note(
+        "label filter",
+        "takes part" if label_filter else "left out",
+        "pixels of pseudo masks that are more like the background of other images than "
+        f"like their class are left open; from {FILTER_IMAGES} images on"
+        if filtered
+        else "--no-label-filter",
+    )
     if facts.masks:
         note("masks", facts.masks, "measure seeds, pseudo masks and network; no more")
     if facts.corrected:
@@ -273,6 +291,7 @@ def choose_settings(
         clusters,
         soften,
         walk_steps,
+        label_filter,
         facts.decoding,
         rate,
         tuple(rows),

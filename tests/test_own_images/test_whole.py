@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from mmwood.converters.context_shapes import draw_sample
+from mmwood.fileio.files import read_json
 from mmwood.fileio.images import read_rgb
-from mmwood.fileio.labels import read_label_png, save_label_png
+from mmwood.fileio.labels import BIASED, read_label_png, save_label_png
 
 pytest.importorskip("mmpretrain")
 pytest.importorskip("timm")
@@ -93,7 +94,19 @@ def test_from_a_folder_to_masks(drawn, call, tmp_path, hashes):
     cards = re.findall(r'<img src="[^"]*" alt="([^"]*)"', page)
     assert sum(": pseudo masks, with OoD images" in alt for alt in cards) >= 2
 
-    # Of a person's corrections the network learns, and nothing before it.
+    # The network learns from the filtered masks.
+    filtered = out / "filter/filtered/labels"
+    for name in names:
+        label, whole = (read_label_png(root / name) for root in (filtered, labels))
+        assert np.array_equal(label[label != BIASED], whole[label != BIASED])
+    scores = read_json(out / "filter_scores/scores.json")["filtered"]
+    assert scores["images"] == 18
+    assert (
+        f"{filtered}: pixels that the label filter removed"
+        in (out / "logs/segmentor_a_wood.log").read_text()
+    )
+
+    # Of a person's corrections it does too, and nothing before it.
     name = sorted(names)[0]
     label = read_label_png(labels / name)
     label[:9] = 1
@@ -103,9 +116,15 @@ def test_from_a_folder_to_masks(drawn, call, tmp_path, hashes):
     network = {"corrected", "segmentor_a_wood", "test_a_wood", "network"}
     assert ran == {"prepare", *network, "report"}
     for other in names:
-        expected = label if other == name else read_label_png(labels / other)
+        expected = label if other == name else read_label_png(filtered / other)
         found = read_label_png(out / "corrected/labels" / other)
         assert np.array_equal(found, expected)
+    plan = call(OWN_IMAGES, *own, "--no-label-filter", "--dry-run")
+    assert re.search(
+        r"^label filter +left out  \(--no-label-filter\)", plan, flags=re.M
+    )
+    assert "run   segmentor_a_wood: " in plan
+    assert " filter: " not in plan
     call(OWN_IMAGES, *own)
 
     # Nothing changed, nothing runs. Without masks nothing is trained anew.

@@ -171,10 +171,11 @@ stages["filter"] = dict(
 )
 stages["filter_scores"] = dict(
     when="label_filter",
-    like="crf_scores_wood",
     title=f"compare the filtered masks with the true masks, {_with}",
+    run="analysis_tools/evaluate_labels.py",
     args=["filtered={filter.labels}", "--masks", "{masks}"]
     + ["--out", "{dir}/scores.json"],
+    outputs=dict(scores="{dir}/scores.json"),
 )
 stages["segmentor_filter"] = dict(
     when="label_filter",
