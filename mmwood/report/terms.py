@@ -13,6 +13,12 @@ _LABELS = (
         "by PAMR.",
     ),
     (
+        "filtered pseudo mask",
+        "The pseudo masks, but for pixels that are more like the background of other "
+        "images than like their class: these are left open, and a segmentation network "
+        "learns nothing of them.",
+    ),
+    (
         "pseudo mask",
         "The maps, spread over the image until they meet an edge. A segmentation "
         "network learns from these instead of from masks that a person drew.",

@@ -813,10 +813,14 @@ def test_plan_tags_and_networks_of_training_images(spec, tmp_path):
     content = dict(
         spec, plan=str(tmp_path / "plan.json"), tags=str(tmp_path / "tags.csv")
     )
+    unseen = "find in images that they were not trained on"
+    assert unseen in report(content, tmp_path).text
     for branch in content["branches"]:
         for network in branch["networks"]:
             network["images"] = "training"
     page = report(content, tmp_path)
+    assert unseen not in page.text
+    assert unseen.replace("not ", "") in page.text
     assert page.ids[:2] == ["result", "plan"]
     for text in ("320", "half of the images", "an empty row", "irn.py was changed"):
         assert text in page.text
