@@ -21,12 +21,17 @@ NAMES = [
     if not {"_base_", "pipelines"} & set(path.parts)
 ]
 SEGMENTORS = {"deeplabv2", "segmentor"}
+#: tests/test_modern_segmentors.py has these.
+MODERN = {"segformer", "upernet", "mask2former"}
 IMAGE = np.random.default_rng(0).integers(0, 255, (60, 50, 3), dtype=np.uint8)
 
 
 def kind(name: Path) -> str:
-    if name.stem.split("_")[0] in SEGMENTORS:
+    network = name.stem.split("_")[0]
+    if network in SEGMENTORS:
         return "segmentor"
+    if network in MODERN:
+        return "modern"
     # An IRN tells nothing of an image without a classifier's maps of it.
     return "irn" if "irn" in name.stem else "classifier"
 

@@ -4,6 +4,7 @@ from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
+from mmseg.apis import MMSegInferencer
 from mmseg.structures import SegDataSample
 
 from mmwood.engine.fisher import set_size_balanced, size_balanced_losses
@@ -137,6 +139,25 @@ def test_prediction_of_an_odd_size(name, options):
     (found,) = model.test_step(data)
     assert found.pred_sem_seg.data.shape == (1, 70, 93)
     assert found.seg_logits.data.shape == (21, 70, 93)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), SMALL.items(), ids=SMALL)
+def test_stock_inferencer(name, options, tmp_path):
+    cfg = small_config(name, options)
+    if cfg.model.test_cfg.mode == "slide":
+        cfg.model.test_cfg.update(crop_size=(64, 64), stride=(42, 42))
+    weights = tmp_path / "weights.pth"
+    torch.save(MODELS.build(cfg.model).state_dict(), weights)
+    inferencer = MMSegInferencer(
+        cfg,
+        str(weights),
+        device="cpu",
+        classes=["c"] * 21,
+        palette=[[0, 0, 0]] * 21,
+    )
+    image = np.random.default_rng(0).integers(0, 255, (70, 93, 3), dtype=np.uint8)
+    assert inferencer(image)["predictions"].shape == (70, 93)
 
 
 def test_mask2former_without_mmdetection_is_refused_in_a_line(call_main):
