@@ -586,7 +586,8 @@ def test_model_index_lists_every_config():
             # None is offered.
             assert "Weights" not in model
             assert Path(model["Config"]).parent == Path(file).parent
-            Config.fromfile(REPOSITORY / model["Config"])
+            # That of Mask2Former says that MMDetection is missing where it is.
+            Config.fromfile(REPOSITORY / model["Config"], import_custom_modules=False)
             listed.append(model["Config"])
             for result in model.get("Results", ()):
                 for metric, value in result["Metrics"].items():
