@@ -19,7 +19,7 @@ Examples:
 import argparse
 from typing import get_args
 
-from mmwood.utils.command import run, script_parser
+from mmwood.utils.command import add_cfg_options, run, script_parser
 
 
 def parse_args() -> argparse.Namespace:
@@ -77,15 +77,7 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="remove the labels in --out, whatever made them, and make all anew",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        metavar="KEY=VALUE",
-        help="override settings of the config, as for tools/train.py",
-    )
-    # What mmwood.engine.runner.load_config reads beside these.
-    parser.set_defaults(launcher="none", local_rank=0, work_dir=None)
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

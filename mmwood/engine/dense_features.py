@@ -99,6 +99,25 @@ def whole_images(config: dict) -> BaseDataset:
     return DATASETS.build(config)
 
 
+def image_tags(dataset: BaseDataset, why: str) -> list[list[int]]:
+    """The classes that each image is tagged with.
+
+    Args:
+        dataset: Images with their tags (``gt_label``).
+        why: What the tags are for, to end an error with.
+
+    Raises:
+        ValueError: The images have no tags.
+    """
+    tags = [dataset.get_data_info(i).get("gt_label") for i in range(len(dataset))]
+    if None in tags:
+        raise ValueError(
+            "test_dataloader.dataset.label_source='none' gives images without tags: "
+            f"{why}"
+        )
+    return [[*classes] for classes in tags]
+
+
 class DenseFeatures:
     """Features F of images on one grid that spans the image.
 

@@ -16,6 +16,7 @@ import torch
 from mmengine.dataset import BaseDataset
 
 from mmwood.datasets.transforms.loading import decoding_of, loaded_rgb
+from mmwood.engine.dense_features import image_tags
 from mmwood.engine.image_ids import ImageIds
 from mmwood.engine.pseudo_labels import save_pseudo_label
 from mmwood.fileio.files import file_sha256
@@ -197,7 +198,9 @@ class ExternalMaps:
         self.save_scores = list(save_scores)
         self.classes = list(dataset.metainfo["classes"])
         self.ids = [*ImageIds(dataset, out.field)]
-        self.tags = [self._tags_of(index) for index in range(len(self.ids))]
+        self.tags = image_tags(
+            dataset, "maps are made of the classes that an image is tagged with"
+        )
         self.description = dict(
             format=PSEUDO_LABELS,
             classes=self.classes,
@@ -254,12 +257,3 @@ class ExternalMaps:
             self.threshold,
             self.ignore_band,
         )
-
-    def _tags_of(self, index: int) -> list[int]:
-        tags = self.dataset.get_data_info(index).get("gt_label")
-        if tags is None:
-            raise ValueError(
-                "test_dataloader.dataset.label_source='none' gives images without "
-                "tags: maps are made of the classes that an image is tagged with"
-            )
-        return [*tags]

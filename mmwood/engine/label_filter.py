@@ -19,7 +19,12 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from mmwood.datasets.transforms.loading import loaded_rgb
-from mmwood.engine.dense_features import DenseFeatures, begin_features, feature_maps
+from mmwood.engine.dense_features import (
+    DenseFeatures,
+    begin_features,
+    feature_maps,
+    image_tags,
+)
 from mmwood.engine.image_ids import ImageIds
 from mmwood.fileio.files import file_sha256
 from mmwood.fileio.label_folder import (
@@ -162,7 +167,7 @@ class LabelFilter:
         wanted = dict(format=PSEUDO_LABELS, classes=self.classes)
         labels.require(wanted, "the stage that made it", "its option to overwrite")
         self.ids = [*ImageIds(dataset, labels.field)]
-        self.tags = [self._tags_of(index) for index in range(len(self.ids))]
+        self.tags = image_tags(dataset, "the filter needs to know what an image shows")
         self.description = self._describe()
         out.compare(self.description, "make all anew with --overwrite", overwrite)
         self._overwrite = overwrite
@@ -193,15 +198,6 @@ class LabelFilter:
         description = dict(self.description, removed=removed)
         self.out.finish(description, len(self.ids))
         return summary
-
-    def _tags_of(self, index: int) -> list[int]:
-        tags = self.dataset.get_data_info(index).get("gt_label")
-        if tags is None:
-            raise ValueError(
-                "test_dataloader.dataset.label_source='none' gives images without "
-                "tags: the filter needs to know what an image shows"
-            )
-        return [*tags]
 
     def _describe(self) -> dict[str, Any]:
         return dict(

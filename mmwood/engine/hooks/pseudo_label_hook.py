@@ -156,8 +156,9 @@ class PseudoLabelHook(Hook):
             maps = ScoreMaps(
                 classes=sample.cam_classes.cpu().numpy(),
                 scores=sample.pred_score.float().cpu().numpy(),
-                strided=sample.cam_strided.cpu().numpy(),
-                full=sample.cam.cpu().numpy(),
+                # NumPy has no bfloat16.
+                strided=sample.cam_strided.float().cpu().numpy(),
+                full=sample.cam.float().cpu().numpy(),
             )
             save_pseudo_label(
                 self._folder,
