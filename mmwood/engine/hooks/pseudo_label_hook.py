@@ -156,9 +156,10 @@ class PseudoLabelHook(Hook):
             maps = ScoreMaps(
                 classes=sample.cam_classes.cpu().numpy(),
                 scores=sample.pred_score.float().cpu().numpy(),
-                # NumPy has no bfloat16.
-                strided=sample.cam_strided.float().cpu().numpy(),
-                full=sample.cam.float().cpu().numpy(),
+                full=sample.cam.cpu().numpy(),
+                strided=sample.cam_strided.cpu().numpy()
+                if "strided" in self.save_scores
+                else None,
             )
             save_pseudo_label(
                 self._folder,
