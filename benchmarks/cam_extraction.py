@@ -35,9 +35,9 @@ from PIL import Image
 from prettytable import PrettyTable
 from torch import nn
 
-from mmwood.engine.runner import build_runner, load_config, use_tta
+from mmwood.engine.runner import build_runner, use_tta
 from mmwood.fileio.label_folder import load_score_maps
-from mmwood.utils.command import add_common_arguments
+from mmwood.utils.command import add_common_arguments, load_config
 
 SCALES = (0.5, 1.0, 1.5, 2.0)
 #: Largest difference of float16 maps in [0, 1]: two units in the last place.

@@ -19,7 +19,7 @@ Examples:
 import argparse
 from typing import get_args
 
-from mmwood.utils.command import add_cfg_options, run, script_parser
+from mmwood.utils.command import add_cfg_options, load_config, run, script_parser
 
 
 def parse_args() -> argparse.Namespace:
@@ -88,7 +88,6 @@ def main() -> None:
 
     from mmwood.engine.dense_features import whole_images
     from mmwood.engine.external_maps import ExternalMaps, load_maps
-    from mmwood.engine.runner import load_config
     from mmwood.fileio.label_folder import LabelFolder
     from mmwood.registry import import_locations
 

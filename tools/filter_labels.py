@@ -17,10 +17,15 @@ Examples:
 """
 
 import argparse
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from mmwood.functional.debias import Rule
-from mmwood.utils.command import add_cfg_options, refuse_below, run, script_parser
+from mmwood.utils.command import (
+    add_cfg_options,
+    load_config,
+    refuse_below,
+    run,
+    script_parser,
+)
 from mmwood.utils.tables import number_table
 
 if TYPE_CHECKING:
@@ -30,6 +35,9 @@ if TYPE_CHECKING:
     from mmengine.dataset import BaseDataset
 
     from mmwood.engine.label_filter import FilterSummary
+
+#: Those of :data:`mmwood.functional.debias.Rule`, without torch.
+RULES = ("crf", "nearest", "otsu")
 
 
 def parse_args() -> argparse.Namespace:
@@ -73,7 +81,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--rule",
-        choices=get_args(Rule),
+        choices=RULES,
         default="nearest",
         help="what decides: nearest, nearer to the class than to background, for any "
         "features; crf, the published one, for STEGO's (default: nearest)",
@@ -203,7 +211,6 @@ def main() -> None:
         whole_images,
     )
     from mmwood.engine.label_filter import FilterSettings, LabelFilter
-    from mmwood.engine.runner import load_config
     from mmwood.fileio.label_folder import LabelFolder
 
     cfg = load_config(args)

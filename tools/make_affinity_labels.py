@@ -13,7 +13,13 @@ Example:
 import argparse
 from typing import TYPE_CHECKING
 
-from mmwood.utils.command import add_cfg_options, refuse_below, run, script_parser
+from mmwood.utils.command import (
+    add_cfg_options,
+    load_config,
+    refuse_below,
+    run,
+    script_parser,
+)
 from mmwood.utils.config import leaf_datasets, type_name
 
 if TYPE_CHECKING:
@@ -115,7 +121,6 @@ def main() -> None:
 
     # Here, and not by a registry, which would swallow what breaks an import.
     import mmwood.datasets  # noqa: F401
-    from mmwood.engine.runner import load_config
     from mmwood.fileio.files import file_sha256
     from mmwood.fileio.label_folder import AFFINITY_LABELS, LabelFolder
     from mmwood.registry import DATASETS

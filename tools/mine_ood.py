@@ -13,7 +13,7 @@ Scores that any other model gave go to such a manifest with --scores, without a 
 import argparse
 from pathlib import Path
 
-from mmwood.utils.command import add_common_arguments, run, script_parser
+from mmwood.utils.command import add_common_arguments, load_config, run, script_parser
 
 
 def integer_from(least: int):
@@ -167,7 +167,7 @@ def mine(args: argparse.Namespace) -> None:
     """Make the manifest by a classifier."""
     from mmengine.dist import barrier, is_main_process
 
-    from mmwood.engine.runner import build_runner, load_config
+    from mmwood.engine.runner import build_runner
     from mmwood.fileio.files import remove_leftovers
     from mmwood.fileio.mining_results import shard_paths
     from mmwood.ood.candidates import write_candidate_list

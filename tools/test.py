@@ -6,8 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mmwood.utils.command import add_common_arguments, run
+from mmwood.fileio.files import write_json
+from mmwood.fileio.scores import refuse_other_content
+from mmwood.utils.command import add_common_arguments, load_config, run
 from mmwood.utils.config import type_name
+
+NEEDS = ("model", "test_dataloader", "test_cfg", "test_evaluator")
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,26 +46,24 @@ def plain(value: Any) -> Any:
 
 def main() -> None:
     args = parse_args()
-
-    from mmengine.dist import is_main_process
-
-    from mmwood.engine.runner import (
-        build_runner,
-        load_config,
-        save_results,
-        show_results,
-        use_tta,
-    )
-    from mmwood.fileio.files import write_json
-    from mmwood.fileio.scores import refuse_other_content
-
     if not Path(args.checkpoint).is_file():
         raise FileNotFoundError(f"checkpoint: there is no file {args.checkpoint}")
     if args.out is not None:
         # Before hours of work.
         refuse_other_content(args.out)
-    cfg = load_config(args)
+    cfg = load_config(args, needs=NEEDS)
     cfg.load_from = args.checkpoint
+
+    # After all that can be refused without torch.
+    from mmengine.dist import is_main_process
+
+    from mmwood.engine.runner import (
+        build_runner,
+        save_results,
+        show_results,
+        use_tta,
+    )
+
     if args.amp:
         cfg.test_cfg.fp16 = True
     if args.show_dir is not None:

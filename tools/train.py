@@ -3,7 +3,10 @@
 
 import argparse
 
-from mmwood.utils.command import add_common_arguments, run
+from mmwood.utils.command import add_common_arguments, load_config, run
+from mmwood.utils.last_checkpoint import last_checkpoint
+
+NEEDS = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,20 +33,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-
-    import torch
-
-    from mmwood.engine.runner import build_runner, load_config
-    from mmwood.utils.last_checkpoint import last_checkpoint
-
-    cfg = load_config(args)
+    cfg = load_config(args, needs=NEEDS)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    if args.amp:
-        if not torch.cuda.is_available():
-            raise ValueError("--amp: training with mixed precision needs a GPU")
-        cfg.optim_wrapper.type = "AmpOptimWrapper"
-        cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
     if args.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
             raise ValueError(
@@ -59,6 +51,17 @@ def main() -> None:
             "it with --resume, or name another folder, since a new one would replace "
             "them"
         )
+
+    # After all that can be refused without it.
+    import torch
+
+    from mmwood.engine.runner import build_runner
+
+    if args.amp:
+        if not torch.cuda.is_available():
+            raise ValueError("--amp: training with mixed precision needs a GPU")
+        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
     build_runner(cfg).train()
 
 

@@ -1,6 +1,5 @@
 """From a config file to a Runner: what tools/train.py and tools/test.py share."""
 
-import argparse
 import os
 import zipfile
 from datetime import timedelta
@@ -18,11 +17,8 @@ from mmwood.utils.config import (
     leaf_datasets,
     metric_configs,
     type_name,
-    without_names,
 )
 from mmwood.utils.last_checkpoint import last_checkpoint
-from mmwood.utils.locations import read_config
-from mmwood.utils.processes import end_children_with_this, end_with_parent
 
 #: Seconds that a process waits for the others.
 TIMEOUT = 3600
@@ -43,41 +39,6 @@ STOCK_HOOKS = (
     "param_scheduler",
     "checkpoint",
 )
-
-
-def load_config(args: argparse.Namespace) -> Config:
-    """Read the config and merge the common options into it.
-
-    From here on what this process starts ends with it.
-
-    Raises:
-        FileNotFoundError: There is no such config.
-        ValueError: A step of a pipeline has a name, but no type.
-    """
-    end_children_with_this()
-    if args.launcher == "pytorch":
-        # torchrun ends them too, unless it is killed itself.
-        end_with_parent()
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    cfg = read_config(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
-    _list_pipelines(cfg)
-    cfg.launcher = args.launcher
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get("work_dir") is None:
-        cfg.work_dir = str(Path("work_dirs", Path(args.config).stem))
-    return cfg
-
-
-def _list_pipelines(cfg: Config) -> None:
-    """Make pipelines whose steps have names lists, as everything else reads them."""
-    for split in ("train", "val", "test"):
-        loader = cfg.get(f"{split}_dataloader") or ConfigDict()
-        for dataset in leaf_datasets(loader.get("dataset") or {}):
-            if isinstance(dataset.get("pipeline"), dict):
-                dataset.pipeline = without_names(dataset.pipeline, "pipeline")
 
 
 def use_tta(cfg: Config) -> None:

@@ -3,16 +3,26 @@
 import argparse
 import errno
 import linecache
+import os
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mmwood.utils.config import leaf_datasets, without_names
 from mmwood.utils.distribution import check_distribution
-from mmwood.utils.locations import TOOLS, verb
+from mmwood.utils.locations import TOOLS, read_config, verb
 from mmwood.utils.memory import keep_freed_memory
-from mmwood.utils.processes import leave_process_group
+from mmwood.utils.processes import (
+    end_children_with_this,
+    end_with_parent,
+    leave_process_group,
+)
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 #: What a user can mend where a statement of ours raises it.
@@ -128,8 +138,51 @@ def add_cfg_options(
         metavar="KEY=VALUE",
         help=f"override settings of the config, {how}",
     )
-    # What mmwood.engine.runner.load_config reads beside these.
+    # What load_config reads beside these.
     parser.set_defaults(launcher="none", local_rank=0, work_dir=None)
+
+
+def load_config(args: argparse.Namespace, needs: Sequence[str] = ()) -> "Config":
+    """Read the config and merge the common options into it, without torch.
+
+    From here on what this process starts ends with it.
+
+    Args:
+        args: Of a parser with :func:`add_common_arguments` or :func:`add_cfg_options`.
+        needs: Fields that the config must have.
+
+    Raises:
+        FileNotFoundError: There is no such config, or none that a ``_base_`` names.
+        ValueError: It is no Python; a field is missing; a step of a pipeline has a
+            name, but no type.
+    """
+    end_children_with_this()
+    if args.launcher == "pytorch":
+        # torchrun ends them too, unless it is killed itself.
+        end_with_parent()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    cfg = read_config(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    missing = [name for name in needs if cfg.get(name) is None]
+    if missing:
+        raise ValueError(f"{args.config}: the config has no {' and no '.join(missing)}")
+    _list_pipelines(cfg)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get("work_dir") is None:
+        cfg.work_dir = str(Path("work_dirs", Path(args.config).stem))
+    return cfg
+
+
+def _list_pipelines(cfg: "Config") -> None:
+    """Make pipelines whose steps have names lists, as everything else reads them."""
+    for split in ("train", "val", "test"):
+        loader = cfg.get(f"{split}_dataloader") or {}
+        for dataset in leaf_datasets(loader.get("dataset") or {}):
+            if isinstance(dataset.get("pipeline"), dict):
+                dataset.pipeline = without_names(dataset.pipeline, "pipeline")
 
 
 def add_figure_option(

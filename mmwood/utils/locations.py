@@ -50,7 +50,8 @@ def read_config(path: str | os.PathLike) -> "Config":
     What is said of :func:`find_config` holds for ``path`` and for every ``_base_``.
 
     Raises:
-        FileNotFoundError: There is no such config.
+        FileNotFoundError: There is no such config, or none that a ``_base_`` names.
+        ValueError: One of them is no Python; the message names file and line.
     """
     from mmengine.config import Config
 
@@ -58,18 +59,34 @@ def read_config(path: str | os.PathLike) -> "Config":
     if not path.is_file():
         raise FileNotFoundError(f"config: there is no file {path}")
     stock = vars(Config)["_get_cfg_path"]
+    files = [path]
 
     def get_cfg_path(name: str, filename: str) -> tuple[str, str | None]:
         base, scope = stock.__func__(name, filename)
         if scope is None and not os.path.exists(base):
             base = str(_shipped(Path(name)) or base)
+            if not os.path.exists(base):
+                raise FileNotFoundError(f"{filename}: _base_: there is no file {base}")
+        files.append(Path(base))
         return base, scope
 
     Config._get_cfg_path = staticmethod(get_cfg_path)
     try:
         return Config.fromfile(path)
+    except SyntaxError as error:
+        # mmengine does not say in which of the files.
+        raise _named(error, files) from error
     finally:
         Config._get_cfg_path = stock
+
+
+def _named(error: SyntaxError, files: Iterable[Path]) -> ValueError:
+    for file in files:
+        try:
+            compile(file.read_bytes(), file, "exec")
+        except SyntaxError as found:
+            return ValueError(f"{file}:{found.lineno}: {found.msg}")
+    return ValueError(f"config: {error}")
 
 
 def _shipped(path: Path) -> Path | None:

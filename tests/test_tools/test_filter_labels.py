@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ pytest.importorskip("mmpretrain")
 from mmwood.fileio.files import write_json
 from mmwood.fileio.label_folder import PSEUDO_LABELS, LabelFolder
 from mmwood.fileio.labels import read_label_png, save_label_png
+from mmwood.functional.debias import Rule
 
 TOOL = "filter_labels.py"
 
@@ -31,6 +33,10 @@ def arguments(small_config: Path, voc_folder: Path, tmp_path: Path) -> list:
     manifest = dict(format=PSEUDO_LABELS, classes=["disc", "square", "stripe"])
     write_json(folder.manifest_path, dict(manifest, complete=True))
     return [small_config, "labels", "--checkpoint", "weights.pth", "--multiple", 16]
+
+
+def test_the_help_names_all_rules(call_main):
+    assert f"{{{','.join(get_args(Rule))}}}" in call_main(TOOL, "--help")
 
 
 @pytest.mark.slow

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mmwood.evaluation.seed_metric import SeedScores
 from mmwood.fileio.files import files_by_id, write_json
 from mmwood.fileio.label_folder import LabelFolder
 from mmwood.fileio.labels import (
@@ -82,6 +81,8 @@ def count(
 
 def score(counts: np.ndarray, removed: int) -> dict[str, float]:
     """Scores as mmwood.SeedMetric has them, and the fractions of open pixels."""
+    from mmwood.evaluation.seed_metric import SeedScores
+
     classes = len(counts)
     # An open pixel is a label of its own that no pixel truly has.
     square = np.zeros((classes + 1, classes + 1))

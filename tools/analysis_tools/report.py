@@ -12,7 +12,6 @@ Example:
 import argparse
 from pathlib import Path
 
-from mmwood.report.page import write_report
 from mmwood.utils.command import run, script_parser
 
 
@@ -25,6 +24,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+
+    from mmwood.report.page import write_report
+
     page = write_report(args.spec, args.out)
     print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
 

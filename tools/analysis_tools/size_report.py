@@ -36,7 +36,6 @@ from mmwood.fileio.scores import (
     read_instance_scores,
     read_metrics,
 )
-from mmwood.functional.instance_iou import split_instances
 from mmwood.utils.command import add_figure_option, named_path, run, script_parser
 from mmwood.utils.tables import number_table
 from mmwood.visualization.figures import numbers_path
@@ -137,6 +136,8 @@ def find_masks(folder: Path, list_path: Path | None) -> list[Path]:
 
 def report_data(args: argparse.Namespace) -> None:
     """Count the instances, print them, draw them."""
+    from mmwood.functional.instance_iou import split_instances
+
     names = class_names(args.classes, "--classes")
     names = names[1:] if names[:1] == ("background",) else names
     if not names:

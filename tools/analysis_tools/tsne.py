@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 from mmwood.fileio.tables import write_table
 from mmwood.utils.command import (
     add_cfg_options,
     add_figure_option,
+    load_config,
     refuse_below,
     run,
     script_parser,
@@ -32,15 +32,9 @@ from mmwood.visualization.charts import CLASS_COLOURS, save_embeddings
 from mmwood.visualization.figures import numbers_path
 
 if TYPE_CHECKING:
+    from mmengine.dataset import BaseDataset
     from mmengine.runner import Runner
-
-
-class ImageSubset(Subset):
-    """Some images of an mmengine data set."""
-
-    def get_data_info(self, idx: int) -> dict:
-        """What the data set says of an image."""
-        return self.dataset.get_data_info(self.indices[idx])
+    from torch.utils.data import Subset
 
 
 def parse_args() -> argparse.Namespace:
@@ -95,13 +89,26 @@ def load_weights(runner: "Runner", path: str, classes: Sequence[str]) -> None:
         )
 
 
-def in_distribution_images(dataset: Dataset, wanted: Sequence[int]) -> list[np.ndarray]:
+def in_distribution_images(
+    dataset: "BaseDataset", wanted: Sequence[int]
+) -> list[np.ndarray]:
     """For each wanted class, the images that show it and none of the others."""
     shown = [
         set(dataset.get_data_info(index)["gt_label"]).intersection(wanted)
         for index in range(len(dataset))
     ]
     return [np.flatnonzero([found == {label} for found in shown]) for label in wanted]
+
+
+def subset(dataset: "BaseDataset", indices: Sequence[int]) -> "Subset":
+    """Some images of an mmengine data set."""
+    from torch.utils.data import Subset
+
+    class ImageSubset(Subset):
+        def get_data_info(self, idx: int) -> dict:
+            return self.dataset.get_data_info(self.indices[idx])
+
+    return ImageSubset(dataset, indices)
 
 
 def draw(
@@ -161,7 +168,7 @@ def embeddings(
     from mmwood.engine import OoDClusterHook
     from mmwood.engine.features import extract_features
     from mmwood.engine.ood_size import ood_pipeline
-    from mmwood.engine.runner import build_runner, load_config
+    from mmwood.engine.runner import build_runner
 
     titles = panel_titles(args.checkpoints)
     cfg = load_config(args)
@@ -193,7 +200,7 @@ def embeddings(
         "default_hooks.ood_clusters.ood_size",
     )
 
-    def features(part: Dataset, label: str, ood: bool):
+    def features(part: "BaseDataset", label: str, ood: bool):
         return extract_features(
             model,
             part,
@@ -242,7 +249,7 @@ def embeddings(
     for title, path in tqdm(panels, desc="t-SNE", disable=None):
         load_weights(runner, path, classes)
         parts = [
-            features(ImageSubset(part, indices), f"{title}, {kind}", kind == "OoD")
+            features(subset(part, indices), f"{title}, {kind}", kind == "OoD")
             for part, indices, kind in (
                 (dataset.in_distribution, inside, "in distribution"),
                 (dataset.ood, outside, "OoD"),

