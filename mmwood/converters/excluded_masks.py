@@ -57,8 +57,8 @@ def read_exclusions(
     about = read_about(review, "--exclude")
     if list(about.classes) != masks.classes:
         raise ValueError(
-            f"--exclude: {review} is of masks of {list(about.classes)}, {masks.root} has "
-            f"{masks.classes}"
+            f"--exclude: {review} is of masks of {list(about.classes)}, those in "
+            f"{masks.root} are of {masks.classes}"
         )
     _refuse_open_decisions(review)
     rows = _rows_by_id(review, about)

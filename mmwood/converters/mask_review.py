@@ -280,8 +280,8 @@ def _from_maps(folder: LabelFolder, masks: Masks) -> Confidence:
             if not places.size:
                 name = masks.classes[value - first]
                 raise ValueError(
-                    f"{path} has no map of {name!r}, which the mask shows: name maps of "
-                    "all classes with --scores"
+                    f"{path} has no map of {name!r}, which the mask shows: name a "
+                    "folder with maps of all that masks show (--scores)"
                 )
             score = kept[places[0]].astype(np.float32)
             # Those on the stride-4 grid; a small region may lie between its points.

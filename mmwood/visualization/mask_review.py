@@ -13,10 +13,11 @@ from mmwood.utils.check import check_shapes
 #: The line around the region, between two dark ones: it is seen on any image.
 _LINE = (255, 214, 0)
 _DARK = (20, 20, 20)
-#: Line width, as a fraction of the picture's long side.
-_WIDTH = 1 / 150
+#: Line width, as a fraction of the picture's long side, and at most in pixels: a small
+#: picture is shown smaller still.
+_WIDTH, _MOST = 1 / 90, 5
 #: Brightness outside the region, and how strong the other classes' colours are there.
-_OUTSIDE, _TINT = 0.55, 0.45
+_OUTSIDE, _TINT = 0.55, 0.33
 
 
 def draw_class(
@@ -53,7 +54,7 @@ def draw_class(
     outside = np.where((small > 0)[..., None], tinted, outside)
     drawn = np.where(region[..., None], image, outside)
     # Around the region, so that the line hides nothing of it.
-    width = max(1, round(_WIDTH * max(size)))
+    width = min(_MOST, max(1, round(_WIDTH * max(size))))
     for colour, inner, outer in (
         (_DARK, 0, 1),
         (_LINE, 1, 1 + width),
@@ -65,12 +66,10 @@ def draw_class(
 
 def _scaled(region: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A region at another size (w, h); of one that is there, something stays."""
+    mask = region.astype(np.uint8)
     if size[0] >= region.shape[1]:
-        shown = cv2.resize(
-            region.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST
-        )
-        return shown > 0
-    part = cv2.resize(region.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) > 0
+    part = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     return part >= 0.5 if (part >= 0.5).any() else part > 0
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a review of masks: the class's region on the image, and the image alone."""
+"""Pictures of masks under review: a class on its image, and the image alone."""
 
 import os
 from collections.abc import Sequence

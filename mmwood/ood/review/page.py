@@ -155,7 +155,6 @@ class View:
                 with ui.element("div").classes("review-stats"):
                     ui.label("whole manifest").classes("review-scope")
                     self.total = ui.label()
-                    self.legend = ui.label(session.subject.legend or "")
                     with ui.element("div").classes("review-wanted") as self.goal:
                         self.usable = ui.label()
                         ui.number(value=session.wanted, min=1, precision=0).props(
@@ -163,6 +162,7 @@ class View:
                         ).on_value_change(self._want)
                         ui.label("wanted")
                     self.left = ui.label()
+                    ui.label(session.subject.legend).classes("review-soft")
             self.grid = Grid()
             self.grid.props["maps"] = session.explainer is not None
             self.grid.props["version"] = session.version

@@ -1,4 +1,4 @@
-"""What a person reviews on the page: how it is spoken of, and in which order it comes."""
+"""What a person reviews on the page: its words, and the order in which it comes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
