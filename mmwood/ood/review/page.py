@@ -57,6 +57,12 @@ class View:
         self.wanted = session.wanted
         self._build()
         self._choose()
+        if session.subject.lowest_first:
+            # Of all classes, to where a review that was ended goes on.
+            unseen = session.rows.states[self.chosen] == STATES.index("unseen")
+            self.turn(
+                to=int(unseen.argmax()) // session.page_size if len(unseen) else 0
+            )
 
     def refresh(self) -> None:
         """Show what has changed, here or in another tab."""
