@@ -80,10 +80,9 @@ class ReviewRows:
         )
         self.images = list(numbers)
         #: Class by class, highest probability first, or lowest first of all.
-        keys = (-self.probability, self.class_of)
+        self._order = np.lexsort((-self.probability, self.class_of))
         if lowest_first:
-            keys = (self.class_of, self.probability)
-        self._order = np.lexsort(keys)
+            self._order = np.argsort(self.probability, kind="stable")
 
     def choose(
         self,
