@@ -236,12 +236,18 @@ def test_a_review_of_masks_is_none_of_candidates(
 ):
     pytest.importorskip("nicegui", reason="the review app needs the extra `review`")
     from mmwood.converters.mask_review import make_mask_review, open_masks
+    from mmwood.datasets import OoDDataset
+    from mmwood.ood.results import check_manifest
 
     out = tmp_path / "review.csv"
     make_mask_review(open_masks(labels), voc_folder / "JPEGImages", out)
     for options in (("--auto", "--keep-rest"), ("--port", 0)):
         said = call_main("review_ood.py", "review.csv", *options, fails=True)
         assert said.startswith("review.csv is a review of masks")
+    with pytest.raises(ValueError, match=r"ann_file: .* is a review of masks"):
+        OoDDataset(ann_file=str(out), classes=["disc"])
+    with pytest.raises(ValueError, match=r"--out: .* is a review of masks"):
+        check_manifest(out, update=True)
     said = call_main(
         *("exclude_masks.py", labels, "--exclude", "none.csv", "--out", "x"), fails=True
     )
