@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from mmwood.fileio.mask_review import read_about
 from mmwood.pipeline.kinds import Train
-from mmwood.pipeline.references import references, texts
+from mmwood.pipeline.references import references
 from mmwood.pipeline.stage import PipelineError
 
 if TYPE_CHECKING:
     from mmwood.pipeline.graph import Pipeline
 
+#: How options end that say where a network's masks are.
+_MASKS = "data_prefix.seg_map_path"
 #: The stage, and the input that names the review.
 EXCLUDE, REVIEW = "exclude", "mask_review"
 
@@ -46,8 +48,10 @@ def with_exclusion(
     learned: dict[str, Path] = {}
     for stage in pipeline.stages.values():
         if isinstance(stage, Train):
-            for text in texts(stage.options):
-                learned.update(_label_folders(pipeline, text))
+            for option, text in stage.options.items():
+                # Other labels, as IRN's, are no masks.
+                if option.endswith(_MASKS) and isinstance(text, str):
+                    learned.update(_label_folders(pipeline, text))
     reviewed = os.path.realpath(about.labels)
     source = next(
         (name for name, path in learned.items() if os.path.realpath(path) == reviewed),
@@ -84,7 +88,5 @@ def _label_folders(pipeline: "Pipeline", text: str) -> dict[str, Path]:
     }
 
 
-def _replaced(value: Any, old: str, new: str) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _replaced(item, old, new) for key, item in value.items()}
-    return value.replace(old, new) if isinstance(value, str) else value
+def _replaced(options: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
+    return {key: new if value == old else value for key, value in options.items()}

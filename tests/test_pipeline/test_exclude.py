@@ -8,15 +8,17 @@ import pytest
 from mmengine.config import Config
 
 from mmwood.converters.mask_review import make_mask_review, open_masks
-from mmwood.fileio.candidates import read_manifest, write_manifest
+from mmwood.fileio.candidates import write_manifest
 from mmwood.fileio.labels import VOID, read_label_png
 from mmwood.fileio.mask_review import AboutMasks, write_about
 from mmwood.ood.review.decisions import Review
 from mmwood.pipeline.graph import load_pipeline
+from mmwood.pipeline.run import make_plan
 from mmwood.pipeline.stage import PipelineError
 
 REPOSITORY = Path(__file__).parents[2]
 TOOLS = REPOSITORY / "tools"
+REVIEW = "review.csv"
 #: A stage that makes pseudo masks by copying them, and a network that learns from them.
 PIPELINE = """
 work_dir = "WORK_DIR"
@@ -55,8 +57,8 @@ def place(score_folder, voc_folder, segmentor_config, tmp_path, monkeypatch) -> 
 
 def review(labels: str, images: Path) -> None:
     """Squares are wrong, and all of image_0; image_4 shows nothing but squares."""
-    make_mask_review(open_masks(Path(labels)), images, Path("review.csv"))
-    found = Review("review.csv")
+    make_mask_review(open_masks(Path(labels)), images, Path(REVIEW))
+    found = Review(REVIEW)
     rows = [
         row
         for row, (image, number) in enumerate(zip(found.images, found.class_of))
@@ -71,7 +73,7 @@ def test_a_network_learns_from_what_stays(place, voc_folder, run_tool):
     images = voc_folder / "JPEGImages"
     run_tool("run_pipeline.py", "pipeline.py", "--until", "masks_plain")
     review("w/masks_plain/filled", images)
-    run_tool("run_pipeline.py", "pipeline.py", "--exclude", "review.csv")
+    run_tool("run_pipeline.py", "pipeline.py", "--exclude", REVIEW)
     assert Path("w/segmentor/iter_1.pth").is_file()
     made = Path("w/exclude/labels")
     config = Config.fromfile(next(Path("w/segmentor").glob("*.py")))
@@ -84,18 +86,16 @@ def test_a_network_learns_from_what_stays(place, voc_folder, run_tool):
             expected[:] = VOID
         assert (read_label_png(path) == expected).all()
     # Nothing to do; and other decisions make the stage and the network anew.
-    again = ("run_pipeline.py", "pipeline.py", "--exclude", "review.csv", "--dry-run")
-    text = run_tool(*again)
-    assert text.count("skip ") == 3
-    more = Review("review.csv")
+    assert not make_plan(load_pipeline("pipeline.py", TOOLS, exclude=REVIEW)).reasons
+    more = Review(REVIEW)
     more.decide([more.images.index(str(images / "image_2.jpg"))], "rejected")
     more.close()
-    text = run_tool(*again)
-    assert "run   exclude: review.csv has changed" in text
-    assert "skip  masks_plain" in text
-    # Without the option the network learns from all masks again.
-    text = run_tool("run_pipeline.py", "pipeline.py", "--dry-run")
-    assert "run   segmentor: its command has changed" in text
+    plan = make_plan(load_pipeline("pipeline.py", TOOLS, exclude=REVIEW))
+    assert plan.reasons["exclude"] == "review.csv has changed"
+    assert plan.done == ("masks_plain",)
+    # Without it the network learns from all masks again.
+    plan = make_plan(load_pipeline("pipeline.py", TOOLS))
+    assert plan.reasons == dict(segmentor="its command has changed")
 
 
 def test_what_is_wrong_is_named(place, voc_folder):
@@ -106,11 +106,10 @@ def test_what_is_wrong_is_named(place, voc_folder):
         r"masks in masks, from which no network .* learns from: .*/w/masks_plain/filled"
     )
     with pytest.raises(PipelineError, match=fault):
-        load_pipeline("pipeline.py", TOOLS, exclude="review.csv")
+        load_pipeline("pipeline.py", TOOLS, exclude=REVIEW)
     Path("review.json").unlink()
     with pytest.raises(ValueError, match="is no review of masks"):
-        load_pipeline("pipeline.py", TOOLS, exclude="review.csv")
-    assert [row.state for _, row in read_manifest("review.csv")]
+        load_pipeline("pipeline.py", TOOLS, exclude=REVIEW)
 
 
 @pytest.mark.slow
@@ -118,11 +117,11 @@ def test_every_network_of_a_branch_learns_from_what_stays(tmp_path, monkeypatch)
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     monkeypatch.chdir(tmp_path)
     folder = "work_dirs/demo/masks_wood/pseudo_labels"
-    write_manifest("review.csv", [])
-    write_about("review.csv", AboutMasks(folder, "images", ["boat"], "none"))
+    write_manifest(REVIEW, [])
+    write_about(REVIEW, AboutMasks(folder, "images", ["boat"], "none"))
     path = "configs/pipelines/demo.py"
     plain = load_pipeline(path, TOOLS)
-    pipeline = load_pipeline(path, TOOLS, exclude="review.csv")
+    pipeline = load_pipeline(path, TOOLS, exclude=REVIEW)
     assert pipeline.stages.keys() - plain.stages.keys() == {"exclude"}
     assert pipeline.needs["exclude"] == ["masks_wood"]
     field = "train_dataloader.dataset.data_prefix.seg_map_path"
@@ -140,4 +139,4 @@ def test_a_stage_of_that_name_is_not_replaced(place, voc_folder):
     review("masks", voc_folder / "JPEGImages")
     write(place, source="exclude")
     with pytest.raises(PipelineError, match="rename its own"):
-        load_pipeline("pipeline.py", TOOLS, exclude="review.csv")
+        load_pipeline("pipeline.py", TOOLS, exclude=REVIEW)

@@ -161,18 +161,13 @@ def test_masks_are_reviewed_and_a_training_takes_the_result(
     assert len(listed) == 6 - left
     assert (read_label_png(tmp_path / f"reviewed/labels/{image}.png") == VOID).all()
     dataset = "train_dataloader.dataset"
-    masks = f"{dataset}.data_prefix.seg_map_path={tmp_path}/reviewed/labels"
-    train = ("train.py", segmentor_config, "--cfg-options", masks)
     text = run_tool(
-        *(*train, f"{dataset}.ann_file={tmp_path}/reviewed/images.txt"),
-        *("--work-dir", "listed"),
+        *("train.py", segmentor_config, "--work-dir", "work", "--cfg-options"),
+        f"{dataset}.data_prefix.seg_map_path={tmp_path}/reviewed/labels",
+        f"{dataset}.ann_file={tmp_path}/reviewed/images.txt",
     )
-    # With a list of its own it meets masks of nothing but void.
-    every = run_tool(*train, "train_cfg.max_iters=3", "--work-dir", "every")
-    for said in (text, every):
-        assert "nan" not in said
-    assert (tmp_path / "listed/iter_1.pth").is_file()
-    assert (tmp_path / "every/iter_3.pth").is_file()
+    assert "nan" not in text
+    assert (tmp_path / "work/iter_1.pth").is_file()
 
 
 def test_the_pictures_are_masks_of_images_of_any_depth(serve, tmp_path):
