@@ -44,13 +44,12 @@ def write_about(manifest: str | os.PathLike, about: AboutMasks) -> None:
 
 
 def is_mask_review(manifest: str | os.PathLike) -> bool:
-    """Whether a manifest is of masks, by the JSON beside it.
-
-    Raises:
-        ValueError: That is no JSON.
-    """
-    path = about_path(manifest)
-    found = read_json(path) if path.is_file() else None
+    """Whether a manifest is of masks, by the JSON beside it."""
+    try:
+        found = read_json(about_path(manifest))
+    except (FileNotFoundError, ValueError):
+        # There is none, or it is of something else.
+        return False
     return isinstance(found, dict) and found.get("format") == FORMAT
 
 

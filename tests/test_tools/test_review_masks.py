@@ -1,5 +1,6 @@
 """Masks that a person reviews in Chromium, and a training without what is rejected."""
 
+import csv
 import io
 import json
 import re
@@ -206,6 +207,25 @@ def test_the_pictures_are_masks_of_images_of_any_depth(serve, tmp_path):
     assert json.loads((tmp_path / "review.json").read_text())["images"] == "images"
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 0
+
+
+def test_predictions_come_in_the_order_of_their_table(
+    network_folder, voc_folder, run_tool, tmp_path
+):
+    from mmwood.converters.mask_review import make_mask_review, open_masks
+
+    images = voc_folder / "JPEGImages"
+    run_tool("predict.py", network_folder, images, "--out", "predicted")
+    masks = open_masks(tmp_path / "predicted")
+    make_mask_review(masks, images, tmp_path / "review.csv")
+    with (tmp_path / "predicted/predictions.csv").open() as file:
+        table = [row for row in csv.DictReader(file) if row["class"] != "background"]
+    expected = {(r["image"], r["class"]): float(r["confidence"]) for r in table}
+    assert expected
+    rows = [row for _, row in read_manifest(tmp_path / "review.csv")]
+    found = {(Path(r.image).name, r.class_name): r.probability for r in rows}
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert sorted(found.values()) == list(found.values())
 
 
 def test_what_is_wrong_is_named_at_the_start(labels, voc_folder, call_main, tmp_path):
