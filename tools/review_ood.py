@@ -10,20 +10,22 @@ Without a person, --auto rejects and keeps by rules, and logs that nobody looked
 """
 
 import argparse
-import os
 import sys
-from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmwood.fileio.candidates import STATES
-from mmwood.fileio.journal import LockedError, SaveError, journal_path
 from mmwood.fileio.lists import bullets
+from mmwood.fileio.mask_review import refuse_mask_review
 from mmwood.ood.results import mined_decoding
+from mmwood.ood.review.command import (
+    add_page_options,
+    find_port,
+    make_cache,
+    open_review,
+    show_page,
+)
 from mmwood.ood.review.decisions import Review
-from mmwood.ood.review.pictures import Cache, Pictures
+from mmwood.ood.review.pictures import Pictures
 from mmwood.utils.command import refuse_below, run
-from mmwood.utils.require import require
 
 if TYPE_CHECKING:
     from mmwood.ood.auto import Rules
@@ -47,30 +49,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--wanted", type=int, default=500, help="how many usable images are wanted"
     )
-    parser.add_argument(
-        "--page-size", type=int, default=48, help="candidates a page (default: 48)"
-    )
-    parser.add_argument(
-        "--cache", help="folder of small pictures (default: MANIFEST.cache)"
-    )
-    parser.add_argument(
-        "--cache-size",
-        type=float,
-        default=2000,
-        metavar="MB",
-        help="its largest size (default: 2000)",
-    )
-    parser.add_argument(
-        "--host",
-        help="let other machines in, by an address with a token; an address of this "
-        "machine, as 0.0.0.0 (default: this machine only, without a token)",
-    )
-    parser.add_argument(
-        "--port", type=int, default=8080, help="default: 8080; 0: any that is free"
-    )
-    parser.add_argument(
-        "--no-browser", action="store_true", help="do not open a browser"
-    )
+    add_page_options(parser, "candidates")
     auto = parser.add_argument_group(
         "without a person", "no page is shown; what is decided already never changes"
     )
@@ -139,16 +118,10 @@ def decide(review: Review, rules: "Rules") -> None:
 
 def show(args: argparse.Namespace, review: Review, port: int) -> None:
     """Serve the app until its end."""
-    from mmwood.ood.review.app import serve
     from mmwood.ood.review.session import Session
 
-    if review.fault:
-        print(f"nothing can be saved: {review.fault}", file=sys.stderr)
-    folder = args.cache or review.path.with_name(f"{review.path.name}.cache")
     pictures = Pictures(
-        review.images,
-        Cache(folder, round(args.cache_size * 1e6)),
-        mined_decoding(review.path),
+        review.images, make_cache(args, review), mined_decoding(review.path)
     )
     explainer = None
     if args.config is not None:
@@ -163,40 +136,21 @@ def show(args: argparse.Namespace, review: Review, port: int) -> None:
             size=args.size,
         )
     session = Session(review, pictures, explainer, args.wanted, args.page_size)
-    # Where there is no screen, a text browser would take over the terminal.
-    screen = sys.platform == "darwin" or os.environ.get("DISPLAY")
-    serve(session, args.host, port, show=bool(screen) and not args.no_browser)
+    show_page(session, args, port)
 
 
 def main() -> None:
     args = parse_args()
+    refuse_mask_review(args.manifest)
     if args.auto:
         rules = named_rules(args)
     else:
-        require("nicegui", "review", "the review app")
-        from mmwood.ood.review.app import free_port
-
-        port = free_port(args.host, args.port)
-    try:
-        review = Review(args.manifest)
-        if review.replayed:
-            print(f"{review.replayed} decisions of a review that was cut off are back")
-        with closing(review):
-            if args.auto:
-                decide(review, rules)
-            else:
-                show(args, review, port)
-    except LockedError as error:
-        raise ValueError(str(error)) from error
-    except SaveError as error:
-        journal = journal_path(args.manifest)
-        where = f"; the decisions are in {journal}" if journal.exists() else ""
-        raise ValueError(f"not saved: {error}{where}") from error
-    unseen, kept, rejected = map(review.states.count, range(len(STATES)))
-    print(
-        f"wrote {Path(args.manifest)}: {kept} kept, {rejected} rejected, "
-        f"{unseen} unseen"
-    )
+        port = find_port(args)
+    with open_review(args.manifest) as review:
+        if args.auto:
+            decide(review, rules)
+        else:
+            show(args, review, port)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,13 @@ def parse_args() -> argparse.Namespace:
         "ood_in_network (train one with the OoD images as background, too)",
     )
     parser.add_argument(
+        "--exclude",
+        type=Path,
+        metavar="CSV",
+        help="a review of its masks (tools/review_masks.py): networks do not learn "
+        "from what was rejected",
+    )
+    parser.add_argument(
         "--gpus",
         type=int,
         default=1,
@@ -190,7 +197,8 @@ def plan_for_data(args: argparse.Namespace) -> Path:
         return plan.pipeline
     print(f"{plan}\n{'configs':26}{plan.pipeline.parent}", flush=True)
     if args.eject:
-        command = tool_command("run_pipeline.py", [str(plan.pipeline)])
+        exclude = [] if args.exclude is None else ["--exclude", str(args.exclude)]
+        command = tool_command("run_pipeline.py", [str(plan.pipeline), *exclude])
         print(f"Change them as you like, then: {command}")
     return plan.pipeline
 
@@ -206,7 +214,9 @@ def run_stages(args: argparse.Namespace) -> None:
         args.work_dir = None
         if args.eject:
             return
-    pipeline = load_pipeline(args.config, TOOLS, args.work_dir, args.switches)
+    pipeline = load_pipeline(
+        args.config, TOOLS, args.work_dir, args.switches, args.exclude
+    )
     if args.status:
         print(status(pipeline))
         return

@@ -22,6 +22,7 @@ from mmwood.fileio.lists import (
     refuse_shared_files,
     without_suffix,
 )
+from mmwood.fileio.mask_review import refuse_mask_review
 from mmwood.registry import DATASETS
 from mmwood.utils.check import at_least, one_of
 from mmwood.utils.locations import tool_command
@@ -212,6 +213,7 @@ class OoDDataset(BaseDataset):
         return items
 
     def _read_manifest(self, path: Path) -> list[TaggedImage]:
+        refuse_mask_review(path, "ann_file")
         _refuse_open_decisions(path)
         best: dict[str, tuple[float, TaggedImage]] = {}
         rejected = set()

@@ -267,4 +267,9 @@ def file_sha256(path: str | os.PathLike) -> str:
 
 def text_sha256(text: str) -> str:
     """SHA-256 of a text's UTF-8 bytes, as 64 hexadecimal digits."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return bytes_sha256(text.encode("utf-8"))
+
+
+def bytes_sha256(content: bytes) -> str:
+    """SHA-256 of bytes, as 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()

@@ -14,6 +14,7 @@ from mmwood.fileio.candidates import STATES, Candidate, read_manifest, write_man
 from mmwood.fileio.decoding import Decoding, check_decoding
 from mmwood.fileio.files import atomic_write, read_json, write_json
 from mmwood.fileio.journal import Journal, LockedError, journal_path
+from mmwood.fileio.mask_review import refuse_mask_review
 from mmwood.fileio.mining_results import merged
 from mmwood.utils.locations import tool_command
 from mmwood.utils.tables import number_table
@@ -41,6 +42,7 @@ def check_manifest(path: str | os.PathLike, update: bool = False) -> None:
                 "hold: name another file, or move it away"
             )
         return
+    refuse_mask_review(path, "--out")
     reviewed = sum(1 for _ in _reviewed(path))
     if reviewed and not update:
         raise ValueError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmwood.fileio.files import text_sha256
+from mmwood.pipeline.exclude import with_exclusion
 from mmwood.pipeline.hashes import Hashes
 from mmwood.pipeline.kinds import parse_stage
 from mmwood.pipeline.records import Records
@@ -25,6 +26,7 @@ def load_pipeline(
     tools: str | os.PathLike,
     work_dir: str | os.PathLike | None = None,
     switches: Collection[str] = (),
+    exclude: str | os.PathLike | None = None,
 ) -> "Pipeline":
     """Read a pipeline's config.
 
@@ -36,6 +38,8 @@ def load_pipeline(
         work_dir: In place of the config's ``work_dir``.
         switches: What it does beside
             (:data:`mmwood.pipeline.switches.SWITCHES`), whatever the config says.
+        exclude: A review of its masks, of which networks do not learn what it rejects
+            (:func:`mmwood.pipeline.exclude.with_exclusion`).
 
     Raises:
         FileNotFoundError: There is no such file, or it names one that is absent.
@@ -58,13 +62,23 @@ def load_pipeline(
             f"{path}: inputs.{empty[0]} names nothing: this pipeline starts from a "
             "folder of images, --data FOLDER"
         )
-    stages = [
-        parse_stage(name, content, cfg.get("threads"))
-        for name, content in apply_switches(cfg, switches).items()
-        # What a config based on another one leaves out.
-        if content is not None
-    ]
-    return Pipeline(stages, inputs, Path(folder), Path(tools), cfg.get("jobs") or 1)
+    contents = apply_switches(cfg, switches)
+
+    def build() -> "Pipeline":
+        stages = [
+            parse_stage(name, content, cfg.get("threads"))
+            for name, content in contents.items()
+            # What a config based on another one leaves out.
+            if content is not None
+        ]
+        jobs = cfg.get("jobs") or 1
+        return Pipeline(stages, inputs, Path(folder), Path(tools), jobs)
+
+    pipeline = build()
+    if exclude is not None:
+        contents, inputs = with_exclusion(pipeline, contents, inputs, exclude)
+        pipeline = build()
+    return pipeline
 
 
 class Pipeline:

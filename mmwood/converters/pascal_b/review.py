@@ -1,8 +1,7 @@
 """What people look at: pictures of the masks, and the manifest that lists them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import numpy as np
 
 from mmwood.converters.pascal_b.annotations import Scene
 from mmwood.converters.pascal_b.drawing import draw_review
+from mmwood.converters.reviewed import reviewed_rows
 from mmwood.converters.writer import save_jpeg
-from mmwood.fileio.candidates import Candidate, read_manifest, write_manifest
+from mmwood.fileio.candidates import Candidate, write_manifest
 from mmwood.fileio.files import file_sha256, remove_leftovers
 from mmwood.fileio.images import read_rgb
 from mmwood.fileio.labels import VOID
@@ -21,35 +21,9 @@ from mmwood.fileio.lists import TaggedImage, bullets, read_id_list
 REVIEW = "review.csv"
 
 
-@contextmanager
-def _reviewed(path: Path, field: str) -> Iterator[list[tuple[int, Candidate]]]:
-    """Line numbers and rows of a manifest that nobody can review meanwhile.
-
-    Decisions of a review that was cut off are brought in. No file: no rows.
-    """
-    # It needs fcntl, which the rest of this package can do without.
-    from mmwood.fileio.journal import LockedError, SaveError
-    from mmwood.ood.review.decisions import Review
-
-    if not path.is_file():
-        yield []
-        return
-    try:
-        manifest = Review(path)
-    except (LockedError, ValueError) as error:
-        raise ValueError(f"{field}: {error}") from error
-    try:
-        manifest.save()
-        yield list(read_manifest(path))
-    except SaveError as error:
-        raise ValueError(f"{field}: {error}") from error
-    finally:
-        manifest.journal.close()
-
-
 def check_review(folder: Path, names: Sequence[str]) -> None:
     """Refuse a manifest that is faulty, under review, or of something else."""
-    with _reviewed(folder / REVIEW, "review") as rows:
+    with reviewed_rows(folder / REVIEW, "review") as rows:
         for line, row in rows:
             if row.class_name not in names:
                 raise ValueError(
@@ -69,7 +43,7 @@ def read_exclude(path: Path, sources: Iterable[Mapping[int, Scene]]) -> list[str
         raise FileNotFoundError(f"exclude: there is no file {path}")
     known = {scene.stem for scenes in sources for scene in scenes.values()}
     if path.suffix == ".csv":
-        with _reviewed(path, "exclude") as rows:
+        with reviewed_rows(path, "exclude") as rows:
             items = [
                 TaggedImage(Path(row.image).stem, None, f"{path}:{line}")
                 for line, row in rows
@@ -98,7 +72,7 @@ def write_review(
     names: Sequence[str],
 ) -> None:
     """Write the pictures, and the manifest that lists them."""
-    with _reviewed(folder / REVIEW, "review") as lines:
+    with reviewed_rows(folder / REVIEW, "review") as lines:
         # The folder may have been moved, or be named from elsewhere.
         old = {folder / r.class_name / Path(r.image).name: r for _, r in lines}
         remove_leftovers(folder)

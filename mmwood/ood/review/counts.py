@@ -1,5 +1,6 @@
 """Which rows of a review to show, and what has been looked at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,11 @@ class Counts:
 class ReviewRows:
     """The rows of a review as columns, for choosing and counting.
 
+    Args:
+        review: The review.
+        lowest_first: Whether rows are in the order of their probability, lowest
+            first, instead of class by class, highest first.
+
     Attributes:
         states: Index into :data:`mmwood.fileio.candidates.STATES` of each row;
             decisions show here.
@@ -61,7 +67,7 @@ class ReviewRows:
         faults: Row -> why its image cannot be shown.
     """
 
-    def __init__(self, review: Review) -> None:
+    def __init__(self, review: Review, lowest_first: bool = False) -> None:
         self.review = review
         self.states = np.frombuffer(review.states, dtype=np.uint8)
         self.class_of = np.array(review.class_of, dtype=np.int32)
@@ -73,8 +79,10 @@ class ReviewRows:
             dtype=np.int64,
         )
         self.images = list(numbers)
-        #: Class by class, highest probability first.
+        #: Class by class, highest probability first, or lowest first of all.
         self._order = np.lexsort((-self.probability, self.class_of))
+        if lowest_first:
+            self._order = np.argsort(self.probability, kind="stable")
 
     def choose(
         self,
@@ -83,7 +91,7 @@ class ReviewRows:
         low: float = 0.0,
         high: float = 1.0,
     ) -> np.ndarray:
-        """Rows class by class, highest probability first.
+        """Rows in their order.
 
         Args:
             class_index: Rows of one class only.
@@ -116,6 +124,11 @@ class ReviewRows:
         usable[self.image_of[rejected]] = False
         unseen, kept, rejected = np.bincount(groups, minlength=len(STATES)).tolist()
         return Counts(unseen, kept, rejected, int(usable.sum()))
+
+    def of_same_images(self, rows: Sequence[int]) -> list[int]:
+        """All rows of the images of some rows."""
+        images = self.image_of[list(rows)]
+        return np.flatnonzero(np.isin(self.image_of, images)).tolist()
 
     def unseen_by_class(self) -> np.ndarray:
         """How many rows of each class are unseen. Shape (C,)."""

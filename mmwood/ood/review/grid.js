@@ -13,6 +13,7 @@ export default {
     maps: Boolean, // whether there are class activation maps
     version: String, // of the pictures' addresses
     empty: String, // shown when there are no items
+    subject: Object, // how its items are spoken of: see subject.py
   },
   data: () => ({ focus: 0, anchor: 0, large: false, mapped: {}, waiting: {} }),
   computed: {
@@ -49,13 +50,17 @@ export default {
     state: (item) => STATES[item.state].name,
     sign: (item) => STATES[item.state].sign,
     probability: (item) => (Math.floor(item.probability * 1e4) / 1e4).toFixed(4),
+    head(item) {
+      const both = [this.probability(item), item.class];
+      return this.subject.class_first ? both.reverse() : both;
+    },
     source(item, size) {
       const kind = this.mapped[item.row] ? "map" : size;
       return `/picture/${kind}/${item.row}?v=${this.version}`;
     },
     label(item) {
       const fault = item.fault ? `, no image: ${item.fault}` : "";
-      return `${item.class}, probability ${this.probability(item)}, ${this.state(item)}${fault}`;
+      return `${item.class}, ${this.subject.score} ${this.probability(item)}, ${this.state(item)}${fault}`;
     },
     isPicked(i) {
       return this.first < this.last && i >= this.first && i <= this.last;
@@ -102,6 +107,11 @@ export default {
       const count = this.decide(state);
       this.move(this.focus + (count === 1 ? 1 : 0), false);
     },
+    rejectImages() {
+      const rows = this.items.slice(this.first, this.last + 1).map((item) => item.row);
+      if (rows.length) this.$emit("reject_images", { rows });
+      this.move(this.focus + (rows.length === 1 ? 1 : 0), false);
+    },
     // Of what this page shows, not of what the server is about to show.
     keepRest() {
       const rest = this.items.filter((item) => item.state === 0 && !item.fault);
@@ -142,6 +152,7 @@ export default {
         return;
       } else if (key === "k") this.decideAndGoOn("kept");
       else if (key === "r") this.decideAndGoOn("rejected");
+      else if (key === "x" && this.subject.images) this.rejectImages();
       else if (key === "Delete") this.decideAndGoOn("unseen");
       else if (key === "u" || (key === "z" && event.ctrlKey)) this.$emit("undo");
       else if (key === "a") this.keepRest();
@@ -171,11 +182,11 @@ export default {
           <img v-else :src="source(item, 'small')" alt="" draggable="false"
                @load="waiting[item.row] = false" @error="failed(item)">
           <span v-if="waiting[item.row]" class="note">looking…</span>
-          <span v-else-if="mapped[item.row]" class="note">map of {{ item.class }}</span>
+          <span v-else-if="mapped[item.row]" class="note">{{ subject.map }} {{ item.class }}</span>
           <span v-if="sign(item)" class="sign" aria-hidden="true">{{ sign(item) }}</span>
         </div>
         <div class="line" :title="item.path">
-          <b>{{ probability(item) }}</b> {{ item.class }}
+          <b>{{ head(item)[0] }}</b> {{ head(item)[1] }}
           <span>{{ item.image }}</span>
         </div>
         <div class="buttons">
@@ -199,14 +210,14 @@ export default {
           <img v-else :src="source(current, 'large')" alt="">
           <span v-if="waiting[current.row]" class="note">looking…</span>
           <span v-else-if="mapped[current.row]" class="note">
-            map of {{ current.class }}: red is where the classifier saw it
+            {{ subject.map }} {{ current.class }}{{ subject.map_text }}
           </span>
           <span v-if="sign(current)" class="sign" aria-hidden="true">
             {{ sign(current) }}
           </span>
         </div>
         <div class="line">
-          <b>{{ probability(current) }}</b> {{ current.class }}
+          <b>{{ head(current)[0] }}</b> {{ head(current)[1] }}
           <span class="path">{{ current.path }}</span>
         </div>
         <div class="buttons">
@@ -214,7 +225,8 @@ export default {
                   @click="decideAndGoOn('kept')">✓ Keep</button>
           <button type="button" class="reject" :aria-pressed="current.state === 2"
                   @click="decideAndGoOn('rejected')">✕ Reject</button>
-          <button v-if="maps" type="button" @click="toggleMap">Map</button>
+          <button v-if="subject.images" type="button" @click="rejectImages">✕ Reject image</button>
+          <button v-if="maps" type="button" @click="toggleMap">{{ subject.map_button }}</button>
           <button type="button" @click="large = false">Close</button>
         </div>
       </div>

@@ -51,11 +51,18 @@ class View:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.who = secrets.token_hex(8)
+        self.keys = session.subject.keys(KEYS, maps=session.explainer is not None)
         self.page = 0
         self.chosen = session.rows.choose()
         self.wanted = session.wanted
         self._build()
         self._choose()
+        if session.subject.lowest_first:
+            # Of all classes, to where a review that was ended goes on.
+            unseen = session.rows.states[self.chosen] == STATES.index("unseen")
+            self.turn(
+                to=int(unseen.argmax()) // session.page_size if len(unseen) else 0
+            )
 
     def refresh(self) -> None:
         """Show what has changed, here or in another tab."""
@@ -89,6 +96,12 @@ class View:
             self.session.review.decide(seen, state, self.who)
         except SaveError as error:
             self._not_saved(error)
+
+    def reject_images(self, event: GenericEventArguments) -> None:
+        """Reject all rows of the images that an event's rows are of."""
+        rows = self.session.rows.of_same_images(event.args["rows"])
+        event.args.update(rows=rows, state="rejected")
+        self.decide(event)
 
     def undo(self) -> None:
         """Take back this tab's last decision and go where it was."""
@@ -148,17 +161,20 @@ class View:
                 with ui.element("div").classes("review-stats"):
                     ui.label("whole manifest").classes("review-scope")
                     self.total = ui.label()
-                    with ui.element("div").classes("review-wanted"):
+                    with ui.element("div").classes("review-wanted") as self.goal:
                         self.usable = ui.label()
                         ui.number(value=session.wanted, min=1, precision=0).props(
                             'dense outlined aria-label="wanted images"'
                         ).on_value_change(self._want)
                         ui.label("wanted")
                     self.left = ui.label()
+                    ui.label(session.subject.legend).classes("review-soft")
             self.grid = Grid()
             self.grid.props["maps"] = session.explainer is not None
             self.grid.props["version"] = session.version
+            self.grid.props["subject"] = session.subject.of_grid()
             self.grid.on("decide", self.decide)
+            self.grid.on("reject_images", self.reject_images)
             self.grid.on("undo", self.undo)
             self.grid.on("turn", lambda event: self.turn(event.args))
             self.grid.on("fault", self._learn_fault)
@@ -224,8 +240,8 @@ class View:
             ).props(flat)
             keys = "".join(
                 f"<span>{_keys(keys)} {short}</span> "
-                for keys, _, short in KEYS
-                if short and (short != "map" or self.session.explainer)
+                for keys, _, short in self.keys
+                if short
             )
             ui.html(keys, sanitize=False).classes("review-keys")
             with ui.element("div").classes("review-row push").style("width: auto"):
@@ -241,8 +257,7 @@ class View:
         with ui.dialog() as self.help, ui.card():
             rows = "".join(
                 f"<tr><td>{_keys(keys)}</td><td>{text}</td></tr>"
-                for keys, text, short in KEYS
-                if short != "map" or self.session.explainer
+                for keys, text, _ in self.keys
             )
             ui.label("Keys").classes("review-title")
             ui.html(f"<table>{rows}</table>", sanitize=False).classes("review-help")
@@ -303,14 +318,18 @@ class View:
         self.looked.text = f"looked at {_part(counts.looked_at, total)}"
         self.kept.text = f"✓ {counts.kept:,} kept"
         self.rejected.text = f"✕ {counts.rejected:,} rejected"
-        self.rate.text = _rate(counts.positive_rate)
+        self.rate.text = self._rate(counts.positive_rate)
         self._refresh_total()
         self.place.text = f"page {self.page + 1:,} of {self._pages():,}"
 
     def _refresh_total(self) -> None:
         counts = self.session.rows.counts()
         seen = _part(counts.looked_at, counts.unseen + counts.looked_at)
-        self.total.text = f"looked at {seen}, {_rate(counts.positive_rate)}"
+        self.total.text = f"looked at {seen}, {self._rate(counts.positive_rate)}"
+        if (outcome := self.session.subject.outcome) is not None:
+            self.goal.visible = False
+            self.left.text = outcome(self.session.rows)
+            return
         self.usable.text = f"{counts.usable:,} usable of"
         left = counts.looks_left(self.wanted)
         if left is None:
@@ -325,6 +344,8 @@ class View:
 
     def _first_class(self) -> int:
         """Where to begin: the first class with unseen rows; -1: all classes."""
+        if self.session.subject.lowest_first:
+            return -1
         unseen = self.session.rows.unseen_by_class().nonzero()[0]
         return int(unseen[0]) if len(unseen) else -1
 
@@ -354,9 +375,9 @@ class View:
             + (", …" if len(images) > 3 else "")
         )
         if not len(session.review.images):
-            empty = "The manifest has no rows: nothing reached the threshold of mining."
+            empty = f"The manifest has no rows: {self.session.subject.why_empty}."
         elif not len(self.chosen):
-            empty = "No candidate matches: choose another class, state or score."
+            empty = "No row matches: choose another class, state or score."
         else:
             empty = ""
         self.grid.props["empty"] = empty
@@ -404,6 +425,9 @@ class View:
             await asyncio.sleep(1)
             app.shutdown()
 
+    def _rate(self, rate: float | None) -> str:
+        return f"{self.session.subject.rate} {'–' if rate is None else f'{rate:.1%}'}"
+
     def _pages(self) -> int:
         return max(1, -(-len(self.chosen) // self.session.page_size))
 
@@ -418,10 +442,6 @@ def _keys(keys: Sequence[str]) -> str:
 
 def _part(value: int, total: int) -> str:
     return f"{value:,} of {total:,} ({value / max(total, 1):.1%})"
-
-
-def _rate(rate: float | None) -> str:
-    return f"positive rate r = {'–' if rate is None else f'{rate:.1%}'}"
 
 
 def _count(value: int, what: str) -> str:

@@ -14,6 +14,7 @@ from mmwood.fileio.lists import bullets
 from mmwood.ood.review.counts import ReviewRows
 from mmwood.ood.review.decisions import Review
 from mmwood.ood.review.pictures import Pictures
+from mmwood.ood.review.subject import CANDIDATES, Subject
 
 #: Seconds without a decision after which the manifest is written.
 PAUSE = 5.0
@@ -26,9 +27,11 @@ class Session:
     Attributes:
         review: The decisions.
         pictures: The images.
-        explainer: :class:`mmwood.ood.review.explain.Explainer`, or None: no maps.
+        explainer: :class:`mmwood.ood.review.explain.Explainer`, or what else makes
+            another picture of a row; None: there is none.
         wanted: How many usable images are wanted.
         page_size: Candidates a page.
+        subject: What is reviewed.
         unsaved: Why the manifest could not be written, or None.
         rows: The rows as columns.
         watchers: What shows a tab anew.
@@ -39,12 +42,13 @@ class Session:
     explainer: Any = None
     wanted: int = 500
     page_size: int = 48
+    subject: Subject = CANDIDATES
     unsaved: str | None = None
     rows: ReviewRows = field(init=False)
     watchers: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.rows = ReviewRows(self.review)
+        self.rows = ReviewRows(self.review, self.subject.lowest_first)
         self.version = secrets.token_hex(4)
         self.review.listeners.append(self.tell)
         self._thumbnails = ThreadPoolExecutor(4, thread_name_prefix="pictures")
