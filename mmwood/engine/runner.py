@@ -45,10 +45,15 @@ STOCK_HOOKS = (
 )
 
 
-def load_config(args: argparse.Namespace) -> Config:
+def load_config(args: argparse.Namespace, config: Config | None = None) -> Config:
     """Read the config and merge the common options into it.
 
     From here on what this process starts ends with it.
+
+    Args:
+        args: What :func:`mmwood.utils.command.add_common_arguments` adds, and
+            ``config``, which names the default work dir, too.
+        config: What to take in place of the file.
 
     Raises:
         FileNotFoundError: There is no such config.
@@ -59,7 +64,7 @@ def load_config(args: argparse.Namespace) -> Config:
         # torchrun ends them too, unless it is killed itself.
         end_with_parent()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    cfg = read_config(args.config)
+    cfg = config or read_config(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     _list_pipelines(cfg)
