@@ -44,7 +44,8 @@ def size(text: str) -> int | str:
 
 def names(option: str) -> bool:
     """Whether the command line has an option that other options depend on."""
-    parser = argparse.ArgumentParser(add_help=False)
+    # No abbreviations: --score is none of --scores.
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(option, nargs="?", const="", dest="value")
     return parser.parse_known_args()[0].value is not None
 

@@ -8,9 +8,8 @@ from typing import Any
 from mmengine.config import Config
 
 from mmwood.engine.runner import refuse_damaged_file
-from mmwood.models.classifiers.timm_network import Activation
+from mmwood.models.classifiers.timm_network import Activation, timm_with
 from mmwood.utils.locations import read_config
-from mmwood.utils.require import require
 
 
 def timm_config(
@@ -32,16 +31,16 @@ def timm_config(
 
     Raises:
         ImportError: timm is not installed.
-        ValueError: The checkpoint is cut off; timm crops for the network in a way that
-            is not done here.
+        ValueError: timm has no such network; the checkpoint is cut off; timm crops for
+            the network in a way that is not done here.
     """
-    timm = require("timm", "demo", "--timm")
+    timm = timm_with(name)
     if not os.fspath(checkpoint).endswith(".safetensors"):
         refuse_damaged_file(checkpoint, "checkpoint")
-    # Of a name that timm does not know, the model says so.
-    known = timm.models.get_pretrained_cfg(name) if timm.is_model(name) else None
+    known = timm.models.get_pretrained_cfg(name)
+    # Where timm knows nothing of a network, it takes what most of them take.
     data = timm.data.resolve_data_config(
-        pretrained_cfg=known.to_dict() if known else {}, use_test_size=True
+        {}, known.to_dict() if known else {"crop_mode": "center"}, use_test_size=True
     )
     cfg = read_config("configs/_base_/default_runtime.py")
     cfg.model = dict(

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 from mmpretrain.models import TimmClassifier
@@ -14,6 +15,21 @@ from mmwood.utils.require import require
 #: What makes probabilities of a network's outputs: of classes of which an image shows
 #: one, or any number.
 Activation = Literal["softmax", "sigmoid"]
+
+
+def timm_with(model_name: str) -> ModuleType:
+    """The module timm, which must know a network.
+
+    Raises:
+        ImportError: It is not installed.
+        ValueError: It does not know the network.
+    """
+    timm = require("timm", "demo", "a network of timm")
+    if not timm.is_model(model_name):
+        similar = timm.list_models(f"*{model_name}*")[:5]
+        hint = f"; similar ones are {', '.join(similar)}" if similar else ""
+        raise ValueError(f"timm has no network {model_name!r}{hint}")
+    return timm
 
 
 @MODELS.register_module()
@@ -30,6 +46,7 @@ class TimmNetwork(TimmClassifier):
 
     Raises:
         ImportError: timm is not installed.
+        OSError: The checkpoint cannot be read.
         ValueError: timm knows no such network; the checkpoint is of another one, or of
             another number of classes.
 
@@ -50,14 +67,19 @@ class TimmNetwork(TimmClassifier):
         **kwargs: Any,
     ) -> None:
         one_of("activation", activation, get_args(Activation))
-        timm = require("timm", "demo", "a network of timm")
-        if not timm.is_model(model_name):
-            similar = timm.list_models(f"*{model_name}*")[:5]
-            hint = f"; similar ones are {', '.join(similar)}" if similar else ""
-            raise ValueError(f"timm has no network {model_name!r}{hint}")
+        timm = timm_with(model_name)
         super().__init__(model_name, num_classes=num_classes, **kwargs)
         self.activation = activation
-        state = timm.models.load_state_dict(os.fspath(checkpoint))
+        try:
+            state = timm.models.load_state_dict(os.fspath(checkpoint))
+        except OSError:
+            raise
+        except Exception as error:
+            # Each kind of file fails in a way of its own.
+            raise ValueError(
+                f"checkpoint {checkpoint} holds no weights of timm's {model_name} "
+                f"({type(error).__name__}: {error})"
+            ) from error
         self._refuse_others(model_name, f"checkpoint {checkpoint}", num_classes, state)
         self.model.load_state_dict(state)
 
