@@ -32,8 +32,8 @@ class OoDMiningHook(Hook):
         out_dir/
           part_RUN_RANK.sqlite    see mmwood.fileio.mining_results
 
-    Images that are found in a store, such as a tar shard, become files in ``found`` in
-    the work dir. Which models mine is told by :mod:`mmwood.engine.class_scores`.
+    Images that are found in a store, such as a tar shard, become files in ``found``
+    beside ``out_dir``. Which models mine is told by :mod:`mmwood.engine.class_scores`.
 
     A run that was ended continues where it was, also with another number of processes.
     Batches are the same stretches of the list of candidates for any number of
@@ -97,7 +97,7 @@ class OoDMiningHook(Hook):
         names = dataset.metainfo["classes"]
         self._scores = class_scores(unwrap(runner), names, self.score, self.background)
         self._classes = self._scores.names
-        self._found = Path(runner.work_dir, "found")
+        self._found = folder.parent / "found"
         description = self._describe(runner)
         finished = finished_images(folder, description, len(dataset))
         run = [next_run(folder)]
