@@ -15,6 +15,8 @@ EXTRAS = (
     "coco",
     "export",
     "bands",
+    "parquet",
+    "remote",
     "clip",
     "review",
     "demo",

@@ -1,5 +1,11 @@
 #!/usr/bin/env python
-r"""Find images that a classifier wrongly believes to show its classes.
+r"""Find images that a model wrongly believes to show its classes.
+
+The model is a classifier, a segmentation network or a detector: a config of MMPretrain,
+MMSegmentation or MMDetection, and a checkpoint. A classifier of timm needs no config:
+    python tools/mine_ood.py --timm efficientnet_lite0 model.pth --classes names.txt \
+        --candidates images --out ood.csv
+`--timm NAME --help` shows the options of that.
 
 Candidates should show none of them. Those whose probability reaches --threshold go to
 a CSV manifest, class by class, highest first, for a person to look at. A run that was
@@ -14,6 +20,9 @@ import argparse
 from pathlib import Path
 
 from mmwood.utils.command import add_common_arguments, load_config, run, script_parser
+
+#: With --score area: a hundredth of an image.
+LEAST_AREA = 0.01
 
 
 def integer_from(least: int):
@@ -33,11 +42,17 @@ def size(text: str) -> int | str:
     return text if text in ("in_distribution", "own") else integer_from(1)(text)
 
 
+def names(option: str) -> bool:
+    """Whether the command line has an option that other options depend on."""
+    # No abbreviations: --score is none of --scores.
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(option, nargs="?", const="", dest="value")
+    return parser.parse_known_args()[0].value is not None
+
+
 def reads_scores() -> bool:
     """Whether the command line names scores, for which OpenMMLab is not needed."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--scores", nargs="?", const="")
-    return parser.parse_known_args()[0].scores is not None
+    return names("--scores")
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,13 +60,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--scores",
         metavar="PATH",
-        help="what another model gave: a table with the columns image, class, score; "
-        "COCO's results (.json); or a folder of YOLO's .txt with confidences",
+        help="what another model gave: a table (.csv, .parquet) with the columns "
+        "image, class, score; COCO's results (.json); or a folder of YOLO's .txt with "
+        "confidences",
     )
     (add_score_options if reads_scores() else add_model_options)(parser)
     parser.add_argument("--out", required=True, help="the manifest to write, a .csv")
     parser.add_argument(
-        "--threshold", type=float, default=0.5, help="least probability (default: 0.5)"
+        "--threshold",
+        type=float,
+        help="least probability, or fraction of an image (default: 0.5, and "
+        f"{LEAST_AREA} with --score area)",
     )
     parser.add_argument(
         "--top", type=integer_from(1), metavar="N", help="at most N rows a class"
@@ -67,7 +86,11 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="carry what was reviewed in the manifest over to the new one",
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.threshold is None:
+        by_area = getattr(args, "score", None) == "area"
+        args.threshold = LEAST_AREA if by_area else 0.5
+    return args
 
 
 def add_score_options(parser: argparse.ArgumentParser) -> None:
@@ -95,17 +118,67 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add what goes with a classifier of a config."""
-    parser.add_argument("config", help="config file of the in-distribution classifier")
+def add_timm_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which network of timm mines."""
+    parser.add_argument("checkpoint", help="its weights, .pth or .safetensors")
+    parser.add_argument(
+        "--classes",
+        required=True,
+        metavar="FILE",
+        help="names of the classes in the order of the network's outputs, one a line, "
+        "or a data.yaml",
+    )
+    parser.add_argument(
+        "--activation",
+        choices=["softmax", "sigmoid"],
+        default="softmax",
+        help="of the network's outputs: softmax if an image shows one class, sigmoid "
+        "if it may show several (default: softmax)",
+    )
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which network of a config mines."""
+    parser.add_argument("config", help="config file of the in-distribution model")
     parser.add_argument("checkpoint", help="its checkpoint file")
+    parser.add_argument(
+        "--score",
+        choices=["peak", "area"],
+        help="of a segmentation network: a class's largest probability of a pixel, or "
+        "the fraction of the image that it takes (default: peak)",
+    )
+    parser.add_argument(
+        "--background",
+        metavar="CLASS",
+        help="of a segmentation network: the class that is no object (default: the "
+        "one that is called background, if there is one)",
+    )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add what goes with a model."""
+    parser.add_argument(
+        "--timm",
+        metavar="NAME",
+        help="a classifier of timm, such as efficientnet_lite0, in place of CONFIG",
+    )
+    (add_timm_options if names("--timm") else add_config_options)(parser)
     parser.add_argument(
         "--candidates",
         required=True,
-        help="folder of images, or list of image files, one a line",
+        help="folder of images or of shards (.tar, .parquet), a shard, a pattern such "
+        "as 'shards/*.tar', an address such as s3://bucket/images, or a list of image "
+        "files or addresses, one a line",
     )
     parser.add_argument(
-        "--root", help="folder that the names of a list are relative to (default: its)"
+        "--root",
+        help="folder that the names of a list, or of a column of paths, are relative "
+        "to (default: its)",
+    )
+    parser.add_argument(
+        "--column",
+        default="image",
+        help="column of Parquet with the bytes or the paths of images (default: image)",
     )
     parser.add_argument(
         "--batch-size", type=integer_from(1), help="default: that of the config's test"
@@ -164,7 +237,7 @@ def read(args: argparse.Namespace) -> None:
 
 
 def mine(args: argparse.Namespace) -> None:
-    """Make the manifest by a classifier."""
+    """Make the manifest by a model."""
     from mmengine.dist import barrier, is_main_process
 
     from mmwood.engine.runner import build_runner
@@ -181,8 +254,7 @@ def mine(args: argparse.Namespace) -> None:
     if not Path(args.checkpoint).is_file():
         raise FileNotFoundError(f"checkpoint: there is no file {args.checkpoint}")
     check_manifest(args.out, args.update)
-    cfg = load_config(args)
-    cfg.load_from = args.checkpoint
+    cfg = read_model(args)
     folder = Path(cfg.work_dir, "mining")
     candidates = folder / "candidates.txt"
     use_candidates(
@@ -192,6 +264,8 @@ def mine(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         size=args.size,
+        score=getattr(args, "score", None),
+        background=getattr(args, "background", None),
     )
     if args.amp:
         cfg.test_cfg.fp16 = True
@@ -199,9 +273,14 @@ def mine(args: argparse.Namespace) -> None:
     if is_main_process():
         # Before hours of work. It is looked at again when the manifest is written.
         with not_under_review(args.out):
-            remove_leftovers(folder)
+            for written in (folder, Path(cfg.work_dir, "found")):
+                remove_leftovers(written)
             write_candidate_list(
-                args.candidates, candidates, args.root, frozen=bool(shard_paths(folder))
+                args.candidates,
+                candidates,
+                args.root,
+                frozen=bool(shard_paths(folder)),
+                column=args.column,
             )
     barrier()
     runner.test()
@@ -218,6 +297,23 @@ def mine(args: argparse.Namespace) -> None:
         unreadable=unreadable,
     )
     report(args, summary, unreadable)
+
+
+def read_model(args: argparse.Namespace):
+    """The config of the model that mines."""
+
+    if args.timm is None:
+        cfg = load_config(args)
+        cfg.load_from = args.checkpoint
+        return cfg
+
+    from mmwood.fileio.image_scores import read_names
+    from mmwood.ood.timm_config import timm_config
+
+    args.config = args.timm
+    classes = [*read_names(args.classes).values()]
+    config = timm_config(args.timm, args.checkpoint, classes, args.activation)
+    return load_config(args, config=config)
 
 
 def report(args: argparse.Namespace, summary: dict, unreadable: Path) -> None:

@@ -9,6 +9,7 @@ from mmengine.dataset import BaseDataset
 
 from mmwood.datasets.transforms.loading import decoding_of
 from mmwood.fileio.images import UNREADABLE, why_unreadable
+from mmwood.fileio.stores import is_stored
 from mmwood.registry import DATASETS
 
 #: What Pillow, OpenCV and mmcv raise at files that are not whole images.
@@ -28,7 +29,8 @@ class CandidateDataset(BaseDataset):
     why it could not be read, or None.
 
     Args:
-        ann_file: A list with one path a line in UTF-8, as
+        ann_file: A list with one path, or another locator of
+            :mod:`mmwood.fileio.stores`, a line in UTF-8, as
             :func:`mmwood.ood.candidates.write_candidate_list` writes it.
         pipeline: Transforms; they end with ``PackInputs``. Truncated files are found
             where ``mmwood.LoadImage`` loads: OpenCV takes them for whole.
@@ -36,7 +38,8 @@ class CandidateDataset(BaseDataset):
 
     Raises:
         FileNotFoundError: There is no list.
-        ValueError: It is empty.
+        ValueError: It is empty; its first image is in a store, which the pipeline does
+            not read.
 
     Example:
         >>> dict(type='mmwood.CandidateDataset', ann_file='mining/candidates.txt',
@@ -64,6 +67,22 @@ class CandidateDataset(BaseDataset):
             raise ValueError(f"ann_file: {self.ann_file} lists no image")
         self._lines = np.memmap(self.ann_file, dtype=np.uint8, mode="r")
         self._fully_initialized = True
+        self._refuse_stores(self.get_data_info(0)["img_path"])
+
+    def _refuse_stores(self, image: str) -> None:
+        loading = (
+            transform
+            for transform in self.pipeline.transforms
+            if isinstance(transform, LoadImageFromFile)
+        )
+        if is_stored(image) and not all(
+            getattr(transform, "reads_stores", False) for transform in loading
+        ):
+            raise ValueError(
+                f"ann_file: {self.ann_file} lists images of stores, such as {image}: "
+                "load them with mmwood.LoadImage, without backend_args, "
+                "imdecode_backend and color_type"
+            )
 
     def __len__(self) -> int:
         self.full_init()

@@ -20,12 +20,14 @@ from mmwood.fileio.lists import (
     read_lines,
     unknown_classes,
 )
+from mmwood.fileio.stores import open_parquet
 from mmwood.fileio.tables import stream_rows
 from mmwood.utils.require import require
 
 #: Path of the image, the class and its score; class None: the model was shown the image
 #: and may have found nothing.
 ScoreRow = tuple[str, str | None, float]
+_COLUMNS = ("image", "class", "score")
 _RANGE = (
     "scores are probabilities from 0 to 1, with a decimal point: divide percents by "
     "100, put logits through a sigmoid"
@@ -58,8 +60,9 @@ def read_scores(
     ========= ============================================ ============================
     path      holds                                        needs
     ========= ============================================ ============================
-    a table   the columns ``image``, ``class``, ``score``  nothing; ``classes`` gives
-                                                           their order
+    a table,  the columns ``image``, ``class``, ``score``  nothing; ``classes`` gives
+    Parquet                                                their order
+    too
     ``.json`` COCO's results: ``image_id``,                ``annotations``
               ``category_id``, ``score``
     a folder  a ``.txt`` an image, as YOLO predicts with   ``classes``, ``root``
@@ -67,9 +70,9 @@ def read_scores(
               box or polygon, confidence
     ========= ============================================ ============================
 
-    Of a table a row at a time is in memory, of COCO's results the text and some bytes
-    a result. Images of the annotation file, and of YOLO's folder of images, without a
-    result were shown to the model, too.
+    Of a table a row at a time is in memory, of Parquet a batch of rows, of COCO's
+    results the text and some bytes a result. Images of the annotation file, and of
+    YOLO's folder of images, without a result were shown to the model, too.
 
     Args:
         path: The file or folder.
@@ -80,7 +83,7 @@ def read_scores(
 
     Raises:
         FileNotFoundError: A file or folder is missing.
-        ImportError: A ``data.yaml`` needs PyYAML.
+        ImportError: A ``data.yaml`` needs PyYAML, Parquet pyarrow.
         ValueError: An option does not fit the form or is lacking; a row is malformed,
             of an unknown class or image, or its score is no number from 0 to 1; the
             message names the line or entry.
@@ -110,13 +113,11 @@ def read_scores(
                 "images and categories with --annotations, and no --classes"
             )
         return _coco_scores(path, base, Path(annotations))
-    if path.suffix.lower() == ".parquet":
-        raise ValueError(
-            f"--scores: {path} is Parquet: save its columns image, class, score as CSV"
-        )
     known = None if classes is None else tuple(read_names(classes).values())
     notes: list[str] = []
-    return ImageScores(known, _table_rows(path, base, known, notes), notes)
+    is_parquet = path.suffix.lower() == ".parquet"
+    rows = _parquet_rows(path) if is_parquet else _csv_rows(path, notes)
+    return ImageScores(known, _table_rows(rows, base, known), notes)
 
 
 def read_names(path: str | os.PathLike) -> dict[int, str]:
@@ -182,17 +183,46 @@ def _below(base: Path) -> Callable[[str], str]:
     return lru_cache(1 << 12)(lambda name: str(base / name.replace("\\", "/")))
 
 
+def _csv_rows(
+    path: Path, notes: list[str]
+) -> Iterator[tuple[str, str, str, float | str | None]]:
+    """Where each row is, image, class and score."""
+    for line, (image, name, score) in stream_rows(path, _COLUMNS, "--scores", notes):
+        yield f"{path}:{line}", image, name, score
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, Any, Any, Any]]:
+    """As :func:`_csv_rows`, of a Parquet file."""
+    with open_parquet(str(path)) as file:
+        lacking = [name for name in _COLUMNS if name not in file.schema_arrow.names]
+        if lacking:
+            raise ValueError(
+                f"--scores: {path} must have the columns {', '.join(_COLUMNS)}; it "
+                f"has {', '.join(file.schema_arrow.names)}"
+            )
+        number = 0
+        for batch in file.iter_batches(columns=[*_COLUMNS]):
+            columns = (batch.column(name).to_pylist() for name in _COLUMNS)
+            for image, name, score in zip(*columns):
+                number += 1
+                yield f"{path}: row {number}", image, name, score
+
+
 def _table_rows(
-    path: Path, base: Path, classes: Sequence[str] | None, notes: list[str]
+    rows: Iterator[tuple[str, Any, Any, Any]],
+    base: Path,
+    classes: Sequence[str] | None,
 ) -> Iterator[ScoreRow]:
     below = _below(base)
-    columns = ("image", "class", "score")
-    for line, (image, name, score) in stream_rows(path, columns, "--scores", notes):
-        if not name:
-            raise ValueError(f"{path}:{line}: column 'class' names no class")
+    for source, image, name, score in rows:
+        # Those of Parquet may be of any type.
+        if not isinstance(image, str) or not image:
+            raise ValueError(f"{source}: column 'image' names no image")
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"{source}: column 'class' names no class")
         if classes is not None and name not in classes:
-            raise ValueError(f"{path}:{line}: {unknown_classes([name], classes)}")
-        yield below(image), name, _score(score, f"{path}:{line}")
+            raise ValueError(f"{source}: {unknown_classes([name], classes)}")
+        yield below(image), name, _score(score, source)
 
 
 def _yolo_rows(folder: Path, root: Path, names: dict[int, str]) -> Iterator[ScoreRow]:

@@ -21,6 +21,7 @@ PACKAGES = {
     "SEAM": "classifiers",
     "SegTTAModel": "segmentors",
     "SizeBalancedCELoss": "losses",
+    "TimmNetwork": "classifiers",
     "WOoDHead": "heads",
     "WideResNet38": "backbones",
 }

@@ -1,4 +1,4 @@
-"""From a classifier's config to a test over candidate images.
+"""From a model's config to a test over candidate images.
 
 With the in-distribution classifier, p_c(x) is the sigmoid of the score of class c. An
 image x is kept for c where p_c(x) reaches 0.5, highest first (Lee et al., CVPR 2022).
@@ -12,6 +12,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import CheckpointLoader
 
+from mmwood.engine.class_scores import ScoreRule
 from mmwood.engine.ood_size import OoDSize, ood_pipeline
 from mmwood.engine.runner import CHECKS
 from mmwood.fileio.lists import read_class_names
@@ -39,11 +40,13 @@ def use_candidates(
     batch_size: int | None = None,
     num_workers: int | None = None,
     size: OoDSize = "in_distribution",
+    score: ScoreRule | None = None,
+    background: str | None = None,
 ) -> None:
     """Make the config's test one over candidate images, without maps and metrics.
 
     Args:
-        cfg: The classifier's config; ``load_from`` is its checkpoint.
+        cfg: The model's config; ``load_from`` is its checkpoint.
         candidates: What :func:`mmwood.ood.candidates.write_candidate_list` writes, or
             will have written when the test starts.
         threshold: Least probability; see :class:`mmwood.OoDMiningHook`.
@@ -52,6 +55,8 @@ def use_candidates(
         size: Of the images that the classifier sees, see
             :data:`mmwood.engine.ood_size.OoDSize`. The in-distribution images are
             those of ``train_dataloader``.
+        score: Of a segmentation network; see :class:`mmwood.OoDMiningHook`.
+        background: The same.
 
     Raises:
         ValueError: The config has no test pipeline, or one that ``size`` cannot be
@@ -60,7 +65,7 @@ def use_candidates(
     """
     loader = cfg.get("test_dataloader") or ConfigDict()
     dataset = leaf_dataset(loader.get("dataset"))
-    pipeline = without_names(dataset.get("pipeline") or (), "pipeline")
+    pipeline = _of_images(without_names(dataset.get("pipeline") or (), "pipeline"))
     if not pipeline:
         raise ValueError(
             "the config has no test_dataloader.dataset.pipeline to load candidates with"
@@ -101,9 +106,22 @@ def use_candidates(
         out_dir=str(Path(candidates).parent),
         threshold=threshold,
         size=long_side,
+        score=score,
+        background=background,
     )
     cfg.default_hooks = hooks
     cfg.custom_hooks = []
+
+
+def _of_images(pipeline: list) -> list:
+    """A pipeline for images in any store that have no annotations."""
+    return [
+        dict(step, type="mmwood.LoadImage")
+        if type_name(step) == "LoadImageFromFile"
+        else step
+        for step in pipeline
+        if not type_name(step).endswith("Annotations")
+    ]
 
 
 def class_names(cfg: Config) -> list[str]:

@@ -142,7 +142,11 @@ def add_cfg_options(
     parser.set_defaults(launcher="none", local_rank=0, work_dir=None)
 
 
-def load_config(args: argparse.Namespace, needs: Sequence[str] = ()) -> "Config":
+def load_config(
+    args: argparse.Namespace,
+    needs: Sequence[str] = (),
+    config: "Config | None" = None,
+) -> "Config":
     """Read the config and merge the common options into it, without torch.
 
     From here on what this process starts ends with it.
@@ -150,6 +154,8 @@ def load_config(args: argparse.Namespace, needs: Sequence[str] = ()) -> "Config"
     Args:
         args: Of a parser with :func:`add_common_arguments` or :func:`add_cfg_options`.
         needs: Fields that the config must have.
+        config: What to take in place of the file ``args.config``, which still names
+            the default work dir.
 
     Raises:
         FileNotFoundError: There is no such config, or none that a ``_base_`` names.
@@ -161,7 +167,7 @@ def load_config(args: argparse.Namespace, needs: Sequence[str] = ()) -> "Config"
         # torchrun ends them too, unless it is killed itself.
         end_with_parent()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    cfg = read_config(args.config)
+    cfg = config or read_config(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     missing = [name for name in needs if cfg.get(name) is None]

@@ -86,3 +86,28 @@ def test_a_fault_of_the_pipeline_is_no_fault_of_the_image(tmp_path):
     dataset = candidates(tmp_path, "a.png", pipeline)
     with pytest.raises(Exception, match="resize"):
         dataset[0]
+
+
+def test_images_of_stores(tmp_path):
+    make_image(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "s.tar").write_bytes(bytes(9) + content)
+    shard = f"tar:{tmp_path}/s.tar"
+    (tmp_path / "list.txt").write_text(
+        f"{shard}#9,{len(content)},a.png\n{shard}#9,20,b.png\n{tmp_path}/a.png\n"
+    )
+    dataset = CandidateDataset(str(tmp_path / "list.txt"), PIPELINE)
+    items = [dataset[index] for index in range(3)]
+    assert torch.equal(items[0]["inputs"], items[2]["inputs"])
+    faults = [item["data_samples"].fault for item in items]
+    assert faults[0] is None
+    assert faults[2] is None
+    assert faults[1] is not None
+    assert items[1]["data_samples"].img_path == f"{shard}#9,20,b.png"
+    for loading in (
+        dict(type="LoadImageFromFile"),
+        dict(type="mmwood.LoadImage", color_type="grayscale"),
+        dict(type="mmwood.LoadImage", backend_args=dict(backend="local")),
+    ):
+        with pytest.raises(ValueError, match=r"images of stores, such as tar:.*a\.png"):
+            CandidateDataset(str(tmp_path / "list.txt"), [loading, PIPELINE[1]])

@@ -39,6 +39,38 @@ def make_yolo(root: Path, text: str = "1 .5 .5 .1 .1 0.25\n") -> tuple[Path, Pat
     return root / "labels", root / "images"
 
 
+def test_parquet_is_read_as_a_table(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = dict(
+        score=arrow.array([0.5, 1.0, 0.25], arrow.float32()),
+        image=["a.jpg", "b/c.jpg", "a.jpg"],
+        box=[1, 2, 3],
+        # As pandas' categories are written.
+        **{"class": arrow.array(["dog", "cat", "dog"]).dictionary_encode()},
+    )
+    path = tmp_path / "s.parquet"
+    parquet.write_table(arrow.table(columns), path, row_group_size=2)
+    a, c = str(tmp_path / "a.jpg"), str(tmp_path / "b/c.jpg")
+    scores = read_scores(path)
+    assert scores.classes is None
+    assert list(scores.rows) == [(a, "dog", 0.5), (c, "cat", 1.0), (a, "dog", 0.25)]
+    names = write(tmp_path / "names.txt", "cat\n")
+    for changes, options, message in (
+        (dict(image=["a", None, "b"]), {}, "row 2: column 'image' names no image"),
+        ({"class": ["a", "b", None]}, {}, "row 3: column 'class' names no class"),
+        (dict(score=[0.5, 93.0, 0.1]), {}, r"row 2: the score is 93\.0; scores are"),
+        (dict(score=[None, 0.5, 0.1]), {}, "row 1: the score is None"),
+        ({}, dict(classes=names), r"row 1: .*dog"),
+    ):
+        parquet.write_table(arrow.table(columns | changes), path)
+        with pytest.raises(ValueError, match=rf"s\.parquet: {message}"):
+            list(read_scores(path, **options).rows)
+    parquet.write_table(arrow.table(columns).drop_columns("score"), path)
+    with pytest.raises(ValueError, match="columns image, class, score; it has image,"):
+        list(read_scores(path).rows)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -209,5 +241,5 @@ def test_options_that_do_not_fit(tmp_path):
     results = write(tmp_path / "r.json", [])
     with pytest.raises(ValueError, match="with --annotations, and no --classes"):
         read_scores(results)
-    with pytest.raises(ValueError, match="is Parquet: save its columns"):
-        read_scores(write(tmp_path / "s.parquet", b"PAR1"))
+    with pytest.raises(ValueError, match=r"s\.parquet cannot be read as Parquet"):
+        list(read_scores(write(tmp_path / "s.parquet", b"PAR1")).rows)

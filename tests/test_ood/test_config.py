@@ -31,7 +31,8 @@ def test_the_test_becomes_one_over_candidates():
     assert loader.dataset.ann_file == "work/mining/list.txt"
     assert loader.dataset.metainfo.classes == ["x", "y"]
     assert [step.type for step in loader.dataset.pipeline] == [
-        "LoadImageFromFile",
+        # Which reads stores, and refuses half a file.
+        "mmwood.LoadImage",
         "Resize",
         "PackInputs",
     ]
@@ -49,7 +50,28 @@ def test_the_test_becomes_one_over_candidates():
     use_candidates(cfg, "list.txt", batch_size=7, num_workers=2, size="own")
     assert cfg.model == dict(type="ImageClassifier")
     assert (cfg.test_dataloader.batch_size, cfg.test_dataloader.num_workers) == (7, 2)
-    assert cfg.test_dataloader.dataset.pipeline == PIPELINE
+    assert cfg.test_dataloader.dataset.pipeline == [
+        dict(type="mmwood.LoadImage"),
+        PIPELINE[1],
+    ]
+
+
+def test_annotations_are_not_loaded_and_options_go_to_the_hook():
+    loading = [
+        dict(type="LoadImageFromFile", backend_args=None),
+        dict(type="LoadAnnotations", reduce_zero_label=True),
+        dict(type="LoadPanopticAnnotations"),
+        dict(type="PackSegInputs"),
+    ]
+    loader = dict(dataset=dict(classes=["x"], pipeline=loading))
+    cfg = make_config(test_dataloader=loader, model=dict(type="EncoderDecoder"))
+    use_candidates(cfg, "list.txt", size="own", score="area", background="x")
+    assert cfg.test_dataloader.dataset.pipeline == [
+        dict(type="mmwood.LoadImage", backend_args=None),
+        loading[-1],
+    ]
+    hook = cfg.default_hooks.ood_mining
+    assert (hook.score, hook.background) == ("area", "x")
 
 
 def test_pipelines_that_do_not_serve_are_refused():

@@ -14,6 +14,7 @@ from mmwood.fileio.decoding import PICTURE, Decoding, check_decoding, shown_chan
 from mmwood.fileio.images import UNREADABLE, read_channels, why_unreadable
 from mmwood.fileio.label_folder import load_score_maps
 from mmwood.fileio.labels import read_label_png
+from mmwood.fileio.stores import is_stored, read_stored
 from mmwood.functional.cam import strided_size
 from mmwood.registry import TRANSFORMS
 from mmwood.utils.config import leaf_datasets
@@ -26,7 +27,8 @@ class LoadImage(LoadImageFromFile):
     OpenCV decodes a truncated JPEG without a word and fills the missing part with
     grey; Pillow, used here, raises an error. Images of 16 bits become ones of 8
     (:func:`mmwood.fileio.images.read_channels`). An image that is there already, as
-    inferencers hand it over, stays as it is.
+    inferencers hand it over, stays as it is. ``img_path`` may be a locator of
+    :mod:`mmwood.fileio.stores`, unless ``backend_args`` say how files are read.
 
     Args:
         levels: The values that are black and white where an image has more than 8 bits
@@ -65,6 +67,8 @@ class LoadImage(LoadImageFromFile):
                 "mmwood.LoadImage: levels and bands need imdecode_backend='pillow', "
                 "color_type='color' and no file_client_args"
             )
+        #: Whether it takes locators of :mod:`mmwood.fileio.stores` for paths.
+        self.reads_stores = self._plain and self.backend_args is None
         if bands is not None:
             need_rasterio()
 
@@ -79,8 +83,12 @@ class LoadImage(LoadImageFromFile):
         try:
             if not self._plain:
                 return super().transform(results)
-            content = io.BytesIO(fileio.get(path, self.backend_args))
-            image = read_channels(content, self.decoding)
+            content = (
+                read_stored(path)
+                if self.reads_stores and is_stored(path)
+                else fileio.get(path, self.backend_args)
+            )
+            image = read_channels(io.BytesIO(content), self.decoding)
         except (*UNREADABLE, AssertionError) as error:
             if self.ignore_empty:
                 return None

@@ -1,4 +1,4 @@
-"""Note which classes a classifier believes candidate images to show."""
+"""Note which classes a model believes candidate images to show."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,13 @@ from mmengine.runner import Runner
 from mmwood.datasets.candidates import CandidateDataset
 from mmwood.datasets.transforms.loading import decoding_of
 from mmwood.engine.batches import all_batches, take_batches
+from mmwood.engine.class_scores import ScoreRule, class_scores
 from mmwood.engine.ood_size import size_note
 from mmwood.engine.weights import unwrap, weights_sha256
 from mmwood.fileio.decoding import PICTURE
 from mmwood.fileio.files import file_sha256, text_sha256
 from mmwood.fileio.mining_results import Finding, Shard, finished_images, next_run
+from mmwood.fileio.stores import is_stored, save_stored
 from mmwood.registry import HOOKS
 from mmwood.utils.check import at_least
 
@@ -30,6 +32,9 @@ class OoDMiningHook(Hook):
         out_dir/
           part_RUN_RANK.sqlite    see mmwood.fileio.mining_results
 
+    Images that are found in a store, such as a tar shard, become files in ``found``
+    beside ``out_dir``. Which models mine is told by :mod:`mmwood.engine.class_scores`.
+
     A run that was ended continues where it was, also with another number of processes.
     Batches are the same stretches of the list of candidates for any number of
     processes, and so are the results, to the bit. Results of another checkpoint, model,
@@ -42,12 +47,17 @@ class OoDMiningHook(Hook):
         threshold: Least probability.
         size: Long side in pixels that the pipeline resizes to, for the record: results
             of another size are refused by its name. None: it resizes to none.
+        score: Of a segmentation network, see
+            :data:`mmwood.engine.class_scores.ScoreRule`; None is 'peak'.
+        background: Of a segmentation network the class that is no object; None: the one
+            called background, if there is one.
 
     Raises:
         ValueError: The threshold is not in [0, 1); the data set is no
             :class:`mmwood.CandidateDataset`; the folder holds results of something
-            else; the classifier gives no scores, or not one a class name; a model that
-            would pad them is given images of different sizes.
+            else; the model gives no scores, or not one a class name; ``score`` or
+            ``background`` do not fit it; a model that would pad them is given images
+            of different sizes.
 
     Example:
         >>> default_hooks = dict(
@@ -59,11 +69,15 @@ class OoDMiningHook(Hook):
         out_dir: str | None = None,
         threshold: float = 0.5,
         size: int | None = None,
+        score: ScoreRule | None = None,
+        background: str | None = None,
     ) -> None:
         at_least("mmwood.OoDMiningHook: threshold", threshold, 0, below=1)
         self.out_dir = out_dir
         self.threshold = threshold
         self.size = size
+        self.score = score
+        self.background = background
 
     def before_test(self, runner: Runner) -> None:
         """Compare the folder with this run and leave out what is finished."""
@@ -80,7 +94,10 @@ class OoDMiningHook(Hook):
                 "test_dataloader.batch_size, not a batch_sampler"
             )
         folder = Path(self.out_dir or Path(runner.work_dir, "mining"))
-        self._classes = dataset.metainfo["classes"]
+        names = dataset.metainfo["classes"]
+        self._scores = class_scores(unwrap(runner), names, self.score, self.background)
+        self._classes = self._scores.names
+        self._found = folder.parent / "found"
         description = self._describe(runner)
         finished = finished_images(folder, description, len(dataset))
         run = [next_run(folder)]
@@ -129,25 +146,15 @@ class OoDMiningHook(Hook):
         finding = Finding(sample.candidate, sample.img_path, fault=sample.fault)
         if finding.fault is not None:
             return finding
-        if "pred_score" not in sample:
-            raise ValueError(
-                "the model's predictions have no pred_score: mining needs a "
-                "multi-label classifier of mmpretrain's interface"
-            )
-        # Double precision: 0.7 as float32 lies below 0.7.
-        score = sample.pred_score.cpu().double().numpy()
-        if score.shape != (len(self._classes),):
-            raise ValueError(
-                f"the classifier's scores have the shape {score.shape}, but "
-                f"{len(self._classes)} class names are known, from the config's data "
-                f"set or the checkpoint: {tuple(self._classes)}"
-            )
+        score = self._scores(sample).numpy()
         if not np.isfinite(score).all():
-            raise ValueError(f"{finding.image}: the classifier gives {score.tolist()}")
+            raise ValueError(f"{finding.image}: the model gives {score.tolist()}")
         finding.top = float(score.max())
         kept = np.flatnonzero(score >= self.threshold).tolist()
         finding.classes = [(index, float(score[index])) for index in kept]
-        if kept:
+        if kept and is_stored(finding.image):
+            finding.image, finding.sha256 = save_stored(finding.image, self._found)
+        elif kept:
             finding.sha256 = file_sha256(finding.image)
         return finding
 
@@ -176,6 +183,7 @@ class OoDMiningHook(Hook):
             classes=list(self._classes),
             candidates_sha256=file_sha256(dataset.ann_file),
             threshold=self.threshold,
+            **self._scores.rule,
             **json.loads(json.dumps(shown)),
         )
 
