@@ -301,7 +301,6 @@ def mine(args: argparse.Namespace) -> None:
 
 def read_model(args: argparse.Namespace):
     """The config of the model that mines."""
-
     if args.timm is None:
         cfg = load_config(args)
         cfg.load_from = args.checkpoint
