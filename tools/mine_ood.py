@@ -90,6 +90,12 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
         "with YOLO's .txt (default: the alphabet)",
     )
     parser.add_argument(
+        "--features",
+        metavar="NPZ",
+        help="what your model makes of the images, for a review of alike ones together: "
+        "arrays image, names as in the scores, and features, a row for each",
+    )
+    parser.add_argument(
         "--work-dir",
         help="folder of unreadable.txt (default: work_dirs/NAME of --out)",
     )
@@ -152,6 +158,8 @@ def read(args: argparse.Namespace) -> None:
         max_per_image=args.max_per_image,
         update=args.update,
         unreadable=unreadable,
+        features=args.features,
+        root=args.root,
     )
     for note in scores.notes:
         print(note)
