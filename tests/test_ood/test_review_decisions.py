@@ -165,8 +165,8 @@ def test_what_is_shown_and_counted_equals_plain_loops(tmp_path, seed):
         if counts.looked_at:
             rate = counts.rejected / (counts.kept + counts.rejected)
             assert counts.positive_rate == rate
-            if kept:
-                looks = 10 / (1 - rate)
+            if usable:
+                looks = 10 * (counts.kept + counts.rejected) / len(usable)
                 assert counts.looks_left(counts.usable + 10) == pytest.approx(looks)
         chosen = table.choose(index, "kept", 0.98, 0.99).tolist()
         expected = [row for row in kept if 0.98 <= row.probability <= 0.99]
