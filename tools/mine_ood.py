@@ -92,8 +92,8 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--features",
         metavar="NPZ",
-        help="what your model makes of the images, for a review of alike ones together: "
-        "arrays image, names as in the scores, and features, a row for each",
+        help="what your model makes of the images, so that alike ones are reviewed "
+        "together: arrays image, names as in the scores, and features, their rows",
     )
     parser.add_argument(
         "--work-dir",

@@ -70,7 +70,7 @@ def write_manifest(path: str | os.PathLike, rows: Iterable[Candidate]) -> None:
 
 
 def unlooked_path(manifest: str | os.PathLike) -> Path:
-    """Where the rows are that were decided and not looked at; no file: there is none."""
+    """The file of the rows that were decided and not looked at, if there are any."""
     path = Path(os.path.realpath(manifest))
     return path.with_name(f"{path.name}.unlooked")
 

@@ -38,7 +38,10 @@ def check_manifest(path: str | os.PathLike, update: bool = False) -> None:
         raise ValueError(f"--out must be a .csv file, got {path}")
     features = features_path(path)
     if not path.exists():
-        for file, what in ((path.with_suffix(".json"), "summary"), (features, "features")):
+        for file, what in (
+            (path.with_suffix(".json"), "summary"),
+            (features, "features"),
+        ):
             if file.exists():
                 raise FileExistsError(
                     f"--out: {file} is there, without {path}, whose {what} it would "

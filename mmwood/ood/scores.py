@@ -39,8 +39,8 @@ def write_scores(
     scores of one image and class the largest counts. Images whose score reaches the
     threshold must be images, by their headers, and are hashed; others must be there.
 
-    ``features``, an .npz of :func:`mmwood.fileio.image_features.read_own_features`, goes
-    beside the manifest as those of mining do. Its names of images are as those of the
+    ``features``, see :func:`mmwood.fileio.image_features.read_own_features`, go
+    beside the manifest as those of mining do. Their names of images are as those of the
     scores, relative to ``root`` or to the scores' folder; not every image need have
     some.
 
@@ -50,7 +50,8 @@ def write_scores(
     Raises:
         FileNotFoundError: None of the images is there.
         ValueError: There is no score; the threshold is not in [0, 1); what reading the
-            scores or features raises; no image with a score has features; see also :func:`mmwood.ood.results.check_manifest` and
+            scores or features raises; no image with a score has features; see
+            also :func:`mmwood.ood.results.check_manifest` and
             :func:`mmwood.ood.results.not_under_review`.
     """
     at_least("--threshold", threshold, 0, below=1)
@@ -122,7 +123,9 @@ def _add_features(
         known = db.execute("SELECT number FROM shown WHERE image = ?", [image])
         for (number,) in known.fetchall():
             found += 1
-            db.execute("INSERT INTO features VALUES (?, ?)", [number, feature_bytes(row)])
+            db.execute(
+                "INSERT INTO features VALUES (?, ?)", [number, feature_bytes(row)]
+            )
     db.execute("COMMIT")
     if not found:
         raise ValueError(

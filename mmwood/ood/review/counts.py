@@ -66,7 +66,7 @@ class Counts:
         return missing * self.looked_at / self.usable
 
     def looks_for_all(self) -> float | None:
-        """How many looks the unseen rows cost, at the rows a look so far; None: unknown."""
+        """How many looks the unseen rows cost, at the rate so far; None: unknown."""
         if not self.unseen:
             return 0.0
         return self.unseen * self.looked_at / self.decided if self.looked_at else None

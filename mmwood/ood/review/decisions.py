@@ -127,7 +127,9 @@ class Review:
         one_of("state", state, STATES)
         code = STATES.index(state)
         with self._lock:
-            self.journal.append(self._entry({row: (code, row in looked) for row in rows}))
+            self.journal.append(
+                self._entry({row: (code, row in looked) for row in rows})
+            )
             for row in rows:
                 about = self._about.setdefault(row, [])
                 about.append((self._next, code, row in looked))
