@@ -156,11 +156,11 @@ def read_own_features(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
     names, first = np.unique(images, return_index=True)
     if len(names) < len(images):
         double = np.setdiff1d(np.arange(len(images)), first)[0]
-        raise ValueError(f"--features: {path} names {images[double]!r} twice")
+        raise ValueError(f"--features: {path} names {str(images[double])!r} twice")
     for name, row in zip(images, features):
         if not np.isfinite(row).all():
             raise ValueError(
-                f"--features: {path}: those of {name!r} are not all finite numbers"
+                f"--features: {path}: those of {str(name)!r} are not all finite numbers"
             )
     return images.tolist(), features
 
