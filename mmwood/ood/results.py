@@ -207,7 +207,8 @@ def _write_features(db: sqlite3.Connection, path: Path) -> None:
     """Write the features of what the manifest holds; without any there is no file."""
     db.execute(
         "CREATE TABLE kept_features AS SELECT sha256, MIN(number) AS number "
-        "FROM manifest JOIN features USING (number) GROUP BY sha256"
+        "FROM found JOIN features USING (number) "
+        "WHERE sha256 IN (SELECT sha256 FROM manifest) GROUP BY sha256"
     )
     rows = db.execute(
         "SELECT sha256, z FROM kept_features JOIN features USING (number) "

@@ -109,6 +109,8 @@ class Alike:
         rows = chosen[self._place[chosen] >= 0]
         if not len(rows):
             return chosen
+        # An image once: it is as like itself as can be.
+        rows = rows[np.sort(np.unique(self._place[rows], return_index=True)[1])]
         count = min(VARIED, max(1, DISTANCES // len(rows)))
         first = rows[farthest_first(self._features[self._place[rows]], count)]
         return np.concatenate([first, chosen[~np.isin(chosen, first)]])
