@@ -121,6 +121,15 @@ def test_a_review_of_scores_is_kept_by_an_update(tmp_path):
         **{(name, "cat"): "rejected" for name in names[3:]},
     }
     assert summary["auto"] == [entry]
+    # It is also known which of them a person looked at.
+    review = Review(out)
+    looked = [
+        Path(review.images[row]).name
+        for row, (state, seen) in enumerate(zip(review.states, review.looked))
+        if state and seen
+    ]
+    review.close()
+    assert looked == [names[4]]
 
 
 def test_features_of_the_users_model_go_beside_the_manifest(tmp_path):
