@@ -139,7 +139,7 @@ def read_own_features(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
         raise ValueError(
             f"--features: {path} must be an .npz with the arrays image, names of "
             "images, and features, a row for each, as np.savez(file, image=names, "
-            f"features=rows) writes: {error}"
+            "features=rows) writes"
         ) from error
     if images.ndim != 1 or images.dtype.kind != "U":
         raise ValueError(
