@@ -4,7 +4,8 @@
 The command itself, in a process of its own, with a manifest of photographs that exist
 and an empty cache. The first page is its HTML and its 48 small pictures, fetched by one
 client one after the other; a page again finds the pictures in the cache. A decision
-goes to the journal and is synchronised; saving writes the whole manifest.
+goes to the journal and is synchronised; saving writes the whole manifest. Groups of
+alike images are made of random features of 1,280 numbers, in a process of its own.
 """
 
 import argparse
@@ -24,6 +25,8 @@ from PIL import Image
 from prettytable import PrettyTable
 
 from mmwood.fileio.candidates import Candidate, write_manifest
+from mmwood.fileio.image_features import write_features
+from mmwood.fileio.mining_results import FEATURE_TYPE
 from mmwood.ood.review.decisions import Review
 
 TOOL = Path(__file__).parents[1] / "tools/review_ood.py"
@@ -31,6 +34,25 @@ CLASSES = 20
 PAGE = 48
 #: Of the images, in pixels.
 SIZE = (1024, 768)
+#: Length of a feature, and how many kinds of images there are among a hundred.
+DIM, KINDS = 1280, 2
+GROUPS = """
+import sys, time
+from mmwood.ood.review.alike import Alike
+from mmwood.ood.review.counts import ReviewRows
+from mmwood.ood.review.decisions import Review
+
+table = ReviewRows(Review(sys.argv[1]))
+times = [time.perf_counter()]
+alike = Alike(table)
+times.append(time.perf_counter())
+alike.groups(table.choose(0))
+times.append(time.perf_counter())
+alike.varied(table.choose())
+times.append(time.perf_counter())
+print(*(after - before for before, after in zip(times, times[1:])))
+print(open("/proc/self/status").read())
+"""
 
 
 def make_manifest(folder: Path, rows: int) -> Path:
@@ -56,7 +78,35 @@ def make_manifest(folder: Path, rows: int) -> Path:
         for number in range(rows)
     )
     write_manifest(folder / "ood.csv", candidates)
+    images = -(-rows // CLASSES)
+    kinds = rng.normal(size=(max(1, images * KINDS // 100), DIM)).astype(np.float32)
+    features = (
+        (
+            f"{number:064x}",
+            (kinds[rng.integers(len(kinds))] + 0.5 * rng.normal(size=DIM))
+            .astype(FEATURE_TYPE)
+            .tobytes(),
+        )
+        for number in range(images)
+    )
+    write_features(folder / "ood.npz", images, DIM, features)
     return folder / "ood.csv"
+
+
+def group(manifest: Path) -> dict[str, float]:
+    """Seconds and memory of features, groups of one class, and the order of variety."""
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", GROUPS, manifest],
+        env=dict(os.environ, PYTHONPATH=str(TOOL.parents[1])),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    times, status = process.stdout.split("\n", 1)
+    names = ("features", "groups of a class", "diverse first")
+    found = {f"{name} (s)": float(t) for name, t in zip(names, times.split())}
+    found["peak memory of groups (MB)"] = memory_in(status)
+    return found
 
 
 def seconds_of_page(url: str) -> float:
@@ -71,7 +121,10 @@ def seconds_of_page(url: str) -> float:
 
 def peak_memory(process: int) -> float:
     """In MB; Linux only."""
-    status = Path(f"/proc/{process}/status").read_text()
+    return memory_in(Path(f"/proc/{process}/status").read_text())
+
+
+def memory_in(status: str) -> float:
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
 
 
@@ -115,7 +168,7 @@ def measure(folder: Path, rows: int) -> dict[str, float]:
     review.save()
     result["saving (s)"] = time.perf_counter() - start
     review.close()
-    return result
+    return result | group(manifest)
 
 
 def main() -> None:

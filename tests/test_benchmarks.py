@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from mmwood.fileio.candidates import Candidate, write_manifest
+from mmwood.fileio.image_features import write_features
 
 pytestmark = pytest.mark.slow
 
@@ -89,6 +93,33 @@ def test_exported_networks_are_compared_with_torch(python, tmp_path):
     assert int(differ[1]) <= 2
     results = json.loads(found.read_text())
     assert [result["repeats"] for result in results] == [2, 2]
+
+
+def test_known_reviews_are_replayed(python, tmp_path):
+    rng = np.random.default_rng(0)
+    rows, features = [], []
+    for number in range(120):
+        sha256, kind = f"{number:064d}", number % 3
+        # Kind 0 is kept, 1 is not, and of 2 the image that is least like the others.
+        state = "kept" if kind == 0 or number == 2 else "rejected"
+        rows.append(
+            Candidate(f"{number}.jpg", "disc", 1 - number / 200, 1, state, sha256)
+        )
+        z = 30 * np.eye(3)[kind] + rng.normal(size=3) + 9 * (number == 2)
+        features.append((sha256, z.astype("<f2").tobytes()))
+    rows.append(Candidate("unseen.jpg", "disc", 0.1, 1, "unseen", "9" * 64))
+    write_manifest(tmp_path / "ood.csv", rows)
+    write_features(tmp_path / "ood.npz", 120, 3, features)
+    found = tmp_path / "found.json"
+    program = FOLDER / "review_orders.py"
+    code, text = python(program, tmp_path / "ood.csv", "--json", found)
+    assert code == 0, text
+    assert "120 rows of 120 images, 41 of them usable; 3 groups" in text
+    # Two samples of 12, and all of the mixed group.
+    assert re.search(r"\| groups +\| +\d+ +\| +64 +\| +41 +\| +0 ", text)
+    # 37 of 41; every third row is one, and the third row as well.
+    assert re.search(r"\| hardest first +\| +106 +\| +120 +\| +41 +\| +0 ", text)
+    assert [result["ratio"] for result in json.loads(found.read_text())][-1] < 0.6
 
 
 def test_rates_of_stages(python, tmp_path):

@@ -113,6 +113,12 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
         "with YOLO's .txt (default: the alphabet)",
     )
     parser.add_argument(
+        "--features",
+        metavar="NPZ",
+        help="what your model makes of the images, so that alike ones are reviewed "
+        "together: arrays image, names as in the scores, and features, their rows",
+    )
+    parser.add_argument(
         "--work-dir",
         help="folder of unreadable.txt (default: work_dirs/NAME of --out)",
     )
@@ -225,6 +231,8 @@ def read(args: argparse.Namespace) -> None:
         max_per_image=args.max_per_image,
         update=args.update,
         unreadable=unreadable,
+        features=args.features,
+        root=args.root,
     )
     for note in scores.notes:
         print(note)

@@ -6,8 +6,9 @@ may have several rows.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from mmwood.fileio.tables import csv_reader, write_table
@@ -66,6 +67,38 @@ def write_manifest(path: str | os.PathLike, rows: Iterable[Candidate]) -> None:
         for r in rows
     )
     write_table(path, COLUMNS, written)
+
+
+def unlooked_path(manifest: str | os.PathLike) -> Path:
+    """The file of the rows that were decided and not looked at, if there are any."""
+    path = Path(os.path.realpath(manifest))
+    return path.with_name(f"{path.name}.unlooked")
+
+
+def read_unlooked(manifest: str | os.PathLike) -> set[tuple[str, str]]:
+    """Image and class of the rows that were decided with others, and not looked at.
+
+    A row that is unseen in the manifest may be among them; it says nothing then.
+
+    Raises:
+        ValueError: The file of :func:`unlooked_path` is malformed.
+    """
+    path = unlooked_path(manifest)
+    if not path.exists():
+        return set()
+    with csv_reader(path, "rows not looked at") as reader:
+        rows = list(reader)
+    if rows[:1] != [[*COLUMNS[:2]]] or not all(len(row) == 2 for row in rows):
+        raise ValueError(
+            f"{path} does not list rows of a manifest by image and class: delete it, "
+            "and all decided rows count as looked at"
+        )
+    return {(image, name) for image, name in rows[1:]}
+
+
+def write_unlooked(path: str | os.PathLike, rows: Iterable[Sequence[str]]) -> None:
+    """Write image and class of rows that were not looked at, atomically."""
+    write_table(path, COLUMNS[:2], rows)
 
 
 def _parse(row: list[str], where: str) -> Candidate:

@@ -48,8 +48,9 @@ class Journal:
     """Entries in a file that one process owns; the lock dies with its owner.
 
     An entry says which state rows have from now on, ``{state: [[image, class],
-    ...]}``, so that reading entries twice does no harm. Lines with ``format`` say who
-    opened the file.
+    ...]}``, so that reading entries twice does no harm. ``looked_at``, ``{state:
+    number}``, says that only so many of a state's rows, the first ones, were looked at.
+    Lines with ``format`` say who opened the file.
 
     It is no SQLite file: whoever reads one in the process that has locked it takes the
     lock away (POSIX locks), its errors do not say what the disk lacks, and a decision
@@ -221,6 +222,9 @@ def _loaded(line: bytes) -> dict | None:
             if not keys or not all(
                 isinstance(part, str) for image, name in keys for part in (image, name)
             ):
+                return None
+            looked_at = entry.get("looked_at", {})
+            if not all(isinstance(number, int) for number in looked_at.values()):
                 return None
     except (ValueError, TypeError, AttributeError):
         return None

@@ -23,7 +23,10 @@ _TABLES = (
     "unreadable TEXT)",
     "CREATE TABLE found (number INTEGER, class INTEGER, image TEXT, probability REAL, "
     "sha256 TEXT, PRIMARY KEY (number, class)) WITHOUT ROWID",
+    "CREATE TABLE features (number INTEGER PRIMARY KEY, z BLOB)",
 )
+#: Of features in shards and beside manifests.
+FEATURE_TYPE = np.dtype("<f2")
 
 
 @dataclass(slots=True)
@@ -37,6 +40,7 @@ class Finding:
         fault: Why the image cannot be read, or None.
         classes: Index and probability of each class above the threshold.
         sha256: Hash of the image file, if there is such a class.
+        features: What the model makes of the image, shape (D,), or None.
     """
 
     number: int
@@ -45,6 +49,7 @@ class Finding:
     fault: str | None = None
     classes: list[tuple[int, float]] = field(default_factory=list)
     sha256: str = ""
+    features: np.ndarray | None = None
 
 
 class Shard:
@@ -87,6 +92,14 @@ class Shard:
                     for index, probability in item.classes
                 ],
             )
+            self._connection.executemany(
+                "INSERT INTO features VALUES (?, ?)",
+                [
+                    (item.number, feature_bytes(item.features))
+                    for item in findings
+                    if item.features is not None
+                ],
+            )
             self._connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             raise OSError(
@@ -98,6 +111,12 @@ class Shard:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def feature_bytes(features: np.ndarray) -> bytes:
+    """Features in half precision; numbers beyond its range become its largest."""
+    limit = np.finfo(FEATURE_TYPE).max
+    return np.clip(features, -limit, limit).astype(FEATURE_TYPE).tobytes()
 
 
 def shard_paths(folder: str | os.PathLike) -> list[Path]:
@@ -141,8 +160,8 @@ def temporary_results() -> Iterator[sqlite3.Connection]:
     """A temporary database on disk, without results yet.
 
     It has the tables ``description`` (json), with one row a shard, ``images`` (number,
-    top, fault, unreadable: the path if there is a fault) and ``found`` (number, class,
-    image, probability, sha256).
+    top, fault, unreadable: the path if there is a fault), ``found`` (number, class,
+    image, probability, sha256) and ``features`` (number, z: bytes of float16).
     """
     # An empty name: SQLite keeps the database in a file of its own and deletes it.
     with closing(sqlite3.connect("", isolation_level=None)) as connection:
@@ -158,7 +177,11 @@ def merged(folder: str | os.PathLike) -> Iterator[sqlite3.Connection]:
         for path in shard_paths(folder):
             connection.execute("ATTACH ? AS shard", [str(path)])
             if _has_tables(connection, "shard"):
-                for table in ("description", "images", "found"):
+                tables = ["description", "images", "found"]
+                # Shards of older versions hold no features.
+                if _has_tables(connection, "shard", "features"):
+                    tables.append("features")
+                for table in tables:
                     connection.execute(
                         f"INSERT OR IGNORE INTO {table} SELECT * FROM shard.{table}"
                     )
@@ -178,7 +201,9 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         ) from error
 
 
-def _has_tables(connection: sqlite3.Connection, schema: str) -> bool:
+def _has_tables(
+    connection: sqlite3.Connection, schema: str, table: str = "images"
+) -> bool:
     """False for a file whose process was killed before its first batch was written."""
-    query = f"SELECT 1 FROM {schema}.sqlite_master WHERE name = 'images'"
-    return connection.execute(query).fetchone() is not None
+    query = f"SELECT 1 FROM {schema}.sqlite_master WHERE name = ?"
+    return connection.execute(query, [table]).fetchone() is not None

@@ -175,7 +175,7 @@ def apply_rules(review: Review, rules: Rules) -> tuple[dict, dict[str, str]]:
     write_json(path, summary)
     for state, rows in (("rejected", out), ("kept", keep)):
         if rows.any():
-            review.decide(np.flatnonzero(rows).tolist(), state)
+            review.decide(np.flatnonzero(rows).tolist(), state, looked_at=())
     review.save()
     entry["finished"] = True
     write_json(path, summary)

@@ -13,9 +13,10 @@ from prettytable import PrettyTable
 from mmwood.fileio.candidates import STATES, Candidate, read_manifest, write_manifest
 from mmwood.fileio.decoding import Decoding, check_decoding
 from mmwood.fileio.files import atomic_write, read_json, write_json
+from mmwood.fileio.image_features import features_path, read_features, write_features
 from mmwood.fileio.journal import Journal, LockedError, journal_path
 from mmwood.fileio.mask_review import refuse_mask_review
-from mmwood.fileio.mining_results import merged
+from mmwood.fileio.mining_results import FEATURE_TYPE, merged
 from mmwood.utils.locations import tool_command
 from mmwood.utils.tables import number_table
 
@@ -28,21 +29,34 @@ def check_manifest(path: str | os.PathLike, update: bool = False) -> None:
     """Refuse to overwrite what a person reviewed.
 
     Raises:
-        FileExistsError: There is no manifest, but a file of its summary's name.
-        ValueError: It holds reviewed rows and is not to be updated, or is no manifest.
+        FileExistsError: There is no manifest, but a file of its summary's name, or
+            one of the name of its features.
+        ValueError: It holds reviewed rows and is not to be updated, or is no manifest;
+            the file of its features is none.
     """
     path = Path(path)
     if path.suffix.lower() != ".csv":
         raise ValueError(f"--out must be a .csv file, got {path}")
+    features = features_path(path)
     if not path.exists():
-        summary = path.with_suffix(".json")
-        if summary.exists():
-            raise FileExistsError(
-                f"--out: {summary} is there, without {path}, whose summary it would "
-                "hold: name another file, or move it away"
-            )
+        for file, what in (
+            (path.with_suffix(".json"), "summary"),
+            (features, "features"),
+        ):
+            if file.exists():
+                raise FileExistsError(
+                    f"--out: {file} is there, without {path}, whose {what} it would "
+                    "hold: name another file, or move it away"
+                )
         return
     refuse_mask_review(path, "--out")
+    if features.exists():
+        try:
+            read_features(features)
+        except ValueError as error:
+            raise ValueError(
+                f"--out: {error}, and would be overwritten: name another file"
+            ) from error
     reviewed = sum(1 for _ in _reviewed(path))
     if reviewed and not update:
         raise ValueError(
@@ -106,6 +120,10 @@ def write_results(
 ) -> dict:
     """Write the manifest, a JSON summary beside it, and the unreadable images.
 
+    Features of the manifest's images, if shards have them, go to a third file beside
+    it (:mod:`mmwood.fileio.image_features`), before the manifest takes its place; they
+    are found by the hashes of images, so that a file from before tells nothing wrong.
+
     Rows are sorted by class and by probability, highest first, then by path. With
     ``update`` a row keeps the state that a person gave to the same file (by its hash)
     and class. Reviewed rows that are not found any more stay, after the others of
@@ -161,6 +179,7 @@ def write_found(
     auto = read_summary(out).get("auto") if update else None
     made_from = json.loads(db.execute("SELECT json FROM description").fetchone()[0])
     _choose(db, made_from["classes"], out if update else None, top, max_per_image)
+    _write_features(db, features_path(out))
     rows = db.execute(
         "SELECT image, name, probability, rank, state, sha256 FROM manifest "
         "ORDER BY class IS NULL, class, name, rank"
@@ -184,6 +203,26 @@ def write_found(
         summary["auto"] = auto
     write_json(out.with_suffix(".json"), summary)
     return summary
+
+
+def _write_features(db: sqlite3.Connection, path: Path) -> None:
+    """Write the features of what the manifest holds; without any there is no file."""
+    db.execute(
+        "CREATE TABLE kept_features AS SELECT sha256, MIN(number) AS number "
+        "FROM found JOIN features USING (number) "
+        "WHERE sha256 IN (SELECT sha256 FROM manifest) GROUP BY sha256"
+    )
+    rows = db.execute(
+        "SELECT sha256, z FROM kept_features JOIN features USING (number) "
+        "ORDER BY sha256"
+    )
+    (count,) = db.execute("SELECT COUNT(*) FROM kept_features").fetchone()
+    (size,) = db.execute("SELECT LENGTH(z) FROM features LIMIT 1").fetchone() or (0,)
+    if count:
+        write_features(path, count, size // FEATURE_TYPE.itemsize, rows)
+    else:
+        # Of a model from before.
+        path.unlink(missing_ok=True)
 
 
 def mined_decoding(manifest: str | os.PathLike) -> Decoding:

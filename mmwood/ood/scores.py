@@ -6,12 +6,14 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from mmwood.fileio.files import file_sha256
+from mmwood.fileio.image_features import read_own_features
 from mmwood.fileio.image_scores import ImageScores
 from mmwood.fileio.images import UNREADABLE, image_size, why_unreadable
-from mmwood.fileio.mining_results import temporary_results
+from mmwood.fileio.mining_results import feature_bytes, temporary_results
 from mmwood.ood.results import not_under_review, write_found
 from mmwood.utils.check import at_least
 
@@ -28,6 +30,8 @@ def write_scores(
     max_per_image: int | None = None,
     update: bool = False,
     unreadable: str | os.PathLike = "unreadable.txt",
+    features: str | os.PathLike | None = None,
+    root: str | os.PathLike | None = None,
 ) -> dict:
     """Write the manifest of what a model took for its classes, and its summary.
 
@@ -35,18 +39,25 @@ def write_scores(
     scores of one image and class the largest counts. Images whose score reaches the
     threshold must be images, by their headers, and are hashed; others must be there.
 
+    ``features``, see :func:`mmwood.fileio.image_features.read_own_features`, go
+    beside the manifest as those of mining do. Their names of images are as those of the
+    scores, relative to ``root`` or to the scores' folder; not every image need have
+    some.
+
     Returns:
         The summary; its ``joined`` says how many scores were not the largest.
 
     Raises:
         FileNotFoundError: None of the images is there.
         ValueError: There is no score; the threshold is not in [0, 1); what reading the
-            scores raises; see also :func:`mmwood.ood.results.check_manifest` and
+            scores or features raises; no image with a score has features; see
+            also :func:`mmwood.ood.results.check_manifest` and
             :func:`mmwood.ood.results.not_under_review`.
     """
     at_least("--threshold", threshold, 0, below=1)
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    own = None if features is None else read_own_features(features)
     with not_under_review(out), temporary_results() as db:
         db.execute("CREATE TABLE scores (image TEXT, name TEXT, score REAL)")
         rows = tqdm(scores.rows, desc="scores", unit_scale=True, disable=None)
@@ -69,6 +80,9 @@ def write_scores(
             "SELECT SUM(joined - 1) FROM largest WHERE name IS NOT NULL"
         ).fetchone()
         _find(db, classes, threshold)
+        if features is not None and own is not None:
+            base = Path(source).parent if root is None else Path(root)
+            _add_features(db, features, base, *own)
         made_from = dict(
             format=FORMAT,
             scores=str(source),
@@ -91,6 +105,34 @@ def _classes(
     if not names:
         raise ValueError(f"--scores: {source} holds no score")
     return names if known is None else known
+
+
+def _add_features(
+    db: sqlite3.Connection,
+    path: str | os.PathLike,
+    base: Path,
+    names: Sequence[str],
+    features: np.ndarray,
+) -> None:
+    """Fill the table ``features`` with those of images that are found."""
+    db.execute("CREATE INDEX by_image ON shown (image)")
+    found = 0
+    db.execute("BEGIN")
+    for name, row in zip(names, features):
+        image = str(base / name.replace("\\", "/"))
+        known = db.execute("SELECT number FROM shown WHERE image = ?", [image])
+        for (number,) in known.fetchall():
+            found += 1
+            db.execute(
+                "INSERT INTO features VALUES (?, ?)", [number, feature_bytes(row)]
+            )
+    db.execute("COMMIT")
+    if not found:
+        raise ValueError(
+            f"--features: {path} names none of the images that have scores; its first "
+            f"is {str(base / names[0]) if names else None!r}: they "
+            "are relative to --root, or to the folder of the scores"
+        )
 
 
 def _look(db: sqlite3.Connection, threshold: float) -> None:

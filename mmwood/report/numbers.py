@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from mmwood.fileio.candidates import STATES, read_manifest
+from mmwood.fileio.candidates import STATES, read_manifest, read_unlooked
 from mmwood.fileio.scores import (
     LABEL_SCORES,
     InstanceScores,
@@ -326,13 +326,20 @@ def review(path: Path) -> dict:
     """
     classes: dict[str, dict[str, int]] = {}
     images: dict[str, set[str]] = {state: set() for state in STATES}
+    listed, unlooked = read_unlooked(path), 0
     for _, row in read_manifest(path):
+        unlooked += row.state != "unseen" and (row.image, row.class_name) in listed
         counts = classes.setdefault(row.class_name, dict.fromkeys(STATES, 0))
         counts[row.state] += 1
         images[row.state].add(row.image)
     total: dict[str, int] = {
         state: sum(c[state] for c in classes.values()) for state in STATES
     }
+    by_rules = sum(
+        int(entry.get("kept", 0)) + int(entry.get("rejected", 0))
+        for entry in read_summary(path).get("auto", ())
+        if isinstance(entry, dict)
+    )
     rows: list[tuple[str, dict[str, int]]] = [*sorted(classes.items())]
     rows.append(("all classes", total))
     return dict(
@@ -348,11 +355,9 @@ def review(path: Path) -> dict:
         # An image that one class rejects is not used at all.
         usable=len(images["kept"] - images["rejected"]),
         reviewed=total["kept"] + total["rejected"],
-        by_rules=sum(
-            int(entry.get("kept", 0)) + int(entry.get("rejected", 0))
-            for entry in read_summary(path).get("auto", ())
-            if isinstance(entry, dict)
-        ),
+        by_rules=by_rules,
+        # Rules note theirs, too.
+        by_groups=max(0, unlooked - by_rules),
     )
 
 

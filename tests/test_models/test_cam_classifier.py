@@ -217,7 +217,7 @@ def test_scores_without_maps_need_no_labels():
         del sample.gt_label
     samples = build(test_cfg=dict(cam_labels="none")).test_step(data)
     for sample, score in zip(samples, expected):
-        assert set(sample.keys()) == {"pred_score", "pred_label"}
+        assert set(sample.keys()) == {"pred_score", "pred_label", "features"}
         assert torch.equal(sample.pred_score, score)
 
 

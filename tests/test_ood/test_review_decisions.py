@@ -16,7 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from mmwood.fileio.candidates import STATES, Candidate, read_manifest, write_manifest
+from mmwood.fileio.candidates import (
+    STATES,
+    Candidate,
+    read_manifest,
+    unlooked_path,
+    write_manifest,
+)
 from mmwood.fileio.journal import LockedError, SaveError, journal_path
 from mmwood.ood.review.counts import Counts, ReviewRows
 from mmwood.ood.review.decisions import Review
@@ -55,12 +61,14 @@ def pending(path: Path) -> int:
 class Reference:
     """All decisions in a list, replayed from the beginning for every answer."""
 
-    def __init__(self, states: list[str]) -> None:
+    def __init__(self, states: list[str], unlooked: set[int] = frozenset()) -> None:
         self.initial = states
+        self.initial_unlooked = unlooked
         self.decisions: list[list] = []
 
-    def decide(self, rows: list[int], state: str, who: str) -> None:
-        self.decisions.append([rows, state, who, False])
+    def decide(self, rows: list[int], state: str, who: str, looked_at=None) -> None:
+        looked_at = rows if looked_at is None else looked_at
+        self.decisions.append([rows, state, who, False, looked_at])
 
     def undo(self, who: str) -> None:
         for decision in reversed(self.decisions):
@@ -70,26 +78,41 @@ class Reference:
 
     def states(self) -> list[str]:
         states = list(self.initial)
-        for rows, state, _, undone in self.decisions:
+        for rows, state, _, undone, _ in self.decisions:
             for row in rows:
                 if not undone:
                     states[row] = state
         return states
 
+    def unlooked(self) -> set[int]:
+        """Decided rows that nobody looked at."""
+        rows_of = set(self.initial_unlooked)
+        for rows, _, _, undone, looked_at in self.decisions:
+            if not undone:
+                rows_of = (rows_of - set(rows)) | (set(rows) - set(looked_at))
+        return {row for row in rows_of if self.states()[row] != "unseen"}
+
+
+def unlooked_of(review: Review) -> set[int]:
+    pairs = enumerate(zip(review.states, review.looked))
+    return {row for row, (state, looked) in pairs if state and not looked}
+
 
 def script(seed: int, count: int) -> Iterator[tuple]:
-    """Random steps of a review: one row, a range, undo, by two people."""
+    """Random steps of a review: one row, a range, a group, undo, by two people."""
     rng = random.Random(seed)
     while True:
         who = rng.choice(["tab 1", "tab 2"])
-        kind = rng.choice(["one", "range", "undo"])
+        kind = rng.choice(["one", "range", "group", "undo"])
         if kind == "undo":
             yield "undo", who
             continue
         first = rng.randrange(count)
-        last = rng.randrange(first, count) if kind == "range" else first
+        last = first if kind == "one" else rng.randrange(first, count)
         rows = list(range(first, last + 1))
-        yield "decide", rows, rng.choice(STATES), who
+        step = "decide", rows, rng.choice(STATES), who
+        # Some of a group are shown.
+        yield (*step, rows[1::3]) if kind == "group" else step
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -109,6 +132,7 @@ def test_random_decisions_equal_a_plain_replay(tmp_path, seed):
         getattr(reference, name)(*arguments)
         expected = [STATES.index(state) for state in reference.states()]
         assert list(review.states) == expected
+        assert unlooked_of(review) == reference.unlooked()
         # Every tab is told about every change.
         assert changed >= {row for row in range(30) if shown[row] != expected[row]}
         if number % 60 == 59:
@@ -117,6 +141,11 @@ def test_random_decisions_equal_a_plain_replay(tmp_path, seed):
             assert states_of(manifest) == reference.states()
     review.close()
     assert not journal_path(manifest).exists()
+    # The next one knows which rows nobody looked at.
+    again = Review(manifest)
+    assert unlooked_of(again) == reference.unlooked()
+    again.close()
+    assert unlooked_path(manifest).exists() == bool(reference.unlooked())
     after = [row for _, row in read_manifest(manifest)]
     for row, old, state in zip(after, before, reference.states(), strict=True):
         old.state = state
@@ -161,12 +190,21 @@ def test_what_is_shown_and_counted_equals_plain_loops(tmp_path, seed):
         counts = table.counts(index)
         assert (counts.kept, counts.usable) == (len(kept), len(usable))
         assert counts.rejected == sum(row.state == "rejected" for row in own)
-        assert counts.unseen == len(own) - counts.looked_at
-        if counts.looked_at:
-            rate = counts.rejected / (counts.kept + counts.rejected)
-            assert counts.positive_rate == rate
-            if kept:
-                looks = 10 / (1 - rate)
+        assert counts.unseen == len(own) - counts.kept - counts.rejected
+        unseen = unlooked_of(review)
+        looks = [
+            row
+            for place, row in enumerate(rows)
+            if row in own and row.state != "unseen" and place not in unseen
+        ]
+        assert counts.looked_at == len(looks)
+        if looks:
+            rejected = sum(row.state == "rejected" for row in looks)
+            assert counts.positive_rate == rejected / len(looks)
+            rest = counts.unseen * len(looks) / (counts.kept + counts.rejected)
+            assert counts.looks_for_all() == pytest.approx(rest)
+            if usable:
+                looks = 10 * len(looks) / len(usable)
                 assert counts.looks_left(counts.usable + 10) == pytest.approx(looks)
         chosen = table.choose(index, "kept", 0.98, 0.99).tolist()
         expected = [row for row in kept if 0.98 <= row.probability <= 0.99]
@@ -239,7 +277,7 @@ def test_killed_at_fifty_moments_loses_nothing_confirmed(tmp_path):
     assert start_python(LOADED).communicate()[0] == "[]\n"
     manifest = make_manifest(tmp_path / "ood.csv")
     rng = random.Random(0)
-    states, confirmed = states_of(manifest), 0
+    states, unlooked, confirmed = states_of(manifest), set(), 0
     for moment in range(50):
         process = start_python(CHILD, manifest, moment)
         assert process.stdout.readline() == "ready\n"
@@ -249,20 +287,22 @@ def test_killed_at_fifty_moments_loses_nothing_confirmed(tmp_path):
         confirmed += count
         # One more may have been written and not yet said.
         possible = []
-        reference = Reference(states)
+        reference = Reference(states, unlooked)
         steps = script(moment, 30)
         for step in range(count + 2):
             if step >= count:
-                possible.append(reference.states())
+                possible.append((reference.states(), reference.unlooked()))
             name, *arguments = next(steps)
             getattr(reference, name)(*arguments)
         # The next process finds it, and so does a reader of the manifest after it.
         review = Review(manifest)
         states = [STATES[code] for code in review.states]
-        assert states in possible
+        unlooked = unlooked_of(review)
+        assert (states, unlooked) in possible
         review.close()
         assert states_of(manifest) == states
-        assert [path.name for path in tmp_path.iterdir()] == ["ood.csv"]
+        left = {"ood.csv", *(["ood.csv.unlooked"] if unlooked else [])}
+        assert {path.name for path in tmp_path.iterdir()} == left
     assert confirmed > 100
 
 
@@ -313,6 +353,10 @@ def test_damaged_files_are_named(tmp_path):
     for text, message in (
         (header + "x\n" + kept(row), "journal:2: not a decision"),
         (header + '{"kept": [["a"]]}\n' + kept(row), "journal:2: not a decision"),
+        (
+            header + '{"kept": [["a", "b"]], "looked_at": {"kept": "c"}}\n' + kept(row),
+            "journal:2: not a decision",
+        ),
         (kept(row), "journal:1: expected 'mmwood review 1'"),
         (header + kept(["a", "boat"]), "journal:2: decides about 'a' as 'boat'"),
         (header + kept([row[0], "cat"]), "journal:2: decides about .* as 'cat'"),

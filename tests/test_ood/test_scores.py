@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mmwood.fileio.candidates import read_manifest
+from mmwood.fileio.image_features import read_features
 from mmwood.fileio.image_scores import read_scores
 from mmwood.ood.auto import Rules, apply_rules
 from mmwood.ood.results import summary_tables
@@ -120,6 +121,63 @@ def test_a_review_of_scores_is_kept_by_an_update(tmp_path):
         **{(name, "cat"): "rejected" for name in names[3:]},
     }
     assert summary["auto"] == [entry]
+    # It is also known which of them a person looked at.
+    review = Review(out)
+    looked = [
+        Path(review.images[row]).name
+        for row, (state, seen) in enumerate(zip(review.states, review.looked))
+        if state and seen
+    ]
+    review.close()
+    assert looked == [names[4]]
+
+
+def test_features_of_the_users_model_go_beside_the_manifest(tmp_path):
+    names = make_images(tmp_path / "images", 5)
+    rows = [(name, "cat", score) for name, score in zip(names, (0.9, 0.8, 0.1, 0.7, 1))]
+    table = write_table(tmp_path / "s.csv", rows)
+    out, own = tmp_path / "ood.csv", tmp_path / "own.npz"
+    options = dict(unreadable=tmp_path / "unreadable.txt", root=tmp_path / "images")
+    # The last image has none; float16 does not reach as far as the first one.
+    z = np.random.default_rng(0).normal(size=(4, 3))
+    z[0, 0] = 1e6
+    np.savez(own, image=np.array(names[:4]), features=z)
+
+    def mined(**more):
+        scores = read_scores(table, root=tmp_path / "images")
+        return write_scores(scores, table, out, **options, **more)
+
+    mined(features=own)
+    expected = {
+        row.sha256: z[names.index(Path(row.image).name)]
+        for _, row in read_manifest(out)
+        if Path(row.image).name != names[4]
+    }
+    assert len(expected) == 3
+    found = read_features(tmp_path / "ood.npz")
+    assert found.sha256.tolist() == sorted(key.encode() for key in expected)
+    for key, row in zip(found.sha256, np.concatenate([*found.blocks()])):
+        rounded = expected[key.decode()].clip(-65504, 65504)
+        np.testing.assert_allclose(row, rounded, rtol=1e-3)
+    # Only of what the manifest holds.
+    mined(features=own, top=2)
+    (left,) = read_features(tmp_path / "ood.npz").sha256
+    (row,) = (row for _, row in read_manifest(out) if Path(row.image).name == names[0])
+    assert left == row.sha256.encode()
+    # Those of another model would be wrong.
+    mined()
+    assert not (tmp_path / "ood.npz").exists()
+    np.savez(own, image=np.array(["other.png"]), features=z[:1])
+    with pytest.raises(ValueError, match=r"names none of the images .*other\.png"):
+        mined(features=own)
+    # What is not ours is not overwritten.
+    own.rename(tmp_path / "ood.npz")
+    with pytest.raises(ValueError, match=r"ood\.npz is not what mining leaves"):
+        mined()
+    out.unlink()
+    (tmp_path / "ood.json").unlink()
+    with pytest.raises(FileExistsError, match=r"ood\.npz is there, without"):
+        mined()
 
 
 def test_what_is_no_source_of_candidates(tmp_path):

@@ -22,6 +22,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmwood.fileio.candidates import read_manifest, write_manifest
+from mmwood.fileio.image_features import features_path, read_features
 from mmwood.fileio.journal import journal_path
 from mmwood.ood.results import write_results
 from mmwood.ood.review.decisions import Review
@@ -74,12 +75,25 @@ def mined(small_config, tmp_path, monkeypatch):
     # No rounding may decide what is kept.
     assert np.abs(probability - 0.5).min() > 1e-4
     assert 5 < (probability >= 0.5).sum() < 67
+    np.save("z.npy", z.numpy())
     return small_config, "model.pth", paths, probability
+
+
+def check_features(manifest: str) -> None:
+    """Every image of a manifest has the features of a plain loop, and no other."""
+    z = np.load("z.npy")
+    expected = {
+        row.sha256: z[int(Path(row.image).stem)] for _, row in read_manifest(manifest)
+    }
+    found = read_features(features_path(manifest))
+    assert found.sha256.tolist() == sorted(key.encode() for key in expected)
+    for key, row in zip(found.sha256, np.concatenate([*found.blocks()])):
+        np.testing.assert_allclose(row, expected[key.decode()], rtol=2e-3, atol=1e-5)
 
 
 def same_bytes(*folders: str) -> bool:
     """Whether the results of several runs are the same to the byte."""
-    names = ("ood.csv", "ood.json", "unreadable.txt")
+    names = ("ood.csv", "ood.json", "ood.npz", "unreadable.txt")
     return all(
         Path(folders[0], name).read_bytes() == Path(folder, name).read_bytes()
         for name in names
@@ -142,6 +156,7 @@ def test_manifest_equals_a_plain_loop(mined, run_tool, tmp_path):
     assert (summary["candidates"], summary["unreadable"]) == (25, 2)
     assert sum(summary["histogram"]) == 23
     assert not list(Path("work").rglob("*pseudo_labels*"))
+    check_features("work/ood.csv")
 
     # What a person reviewed is not overwritten, and carried over if that is asked for.
     states = ["rejected", "kept", *["unseen"] * (len(rows) - 2)]
@@ -162,6 +177,7 @@ def test_manifest_equals_a_plain_loop(mined, run_tool, tmp_path):
     }
     assert reviewed == {(row.image, row.class_name, row.state) for row in rows[:2]}
     assert len(again) <= 5
+    check_features("work/ood.csv")
 
     # Nothing of another setting is mixed in.
     text = run_tool(*run, *arguments("work"), "--update", fails=True)

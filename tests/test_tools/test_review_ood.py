@@ -22,6 +22,7 @@ from PIL import Image
 pytest.importorskip("nicegui", reason="the review app needs the extra `review`")
 
 from mmwood.fileio.candidates import Candidate, read_manifest, write_manifest
+from mmwood.fileio.image_features import write_features
 
 pytestmark = pytest.mark.slow
 
@@ -568,6 +569,114 @@ def test_a_review_by_keyboard_in_a_browser(tmp_path, serve, browser):
         for row, state in zip(rows, expected)
         if state == "kept"
     }
+
+
+def make_groups(folder: Path) -> list[Candidate]:
+    """120 images of one class and three kinds, features of these, and a manifest."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    rows, features = [], []
+    for number in range(120):
+        image, kind = folder / f"images/{number:03d}.png", number % 3
+        Image.new("RGB", (40, 30), (80 * kind, 2 * number, 50)).save(image)
+        sha256 = f"{number:064d}"
+        rows.append(
+            Candidate(str(image), "disc", 0.99 - number / 1000, 1, "unseen", sha256)
+        )
+        z = 30 * np.eye(3)[kind] + rng.normal(size=3)
+        features.append((sha256, z.astype("<f2").tobytes()))
+    write_manifest(folder / "ood.csv", rows)
+    write_features(folder / "ood.npz", 120, 3, features)
+    return rows
+
+
+def test_groups_of_alike_images_by_keyboard(tmp_path, serve, browser):
+    rows = make_groups(tmp_path)
+    # A person has decided about one before.
+    rows[3].state = "rejected"
+    write_manifest(tmp_path / "ood.csv", rows)
+    server = serve("--wanted", 80)
+    page = open_tab(browser, server)
+    page.get_by_text("Group alike").click()
+    page.get_by_text("disc · group 1 of").wait_for()
+    heading, top = page.locator(".review-group"), page.locator(".review-top")
+    wait_for(page, *["unseen"] * 12)
+    assert "You see 12 of the 40; the other 28 are decided" in heading.inner_text()
+    assert len(page.locator(".review-part").all()) == 2
+    # One of the sample by itself, then all that is left by one key.
+    page.keyboard.press("r")
+    page.get_by_text("Keep all 39 unseen (Shift+K)").wait_for()
+    page.keyboard.press("Shift+K")
+    page.get_by_text("disc · group 2 of").wait_for()
+    page.get_by_text("Kept a group: 39 images of disc").wait_for()
+    text = top.inner_text()
+    # 12 of this group, and the one from before.
+    assert "decided 41 of 120 (34.2%) by 13 looks" in text
+    assert "positive rate r = 15.4%" in text
+    # 41 more usable images cost 41 / (39 / 13) looks.
+    assert "→ about 14 more looks" in text
+    assert "all 79 unseen: about 25 looks" in text
+    # A group that is mixed: all of it is shown, and a range decides as ever.
+    page.keyboard.press("o")
+    page.get_by_text("All of the group, most typical first").wait_for()
+    page.get_by_text("All 40 are shown.").wait_for()
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Shift+R")
+    page.get_by_text("Keep all 38 unseen (Shift+K)").wait_for()
+    page.keyboard.press("Escape")
+    page.keyboard.press("o")
+    # The third holds the row that was decided before.
+    page.keyboard.press("n")
+    page.get_by_text("disc · group 3 of 3").wait_for()
+    assert "40 images: 39 unseen, 0 kept, 1 rejected" in heading.inner_text()
+    page.keyboard.press("Shift+K")
+    page.get_by_text("40 images: 0 unseen, 39 kept, 1 rejected").wait_for()
+    page.keyboard.press("Shift+R")
+    page.get_by_text("Nothing of this group is unseen").wait_for()
+    page.keyboard.press("u")
+    page.get_by_text("40 images: 39 unseen, 0 kept, 1 rejected").wait_for()
+    page.get_by_text("Reject all 39 unseen (Shift+R)").click()
+    page.get_by_text("40 images: 0 unseen, 0 kept, 40 rejected").wait_for()
+    counts = "decided 82 of 120 (68.3%) by 27 looks"
+    assert counts in top.inner_text()
+    assert page.errors == []
+    server.end(signal.SIGKILL)
+
+    # Again, after it was killed, and once more from the manifest.
+    for _ in "12":
+        server = serve("--wanted", 80)
+        page = open_tab(browser, server)
+        assert counts in page.locator(".review-top").inner_text()
+        assert "decisions of a review" in server.text or _ == "2"
+        server.end()
+    found = states(tmp_path / "ood.csv")
+    assert [found.count(state) for state in ("kept", "rejected")] == [39, 43]
+    page = open_tab(browser, serve("--wanted", 80))
+    # What each order costs, by what was kept.
+    page.get_by_label("order", exact=True).click()
+    for name in ("hardest first", "diverse first", "class by turns"):
+        page.get_by_text(
+            re.compile(rf"{name} \((\d+ looks|too few images)\)")
+        ).first.wait_for()
+    page.locator(".q-item", has_text="diverse first").click()
+    page.wait_for_function(
+        """() => document.querySelectorAll(".card")[1].dataset.row % 3"""
+    )
+    page.get_by_text("Group alike").click()
+    page.get_by_text("disc · group 1 of 3").wait_for()
+    assert page.errors == []
+
+
+def test_groups_without_features_say_why(tmp_path, serve, browser):
+    make_candidates(tmp_path)
+    page = open_tab(browser, serve())
+    page.get_by_text("Group alike").click()
+    page.get_by_text("there is no file of features").wait_for()
+    wait_for(page, *["unseen"] * 6)
+    assert page.get_by_role("switch").get_attribute("aria-checked") == "false"
+    page.get_by_label("order", exact=True).click()
+    page.get_by_text("hardest first (no evidence yet)").first.wait_for()
+    assert page.errors == []
 
 
 def test_a_full_disk_is_said_on_the_page(tmp_path, small_disk, serve, browser):

@@ -27,6 +27,9 @@ from mmwood.utils.check import at_least
 class OoDMiningHook(Hook):
     """Keep the classes of each tested image whose probability reaches a threshold.
 
+    Of such an image the pooled feature is kept, too, where predictions have it as
+    ``features`` (D,), as those of :class:`mmwood.CAMClassifier` do.
+
     ::
 
         out_dir/
@@ -156,6 +159,11 @@ class OoDMiningHook(Hook):
             finding.image, finding.sha256 = save_stored(finding.image, self._found)
         elif kept:
             finding.sha256 = file_sha256(finding.image)
+            if "features" in sample:
+                features = sample.features.cpu().float().numpy().ravel()
+                if not np.isfinite(features).all():
+                    raise ValueError(f"{finding.image}: its features are not finite")
+                finding.features = features
         return finding
 
     def _describe(self, runner: Runner) -> dict:

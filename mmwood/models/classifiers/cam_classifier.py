@@ -68,7 +68,8 @@ class CAMClassifier(ImageClassifier):
             - ``cam_labels`` (str): 'given', the default, makes the maps of the image's
               own image-level labels (``gt_label``), as label-making does; 'predicted'
               those of ``pred_label``, for images without labels; 'none' makes no maps:
-              a prediction is ``pred_score`` and ``pred_label`` only.
+              a prediction is ``pred_score``, ``pred_label`` and, if the head gives it,
+              the pooled feature ``features`` (D,).
             - ``cam_dtype`` (str): 'float16' or 'float32'.
             - ``round_up_to`` (int): See
               :func:`mmwood.functional.cam.merge_scales`.
@@ -236,7 +237,11 @@ class CAMClassifier(ImageClassifier):
             merged.set_pred_label(torch.where(score >= self.head.thr)[0])
         del merged.activation
         if self.test_cfg["cam_labels"] == "none":
+            if "features" in merged:
+                z = torch.stack([view.features for view in views]).mean(dim=0)
+                merged.set_field(z, "features", dtype=Tensor)
             return merged
+        merged.pop("features", None)
         classes = self._cam_classes(merged)
         maps = [view.activation[classes].float() for view in views]
         maps = [m.flip(-1) if is_mirrored(v) else m for m, v in zip(maps, views)]

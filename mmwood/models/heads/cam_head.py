@@ -197,14 +197,17 @@ class CAMHead(MultiLabelClsHead):
 
         Returns:
             One sample per image with ``pred_score`` (C,), the sigmoid of the scores,
-            ``pred_label`` (n,) and ``activation`` (C, h, w), the class activation
-            maps on the grid of the features, not normalised.
+            ``pred_label`` (n,), ``activation`` (C, h, w), the class activation maps
+            on the grid of the features, not normalised, and ``features`` (D,), the
+            pooled feature z.
         """
         self.check_axes(feats, data_samples)
         samples = super().predict(feats, data_samples)
         activations = class_activation_maps(self._last_map(feats), self.weight)
-        for sample, activation in zip(samples, activations):
+        pooled = self.pre_logits(feats)
+        for sample, activation, z in zip(samples, activations, pooled):
             sample.set_field(activation, "activation", dtype=Tensor)
+            sample.set_field(z, "features", dtype=Tensor)
         return samples
 
     def check_axes(

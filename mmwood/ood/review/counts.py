@@ -14,40 +14,63 @@ UNSEEN, KEPT, REJECTED = range(len(STATES))
 
 @dataclass
 class Counts:
-    """What a person has looked at.
+    """What is decided, and what a person has looked at.
+
+    A look is a row that was shown and decided by a person. Rows that are decided with
+    others, as the rest of a group or by a rule, are none.
 
     Attributes:
         unseen, kept, rejected: Numbers of rows.
         usable: Number of images that a row keeps and none rejects: what
             :class:`mmwood.OoDDataset` takes.
+        unlooked_kept, unlooked_rejected: Numbers of rows kept and rejected that nobody
+            looked at.
     """
 
     unseen: int
     kept: int
     rejected: int
     usable: int
+    unlooked_kept: int = 0
+    unlooked_rejected: int = 0
+
+    @property
+    def decided(self) -> int:
+        """Number of rows that are kept or rejected."""
+        return self.kept + self.rejected
 
     @property
     def looked_at(self) -> int:
-        """Number of rows that a person has decided about."""
-        return self.kept + self.rejected
+        """Number of looks."""
+        return self.decided - self.unlooked_kept - self.unlooked_rejected
 
     @property
     def positive_rate(self) -> float | None:
         """Fraction r of the rows looked at that do show an object; None before any."""
-        return self.rejected / self.looked_at if self.looked_at else None
+        if not self.looked_at:
+            return None
+        return (self.rejected - self.unlooked_rejected) / self.looked_at
 
     def looks_left(self, wanted: int) -> float | None:
         """How many more looks give ``wanted`` usable images, at the rate so far.
 
-        With a positive rate r, n usable images cost n / (1 - r) looks (Lee et al., CVPR
-        2022). None: unknown, as nothing has been kept yet.
+        A look has given ``usable / looked_at`` images. Where each is looked at for one
+        class, that is 1 - r for a positive rate r, and n images cost n / (1 - r) looks
+        (Lee et al., CVPR 2022); a look at a group gives more. None: unknown, as nothing
+        usable was looked at yet.
         """
         missing = max(0, wanted - self.usable)
-        rate = self.positive_rate
         if not missing:
             return 0.0
-        return None if rate is None or not self.kept else missing / (1 - rate)
+        if not self.usable or not self.looked_at:
+            return None
+        return missing * self.looked_at / self.usable
+
+    def looks_for_all(self) -> float | None:
+        """How many looks the unseen rows cost, at the rate so far; None: unknown."""
+        if not self.unseen:
+            return 0.0
+        return self.unseen * self.looked_at / self.decided if self.looked_at else None
 
 
 class ReviewRows:
@@ -61,6 +84,7 @@ class ReviewRows:
     Attributes:
         states: Index into :data:`mmwood.fileio.candidates.STATES` of each row;
             decisions show here.
+        looked: 0 for rows that were decided and not looked at; decisions show here.
         class_of, probability: As in the review.
         images: Paths, each once, as :class:`mmwood.OoDDataset` tells them apart.
         image_of: Index into ``images`` of each row.
@@ -70,6 +94,7 @@ class ReviewRows:
     def __init__(self, review: Review, lowest_first: bool = False) -> None:
         self.review = review
         self.states = np.frombuffer(review.states, dtype=np.uint8)
+        self.looked = np.frombuffer(review.looked, dtype=np.uint8)
         self.class_of = np.array(review.class_of, dtype=np.int32)
         self.probability = np.array(review.probability)
         self.faults: dict[int, str] = {}
@@ -123,7 +148,15 @@ class ReviewRows:
         usable[self.image_of[mine][groups == KEPT]] = True
         usable[self.image_of[rejected]] = False
         unseen, kept, rejected = np.bincount(groups, minlength=len(STATES)).tolist()
-        return Counts(unseen, kept, rejected, int(usable.sum()))
+        unlooked = groups[self.looked[mine] == 0]
+        return Counts(
+            unseen,
+            kept,
+            rejected,
+            int(usable.sum()),
+            int((unlooked == KEPT).sum()),
+            int((unlooked == REJECTED).sum()),
+        )
 
     def of_same_images(self, rows: Sequence[int]) -> list[int]:
         """All rows of the images of some rows."""

@@ -9,12 +9,21 @@ import glob
 import os
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock, RLock
 
-from mmwood.fileio.candidates import STATES, Candidate, read_manifest, write_manifest
+from mmwood.fileio.candidates import (
+    STATES,
+    Candidate,
+    read_manifest,
+    read_unlooked,
+    unlooked_path,
+    write_manifest,
+    write_unlooked,
+)
 from mmwood.fileio.files import TEMPORARY, atomic_write
 from mmwood.fileio.journal import Journal, SaveError, journal_path, sync_folder
 from mmwood.utils.check import one_of
@@ -32,6 +41,7 @@ class Review:
         images, classes, class_of, probability: The rows' columns; ``class_of`` are
             indices into ``classes``, the names in the order of their first row.
         states: Index into :data:`mmwood.fileio.candidates.STATES` of each row.
+        looked: For each row, 0 if it was decided with others and not looked at.
         replayed: How many decisions of a killed process were found.
         listeners: Functions that are called with the rows that changed.
 
@@ -59,12 +69,13 @@ class Review:
         self.class_of = array("i")
         self.probability = array("d")
         self.states = bytearray()
+        self.looked = bytearray()
         self.listeners: list[Callable[[Sequence[int]], None]] = []
         self._lock = RLock()
         self._saving = Lock()
         self._next = 0
-        #: Row -> (number, state) of the decisions about it.
-        self._about: dict[int, list[tuple[int, int]]] = {}
+        #: Row -> (number, state, looked at) of the decisions about it.
+        self._about: dict[int, list[tuple[int, int, bool]]] = {}
         #: Who -> (number, rows) of decisions, for undo.
         self._by: dict[str, list[tuple[int, list[int]]]] = {}
         self.journal = Journal(journal_path(manifest))
@@ -76,6 +87,7 @@ class Review:
             self.journal.close()
             raise
         self._initial = bytes(self.states)
+        self._initial_looked = bytes(self.looked)
         if self.journal.fault is None:
             self._remove_leftovers()
 
@@ -89,23 +101,40 @@ class Review:
         """Whether there are decisions that the manifest does not hold yet."""
         return not self.journal.empty
 
-    def decide(self, rows: Sequence[int], state: str, who: str = "") -> None:
+    def decide(
+        self,
+        rows: Sequence[int],
+        state: str,
+        who: str = "",
+        looked_at: Collection[int] | None = None,
+    ) -> None:
         """Give rows a state, on disk.
+
+        Args:
+            rows: The rows.
+            state: Their state.
+            who: Who decides.
+            looked_at: Those of them that were looked at; None: all.
 
         Raises:
             ValueError: There is no such row or state, or no row is given.
             SaveError: The disk does not take it; then nothing has changed.
         """
         rows = list(dict.fromkeys(rows))
+        looked = set(rows if looked_at is None else looked_at)
         if not rows or not all(0 <= row < len(self.images) for row in rows):
             raise ValueError(f"rows must be in 0..{len(self.images) - 1}, got {rows}")
         one_of("state", state, STATES)
         code = STATES.index(state)
         with self._lock:
-            self.journal.append({state: [self._key(row) for row in rows]})
+            self.journal.append(
+                self._entry({row: (code, row in looked) for row in rows})
+            )
             for row in rows:
-                self._about.setdefault(row, []).append((self._next, code))
+                about = self._about.setdefault(row, [])
+                about.append((self._next, code, row in looked))
                 self.states[row] = code
+                self.looked[row] = row in looked
             self._by.setdefault(who, []).append((self._next, rows))
             self._next += 1
         self._tell(rows)
@@ -127,17 +156,20 @@ class Review:
                 row: [d for d in self._about[row] if d[0] != number] for row in rows
             }
             after = {
-                row: rest[row][-1][1] if rest[row] else self._initial[row]
+                row: rest[row][-1][1:]
+                if rest[row]
+                else (self._initial[row], bool(self._initial_looked[row]))
                 for row in rows
             }
-            entry: dict[str, list] = {}
-            for row, code in after.items():
-                if code != self.states[row]:
-                    entry.setdefault(STATES[code], []).append(self._key(row))
-            if entry:
-                self.journal.append(entry)
-            for row, code in after.items():
-                self.states[row] = code
+            changed = {
+                row: new
+                for row, new in after.items()
+                if new != (self.states[row], bool(self.looked[row]))
+            }
+            if changed:
+                self.journal.append(self._entry(changed))
+            for row, new in after.items():
+                self.states[row], self.looked[row] = new
             self._about.update(rest)
             self._by[who].pop()
         self._tell(rows)
@@ -156,18 +188,18 @@ class Review:
             with self._lock:
                 if self.journal.empty:
                     return
-                states, size = bytes(self.states), self.journal.size
+                states, looked = bytes(self.states), bytes(self.looked)
+                size = self.journal.size
             if self._stat() != self._stamp:
                 raise SaveError(
                     f"{self.path} was changed by another program: the decisions are "
                     f"safe in {self.journal.path}; start again to bring them in"
                 )
             try:
-                with atomic_write(self.path) as temporary:
+                # Before the manifest: what it says of unseen rows says nothing.
+                self._save_unlooked(states, looked)
+                with _replaced(self.path) as temporary:
                     write_manifest(temporary, self._rows(states))
-                    # Whole on disk before it takes the old one's place.
-                    with temporary.open("rb") as file:
-                        os.fsync(file.fileno())
                 sync_folder(self.path.parent)
                 with self._lock:
                     self._stamp = self._stat()
@@ -186,7 +218,36 @@ class Review:
         finally:
             self.journal.close()
 
+    def _save_unlooked(self, states: bytes, looked: bytes) -> None:
+        rows = [
+            row
+            for row, (state, seen) in enumerate(zip(states, looked))
+            if state and not seen
+        ]
+        path = unlooked_path(self.path)
+        if rows:
+            with _replaced(path) as temporary:
+                write_unlooked(temporary, (self._key(row) for row in rows))
+        else:
+            path.unlink(missing_ok=True)
+
+    def _entry(self, decided: dict[int, tuple[int, bool]]) -> dict:
+        """What the journal says of rows, their states and whether they were seen."""
+        entry: dict = {}
+        counts: dict[str, int] = {}
+        # Those that were looked at come first.
+        for row, (code, looked) in sorted(
+            decided.items(), key=lambda item: not item[1][1]
+        ):
+            state = STATES[code]
+            entry.setdefault(state, []).append(self._key(row))
+            counts[state] = counts.get(state, 0) + looked
+        if sum(counts.values()) < len(decided):
+            entry["looked_at"] = counts
+        return entry
+
     def _read(self) -> None:
+        unlooked = read_unlooked(self.path)
         seen: dict[tuple[str, int], int] = {}
         index: dict[str, int] = {}
         for line, row in read_manifest(self.path):
@@ -201,6 +262,7 @@ class Review:
             self.class_of.append(number)
             self.probability.append(row.probability)
             self.states.append(STATES.index(row.state))
+            self.looked.append((row.image, row.class_name) not in unlooked)
         self.classes = [sys.intern(name) for name in index]
 
     def _replay(self) -> None:
@@ -213,7 +275,9 @@ class Review:
         for line, entry in self.journal.entries:
             where = f"{self.journal.path}:{line}"
             for code, state in enumerate(STATES):
-                for image, name in entry.get(state, ()):
+                keys = entry.get(state, ())
+                looked = entry.get("looked_at", {}).get(state, len(keys))
+                for place, (image, name) in enumerate(keys):
                     row = rows.get((image, index.get(name, -1)))
                     if row is None:
                         raise ValueError(
@@ -222,6 +286,7 @@ class Review:
                             "delete the journal to lose its decisions"
                         )
                     self.states[row] = code
+                    self.looked[row] = place < looked
         self.journal.entries.clear()
 
     def _rows(self, states: bytes) -> Iterator[Candidate]:
@@ -242,7 +307,17 @@ class Review:
 
     def _remove_leftovers(self) -> None:
         """Delete what a process that was killed in :meth:`save` was writing."""
-        name = f"{TEMPORARY}{glob.escape(self.path.stem)}-????????"
-        for pattern in (name, f"{TEMPORARY}{name}-????????"):
-            for path in self.path.parent.glob(pattern + glob.escape(self.path.suffix)):
-                path.unlink(missing_ok=True)
+        for target in (self.path, unlooked_path(self.path)):
+            name = f"{TEMPORARY}{glob.escape(target.stem)}-????????"
+            for pattern in (name, f"{TEMPORARY}{name}-????????"):
+                for path in target.parent.glob(pattern + glob.escape(target.suffix)):
+                    path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """As :func:`atomic_write`; the file is whole on disk before it takes its place."""
+    with atomic_write(path) as temporary:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())

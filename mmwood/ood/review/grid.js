@@ -9,11 +9,12 @@ const MOVES = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
 
 export default {
   props: {
-    items: Array, // {row, image, path, class, probability, rank, state, fault}
+    items: Array, // {row, image, path, class, probability, rank, state, fault, part}
     maps: Boolean, // whether there are class activation maps
     version: String, // of the pictures' addresses
     empty: String, // shown when there are no items
     subject: Object, // how its items are spoken of: see subject.py
+    grouped: Boolean, // whether the items are of a group, which has keys of its own
   },
   data: () => ({ focus: 0, anchor: 0, large: false, mapped: {}, waiting: {} }),
   computed: {
@@ -63,7 +64,10 @@ export default {
       return `${item.class}, ${this.subject.score} ${this.probability(item)}, ${this.state(item)}${fault}`;
     },
     isPicked(i) {
-      return this.first < this.last && i >= this.first && i <= this.last;
+      return this.picks() && i >= this.first && i <= this.last;
+    },
+    picks() {
+      return this.first < this.last;
     },
     show(always = false) {
       this.$nextTick(() => {
@@ -150,6 +154,12 @@ export default {
       } else if (event.repeat) {
         // A key that is held down decides once.
         return;
+      } else if (this.grouped && event.shiftKey && "kr".includes(key) && !this.picks()) {
+        // What is shown tells the server which group is meant.
+        const rows = this.items.map((item) => item.row);
+        this.$emit("group", { state: key === "k" ? "kept" : "rejected", rows });
+      } else if (this.grouped && key === "o") {
+        this.$emit("open");
       } else if (key === "k") this.decideAndGoOn("kept");
       else if (key === "r") this.decideAndGoOn("rejected");
       else if (key === "x" && this.subject.images) this.rejectImages();
@@ -169,7 +179,9 @@ export default {
   <div>
     <p v-if="!items.length" class="review-empty">{{ empty }}</p>
     <ul v-else class="review-grid">
-      <li v-for="(item, i) in items" :key="item.row" ref="cards"
+      <template v-for="(item, i) in items" :key="item.row">
+      <li v-if="item.part" class="review-part">{{ item.part }}</li>
+      <li ref="cards"
           :class="['card', state(item), { picked: isPicked(i), focused: i === focus }]"
           :tabindex="i === focus ? 0 : -1" :data-row="item.row"
           :aria-label="label(item)" @click="move(i, $event.shiftKey)"
@@ -198,6 +210,7 @@ export default {
                   @click.stop="press(i, 'rejected', $event)">✕ Reject</button>
         </div>
       </li>
+      </template>
     </ul>
     <div class="review-live" aria-live="polite">{{ current ? label(current) : "" }}</div>
     <div v-if="large && current" class="review-large" role="dialog" aria-modal="true"

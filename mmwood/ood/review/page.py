@@ -3,34 +3,29 @@
 import asyncio
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
-from nicegui import app, ui
+import numpy as np
+from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from mmwood.fileio.candidates import STATES
 from mmwood.fileio.journal import SaveError
+from mmwood.ood.review.finish import ask_finish
+from mmwood.ood.review.grouped import Groups
+from mmwood.ood.review.help import GROUP_KEYS, KEYS, build_help, build_hints
+from mmwood.ood.review.ordering import Ordering
 from mmwood.ood.review.session import Session
-
-KEYS = (
-    (("K",), "keep: no object of any class (or a right annotation)", "keep"),
-    (("R",), "reject: does show one", "reject"),
-    (("U",), "undo your last decision (also Ctrl+Z)", ""),
-    (("←", "↑", "→", "↓"), "move; Home and End: first and last of the page", "move"),
-    (
-        ("Shift",),
-        "with arrows or a click: a range, which K, R and C then mean",
-        "range",
-    ),
-    (("A",), "keep all that is unseen on this page", ""),
-    (("C",), "where the classifier saw the class (map), and back", "map"),
-    (("Enter",), "large image, and back (also a double click)", "large"),
-    (("N",), "next page, or class (also Page Down)", "next"),
-    (("P",), "page before (also Page Up)", "before"),
-    (("Delete",), "as if not looked at", ""),
-    (("?",), "this help", "all keys"),
+from mmwood.ood.review.texts import (
+    fault_text,
+    left_text,
+    looked_text,
+    missing_text,
+    number_of,
+    rate_text,
+    rest_text,
 )
 
 
@@ -45,16 +40,20 @@ class View:
     comes the next one.
 
     The rows are chosen when a filter is set; they do not move under one's fingers when
-    they are decided about.
+    they are decided about. With “Group alike” a page is a group.
     """
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.who = secrets.token_hex(8)
-        self.keys = session.subject.keys(KEYS, maps=session.explainer is not None)
+        keys = (*KEYS, *(GROUP_KEYS if session.subject.alike else ()))
+        self.keys = session.subject.keys(keys, maps=session.explainer is not None)
         self.page = 0
         self.chosen = session.rows.choose()
         self.wanted = session.wanted
+        self.groups = Groups(session, self._decide_group, self._show_group)
+        self.order = Ordering(session, self.groups.alike)
+        self._last = asyncio.get_running_loop().time()
         self._build()
         self._choose()
         if session.subject.lowest_first:
@@ -68,6 +67,8 @@ class View:
         """Show what has changed, here or in another tab."""
         review, faults = self.session.review, self.session.rows.faults
         names = review.classes
+        parts = self.groups.parts(self.page) if self.groups.on else {}
+        self.grid.props["grouped"] = self.groups.on
         self.grid.props["items"] = [
             dict(
                 row=row,
@@ -76,6 +77,7 @@ class View:
                 probability=review.probability[row],
                 state=review.states[row],
                 fault=faults.get(row),
+                part=parts.get(row),
                 **{"class": names[review.class_of[row]]},
             )
             for row in self._shown()
@@ -90,18 +92,42 @@ class View:
         seen = [row for row in rows if state != "kept" or row not in faults]
         if len(seen) < len(rows):
             ui.notify("An image that cannot be seen is not kept.", type="warning")
-        if not seen:
-            return
+        if seen:
+            self._save(seen, state, seen)
+
+    def _decide_group(self, rows: list[int], state: str, looked: Iterable[int]) -> bool:
+        """Give rows of a group a state, and go on to the next one."""
+        faults = self.session.rows.faults
+        seen = [row for row in rows if state != "kept" or row not in faults]
+        if not seen or not self._save(seen, state, set(looked).intersection(seen)):
+            return False
+        name = self.session.review.classes[self.session.review.class_of[rows[0]]]
+        text = (
+            f"{state.capitalize()} a group: {number_of(len(seen), 'image')} of {name}"
+        )
+        ui.notify(f"{text}. U takes it back.", timeout=2500)
+        page = self.groups.next_unseen(self.page)
+        self.turn(by=1) if page is None else self.turn(to=page)
+        return True
+
+    def _save(self, rows: list[int], state: str, looked: Collection[int]) -> bool:
+        """Put a decision on disk; False if that fails."""
+        now = asyncio.get_running_loop().time()
+        if state != "unseen":
+            self.session.pace.add(now - self._last, len(looked))
+        self._last = now
         try:
-            self.session.review.decide(seen, state, self.who)
+            self.session.review.decide(rows, state, self.who, looked)
         except SaveError as error:
             self._not_saved(error)
+            return False
+        return True
 
     def reject_images(self, event: GenericEventArguments) -> None:
         """Reject all rows of the images that an event's rows are of."""
-        rows = self.session.rows.of_same_images(event.args["rows"])
-        event.args.update(rows=rows, state="rejected")
-        self.decide(event)
+        pressed = event.args["rows"]
+        rows = self.session.rows.of_same_images(pressed)
+        self._save(rows, "rejected", pressed)
 
     def undo(self) -> None:
         """Take back this tab's last decision and go where it was."""
@@ -114,12 +140,12 @@ class View:
         if not rows:
             ui.notify("There is nothing to undo in this tab.", type="info")
             return
-        place = {int(row): number for number, row in enumerate(self.chosen)}
-        if rows[0] in place:
-            self.turn(to=place[rows[0]] // self.session.page_size)
+        page = self._page_of(rows[0])
+        if page is not None:
+            self.turn(to=page)
             self.grid.run_method("go", rows[0])
         name = review.classes[review.class_of[rows[0]]]
-        ui.notify(f"Undone: {_count(len(rows), 'image')} of {name}")
+        ui.notify(f"Undone: {number_of(len(rows), 'image')} of {name}")
 
     def turn(self, by: int = 0, to: int | None = None) -> None:
         """Go some pages on, or to one."""
@@ -130,6 +156,7 @@ class View:
         page = max(0, min(self._pages() - 1, page))
         if page != self.page:
             self.page = page
+            self.groups.opened = False
             self.refresh()
 
     def _build(self) -> None:
@@ -137,6 +164,7 @@ class View:
         review = session.review
         ui.add_css(Path(__file__).with_name("review.css"))
         ui.colors(primary="#0b57d0")
+        self.help = build_help(self.keys)
         self.dark = ui.dark_mode(value=None)
         with ui.element("div").classes("review-page"):
             self.fault = ui.label().classes("review-fault").props("role=alert")
@@ -147,7 +175,7 @@ class View:
                     ui.element("div")
                     .classes("review-bar")
                     .props(
-                        'role=progressbar aria-label="looked at" aria-valuemin=0'
+                        'role=progressbar aria-label="decided" aria-valuemin=0'
                     ) as self.bar
                 ):
                     self.kept_bar = ui.element("div").classes("kept")
@@ -168,7 +196,9 @@ class View:
                         ).on_value_change(self._want)
                         ui.label("wanted")
                     self.left = ui.label()
+                    self.rest = ui.label()
                     ui.label(session.subject.legend).classes("review-soft")
+                self.groups.build_heading()
             self.grid = Grid()
             self.grid.props["maps"] = session.explainer is not None
             self.grid.props["version"] = session.version
@@ -178,9 +208,15 @@ class View:
             self.grid.on("undo", self.undo)
             self.grid.on("turn", lambda event: self.turn(event.args))
             self.grid.on("fault", self._learn_fault)
-            self.grid.on("help", lambda: self.help.open())
+            self.grid.on("open", self.groups.open)
+            self.grid.on(
+                "group",
+                lambda event: self.groups.decide(
+                    event.args["state"], event.args["rows"]
+                ),
+            )
+            self.grid.on("help", self.help.open)
             self._build_bottom()
-        self._build_help()
         ui.page_title(f"Review of {review.path.name}")
 
     def _build_filter(self) -> None:
@@ -215,14 +251,19 @@ class View:
                 )
                 self.score.on("change", self._choose)
                 self.score.on_value_change(self._refresh_score)
+            self.order.build(self._choose, self._missing, lambda: self.chosen)
+            self.groups.build_switch(self._choose)
+            # By features, which masks have none of.
+            for choice in (self.order.select, self.groups.switch):
+                choice.visible = self.session.subject.alike
             with ui.element("div").classes("review-row push").style("width: auto"):
                 ui.button(icon="contrast", on_click=self._turn_light).props(
                     'flat dense round aria-label="light or dark"'
                 )
-                ui.button(icon="keyboard", on_click=lambda: self.help.open()).props(
+                ui.button(icon="keyboard", on_click=self.help.open).props(
                     'flat dense round aria-label="all keys"'
                 )
-                ui.button("Finish", on_click=self._ask_finish).props(
+                ui.button("Finish", on_click=lambda: ask_finish(self.session)).props(
                     "outline dense no-caps padding='2px 12px'"
                 )
 
@@ -233,17 +274,10 @@ class View:
         ):
             flat = "flat dense no-caps padding='2px 8px'"
             ui.button("Undo (U)", icon="undo", on_click=self.undo).props(flat)
-            ui.button(
-                "Keep the rest (A)",
-                icon="done_all",
-                on_click=lambda: self.grid.run_method("keepRest"),
+            self.keep_rest = ui.button(
+                icon="done_all", on_click=lambda: self.grid.run_method("keepRest")
             ).props(flat)
-            keys = "".join(
-                f"<span>{_keys(keys)} {short}</span> "
-                for keys, _, short in self.keys
-                if short
-            )
-            ui.html(keys, sanitize=False).classes("review-keys")
+            build_hints(self.keys)
             with ui.element("div").classes("review-row push").style("width: auto"):
                 ui.button(icon="chevron_left", on_click=lambda: self.turn(-1)).props(
                     f'{flat} aria-label="page before"'
@@ -253,21 +287,8 @@ class View:
                     f'{flat} aria-label="next page"'
                 )
 
-    def _build_help(self) -> None:
-        with ui.dialog() as self.help, ui.card():
-            rows = "".join(
-                f"<tr><td>{_keys(keys)}</td><td>{text}</td></tr>"
-                for keys, text, _ in self.keys
-            )
-            ui.label("Keys").classes("review-title")
-            ui.html(f"<table>{rows}</table>", sanitize=False).classes("review-help")
-            ui.label(
-                "Shift and a click on Keep or Reject decides about all from the "
-                "focused image to that one. A decision is on disk when it is shown."
-            ).classes("review-soft")
-            ui.button("Close", on_click=self.help.close).props("flat no-caps")
-
-    def _choose(self) -> None:
+    def _choose(self) -> Coroutine | None:
+        """Choose the rows of the filters; what takes long is done beside the page."""
         number = self.class_choice.value
         score = self.score.value
         edge = self.score.props["max"], self.score.props["min"]
@@ -279,9 +300,33 @@ class View:
             score["max"] if score["max"] < edge[0] else 1.0,
         )
         self.page = 0
+        self.order.select.set_enabled(not self.groups.on)
+        later = None
+        if self.groups.on:
+            later = self.groups.choose(self.chosen)
+        elif self.order.select.value != "hardest":
+            later = self._arrange(self.chosen)
         self._refresh_score()
         self.refresh()
         # Keys are meant for the images again.
+        self.grid.run_method("show", True)
+        return later
+
+    async def _arrange(self, rows: np.ndarray) -> None:
+        """Show rows in the order that is chosen, once it is known."""
+        arranged = await self.order.arranged(rows)
+        if self.chosen is rows:
+            self.chosen = arranged
+            self.refresh()
+
+    def _missing(self) -> int:
+        """How many usable images are still wanted."""
+        return self.wanted - self.session.rows.counts().usable
+
+    def _show_group(self) -> None:
+        """Show another group, or another part of it."""
+        self.page = min(self.page, self._pages() - 1)
+        self.refresh()
         self.grid.run_method("show", True)
 
     def _next_class(self) -> None:
@@ -307,40 +352,38 @@ class View:
         counts = self.session.rows.counts(None if number == -1 else number)
         names = self.session.review.classes
         self.scope.text = "all classes" if number == -1 else names[number]
-        total = counts.unseen + counts.looked_at
+        total = counts.unseen + counts.decided
         self.bar.props["aria-valuemax"] = total
-        self.bar.props["aria-valuenow"] = counts.looked_at
+        self.bar.props["aria-valuenow"] = counts.decided
         for part, count in (
             (self.kept_bar, counts.kept),
             (self.rejected_bar, counts.rejected),
         ):
             part.style(f"width: {100 * count / max(total, 1):.3f}%")
-        self.looked.text = f"looked at {_part(counts.looked_at, total)}"
+        self.looked.text = looked_text(counts)
         self.kept.text = f"✓ {counts.kept:,} kept"
         self.rejected.text = f"✕ {counts.rejected:,} rejected"
-        self.rate.text = self._rate(counts.positive_rate)
+        self.rate.text = rate_text(counts.positive_rate, self.session.subject.rate)
         self._refresh_total()
-        self.place.text = f"page {self.page + 1:,} of {self._pages():,}"
+        self.keep_rest.text = (
+            "Keep those shown (A)" if self.groups.on else "Keep the rest (A)"
+        )
+        what = "group" if self.groups.on else "page"
+        self.place.text = f"{what} {self.page + 1:,} of {self._pages():,}"
+        self.groups.refresh(self.page)
 
     def _refresh_total(self) -> None:
-        counts = self.session.rows.counts()
-        seen = _part(counts.looked_at, counts.unseen + counts.looked_at)
-        self.total.text = f"looked at {seen}, {self._rate(counts.positive_rate)}"
-        if (outcome := self.session.subject.outcome) is not None:
+        counts, pace = self.session.rows.counts(), self.session.pace.seconds
+        subject = self.session.subject
+        rate = rate_text(counts.positive_rate, subject.rate)
+        self.total.text = f"{looked_text(counts)}, {rate}"
+        self.rest.text = rest_text(counts, pace)
+        if subject.outcome is not None:
             self.goal.visible = False
-            self.left.text = outcome(self.session.rows)
+            self.left.text = subject.outcome(self.session.rows)
             return
         self.usable.text = f"{counts.usable:,} usable of"
-        left = counts.looks_left(self.wanted)
-        if left is None:
-            text = "→ looks left: unknown before the first is kept"
-        elif not left:
-            text = "→ reached"
-        else:
-            text = f"→ about {left:,.0f} more looks"
-            if left > counts.unseen:
-                text += f", but only {counts.unseen:,} are left"
-        self.left.text = text
+        self.left.text = left_text(counts, self.wanted, pace)
 
     def _first_class(self) -> int:
         """Where to begin: the first class with unseen rows; -1: all classes."""
@@ -362,20 +405,15 @@ class View:
         problem = session.review.fault or session.unsaved
         self.fault.visible = problem is not None
         if problem:
-            self.fault.text = (
-                f"Not saved: {problem}. What has its sign is safe; the manifest is as "
-                "it was. Make the disk writable or free some space, then continue."
-            )
+            self.fault.text = fault_text(problem)
         faults = session.rows.faults
         images = sorted({session.review.images[row] for row in faults})
         self.note.visible = bool(images)
-        self.note.text = (
-            f"{_count(len(images), 'image')} missing or unreadable (the state filter "
-            f"“missing” shows them): {', '.join(Path(i).name for i in images[:3])}"
-            + (", …" if len(images) > 3 else "")
-        )
+        self.note.text = missing_text(images)
         if not len(session.review.images):
             empty = f"The manifest has no rows: {self.session.subject.why_empty}."
+        elif self.groups.on and self.groups.busy:
+            empty = "Grouping alike images …"
         elif not len(self.chosen):
             empty = "No row matches: choose another class, state or score."
         else:
@@ -404,45 +442,20 @@ class View:
         # From the system's choice to dark, to light, and back.
         self.dark.value = {None: True, True: False, False: None}[self.dark.value]
 
-    async def _ask_finish(self) -> None:
-        unseen = self.session.rows.counts().unseen
-        with ui.dialog() as dialog, ui.card():
-            ui.label(
-                "Write the manifest and end the app, for all tabs? "
-                + (f"{_count(unseen, 'row')} unseen will stay so." if unseen else "")
-            )
-            with ui.element("div").classes("review-row"):
-                ui.button("Finish", on_click=lambda: dialog.submit(True)).props(
-                    "no-caps"
-                )
-                ui.button("Continue", on_click=lambda: dialog.submit(False)).props(
-                    "flat no-caps"
-                )
-        if await dialog and await self.session.save():
-            for client in app.clients("/"):
-                with client:
-                    ui.navigate.to("/done")
-            await asyncio.sleep(1)
-            app.shutdown()
-
-    def _rate(self, rate: float | None) -> str:
-        return f"{self.session.subject.rate} {'–' if rate is None else f'{rate:.1%}'}"
+    def _page_of(self, row: int) -> int | None:
+        """Where a row is."""
+        if self.groups.on:
+            return self.groups.page_of(row)
+        place = np.flatnonzero(self.chosen == row)
+        return int(place[0]) // self.session.page_size if len(place) else None
 
     def _pages(self) -> int:
+        if self.groups.on:
+            return max(1, len(self.groups.list))
         return max(1, -(-len(self.chosen) // self.session.page_size))
 
     def _shown(self) -> list[int]:
+        if self.groups.on:
+            return self.groups.shown(self.page)
         start = self.page * self.session.page_size
         return self.chosen[start : start + self.session.page_size].tolist()
-
-
-def _keys(keys: Sequence[str]) -> str:
-    return " ".join(f"<kbd>{key}</kbd>" for key in keys)
-
-
-def _part(value: int, total: int) -> str:
-    return f"{value:,} of {total:,} ({value / max(total, 1):.1%})"
-
-
-def _count(value: int, what: str) -> str:
-    return f"{value:,} {what}{'' if value == 1 else 's'}"

@@ -11,8 +11,10 @@ from typing import Any
 
 from mmwood.fileio.journal import SaveError
 from mmwood.fileio.lists import bullets
+from mmwood.ood.review.alike import Alike
 from mmwood.ood.review.counts import ReviewRows
 from mmwood.ood.review.decisions import Review
+from mmwood.ood.review.orders import Pace
 from mmwood.ood.review.pictures import Pictures
 from mmwood.ood.review.subject import CANDIDATES, Subject
 
@@ -35,6 +37,7 @@ class Session:
         unsaved: Why the manifest could not be written, or None.
         rows: The rows as columns.
         watchers: What shows a tab anew.
+        pace: How fast decisions are made.
     """
 
     review: Review
@@ -55,6 +58,9 @@ class Session:
         # Maps one after the other: a network uses all cores by itself.
         self._maps = ThreadPoolExecutor(1, thread_name_prefix="maps")
         self._decided = 0.0
+        self.pace = Pace()
+        self._alike: Alike | None = None
+        self._making_alike = asyncio.Lock()
 
     def tell(self, rows: Sequence[int] = ()) -> None:
         """Show every tab what has changed."""
@@ -69,6 +75,18 @@ class Session:
         else:
             pool, make = self._thumbnails, partial(getattr(self.pictures, kind), row)
         return await asyncio.get_running_loop().run_in_executor(pool, make)
+
+    async def alike(self) -> Alike:
+        """What knows which images are alike; made once, beside the page.
+
+        Raises:
+            FileNotFoundError, ValueError: As :class:`mmwood.ood.review.alike.Alike`.
+        """
+        async with self._making_alike:
+            if self._alike is None:
+                loop = asyncio.get_running_loop()
+                self._alike = await loop.run_in_executor(None, Alike, self.rows)
+            return self._alike
 
     async def check_images(self) -> None:
         """Find and name the images that are missing."""

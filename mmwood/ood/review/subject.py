@@ -27,6 +27,7 @@ class Subject:
             and after the class, and on its button.
         images: Whether X rejects all rows of an image.
         class_first: Whether the class is more important than the score.
+        alike: Whether features may order the rows, and group alike images.
         outcome: What the decisions so far amount to. None: as many images as are
             wanted.
     """
@@ -42,6 +43,7 @@ class Subject:
     map_button: str = "Map"
     images: bool = False
     class_first: bool = False
+    alike: bool = True
     outcome: Callable[[ReviewRows], str] | None = None
 
     def keys(self, keys: Sequence[Key], maps: bool) -> list[Key]:
@@ -97,5 +99,6 @@ def masks_subject(by_area: bool) -> Subject:
         map_button="Image alone",
         images=True,
         class_first=True,
+        alike=False,
         outcome=masks_outcome,
     )
