@@ -13,7 +13,6 @@ Example:
 from pathlib import Path
 
 from mmwood.converters.command import bar
-from mmwood.converters.excluded_masks import IMAGES, exclude_masks
 from mmwood.utils.command import run, script_parser
 
 
@@ -36,10 +35,13 @@ def main() -> None:
         "--list",
         type=Path,
         metavar="FILE",
-        help=f"the training's list of images: {IMAGES} has those of it that stay "
+        help="the training's list of images: images.txt has those of it that stay "
         "(default: of all images with a mask)",
     )
     args = parser.parse_args()
+
+    from mmwood.converters.excluded_masks import IMAGES, exclude_masks
+
     done = exclude_masks(args.labels, args.exclude, args.out, args.list, bar("masks"))
     classes = sum(map(len, done.wrong.values()))
     print(
