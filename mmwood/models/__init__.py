@@ -21,6 +21,7 @@ PACKAGES = {
     "SEAM": "classifiers",
     "SegTTAModel": "segmentors",
     "SizeBalancedCELoss": "losses",
+    "TokenContrastLoss": "losses",
     "WOoDHead": "heads",
     "WideResNet38": "backbones",
 }
