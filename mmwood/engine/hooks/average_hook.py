@@ -33,7 +33,7 @@ class AverageHook(Hook):
 
     # After EMAHooks, one of which changes the weights that a training starts from,
     # and before EWCHook gives the model what a copy should not have.
-    priority = "BELOW_NORMAL"
+    priority: str | int = "BELOW_NORMAL"
 
     def __init__(self, momentum: float) -> None:
         self._owner = f"mmwood.{type(self).__name__}"

@@ -51,6 +51,10 @@ class TeacherMapHook(AverageHook):
         ...         consistency=dict(type='mmwood.MapConsistencyLoss'))))
     """
 
+    # After OoDClusterHook (LOW), which gives the model centres that a copy must have
+    # room for, and before CheckpointHook (VERY_LOW) saves the step.
+    priority = 80
+
     def __init__(self, dropping: float = 1 / 3, momentum: float = 0.001) -> None:
         super().__init__(momentum)
         at_least(f"{self._owner}: dropping", dropping, 0)

@@ -92,7 +92,7 @@ class PatchTokenContrastLoss(nn.Module):
     """
 
     #: What the head gives it beside features, maps, labels and is_ood.
-    takes = ("feats", "sizes")
+    takes: tuple[str, ...] = ("feats", "sizes")
 
     def __init__(
         self,

@@ -128,7 +128,8 @@ class TokenContrastLoss(PatchTokenContrastLoss):
         inside = ~is_ood
         self.teacher.update_parameters(self.projection)
         # Every step has every loss.
-        zero = 0 * sum(parameter.sum() for parameter in self.projection.parameters())
+        parameters = [own.sum() for own in self.projection.parameters()]
+        zero = 0 * torch.stack(parameters).sum()
         if not inside.any():
             return losses | dict(loss_ctc=zero)
         own_maps, _ = self._inner_maps(feats, features, labels)
