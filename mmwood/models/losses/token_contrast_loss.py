@@ -37,8 +37,8 @@ class TokenContrastLoss(PatchTokenContrastLoss):
     (:func:`mmwood.functional.class_token_contrast.draw_corners`). Class tokens of those
     that may show one are drawn to that of the whole image, and those of the others
     driven from it (:func:`.class_token_loss`), by way of a projection of three layers.
-    The teacher is a moving average of the projection, on class tokens of the same
-    backbone without gradient.
+    The teacher is a moving average of the projection, taken in every training pass, on
+    class tokens of the same backbone without gradient.
 
     For a :class:`mmwood.CAMClassifier`. The images of a training step go through the
     backbone once more, mirrored, and so do their crops. In the authors' program both
@@ -124,7 +124,9 @@ class TokenContrastLoss(PatchTokenContrastLoss):
         views: Views,
     ) -> dict[str, Tensor]:
         """The terms, and what is only logged, by name."""
-        losses = super().forward(features, maps, labels, is_ood, feats, sizes)
+        losses = super().forward(
+            features, maps, labels, is_ood, feats=feats, sizes=sizes
+        )
         inside = ~is_ood
         self.teacher.update_parameters(self.projection)
         # Every step has every loss.
