@@ -124,6 +124,11 @@ BENCHMARKS = {
         "--depth 18 --images 2 --crop 257 --steps 5",
         "--depth 18 --images 1 --crop 97 --steps 2",
     ),
+    "vit_step": Benchmark(
+        "vit_step.py",
+        OPENMMLAB,
+        quick="--config configs/demo/vit_ptc.py --images 2 --crop 64 --steps 2",
+    ),
     "wood_step": Benchmark(
         "wood_step.py", OPENMMLAB, quick="--images 4 --crop 64 --steps 3"
     ),

@@ -54,15 +54,19 @@ def test_configs_build(name, channels):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wood", [False, True])
+@pytest.mark.parametrize("kind", ["PatchTokenContrastLoss", "TokenContrastLoss"])
 def test_two_iterations_and_maps(
-    wood, small_config, wood_config, call_main, tmp_path, monkeypatch
+    kind, wood, small_config, wood_config, call_main, tmp_path, monkeypatch
 ):
     """The demo's model, in a real Runner, on images of odd sides."""
     cfg = Config.fromfile(REPOSITORY / "configs/demo/vit_ptc.py")
     model = cfg.model.to_dict()
     model["backbone"]["_delete_"] = True
     model["head"].update(num_classes=3, type=f"mmwood.{'WOoD' if wood else 'CAM'}Head")
-    model["head"]["feature_losses"]["ptc"]["num_classes"] = 3
+    ptc = model["head"]["feature_losses"]["ptc"]
+    ptc.update(num_classes=3, type=f"mmwood.{kind}")
+    if kind == "TokenContrastLoss":
+        ptc.update(local_size=16, local_crops=3, hidden_channels=16)
     pipeline = [
         dict(type="mmwood.LoadImage"),
         dict(type="RandomCrop", crop_size=44),
@@ -94,6 +98,8 @@ def test_two_iterations_and_maps(
     monkeypatch.setattr(PatchTokenContrastLoss, "forward", recorded)
     text = call_main("train.py", path, "--no-validate", "--work-dir", "work")
     terms = {"loss_cls", "loss_ptc_aux", "loss_ptc", "ptc_cos_same"}
+    if kind == "TokenContrastLoss":
+        terms |= {"loss_ctc", "ctc_positive"}
     if wood:
         terms |= {"loss_cls_ood", "loss_in_distance", "loss_ood_distance"}
     for term in terms:

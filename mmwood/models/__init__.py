@@ -15,6 +15,7 @@ PACKAGES = {
     "DeepLabV2Head": "decode_heads",
     "FineGrainedBackgroundLoss": "losses",
     "IRN": "relation_networks",
+    "MapConsistencyLoss": "losses",
     "MultiScaleCAM": "classifiers",
     "MultiScaleEncoderDecoder": "segmentors",
     "PatchTokenContrastLoss": "losses",
@@ -22,6 +23,7 @@ PACKAGES = {
     "SegTTAModel": "segmentors",
     "SizeBalancedCELoss": "losses",
     "TimmNetwork": "classifiers",
+    "TokenContrastLoss": "losses",
     "WOoDHead": "heads",
     "WideResNet38": "backbones",
 }

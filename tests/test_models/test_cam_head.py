@@ -259,6 +259,6 @@ def test_what_a_feature_loss_asks_for():
     given = head.feature_losses[0].given
     assert given["feats"] is feats
     assert given["sizes"].tolist() == [[40, 56], [33, 47]]
-    message = "AskingForTooMuch.takes must be 'feats' or 'sizes', but is 'images'"
+    message = "AskingForTooMuch.takes must be 'feats', .* or 'views', but is 'images'"
     with pytest.raises(ValueError, match=message):
         CAMHead(4, 6, feature_losses=[dict(type="mmwood.AskingForTooMuch")])

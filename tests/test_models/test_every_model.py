@@ -61,6 +61,33 @@ CLASSIFIERS = {
             ],
         ),
     ),
+    "PTC, CTC": dict(
+        type="mmwood.CAMClassifier",
+        backbone=dict(
+            type="VisionTransformer",
+            arch=dict(
+                embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32
+            ),
+            img_size=64,
+            out_type="featmap",
+            out_indices=[0, 1],
+        ),
+        head=dict(
+            HEAD,
+            in_channels=16,
+            pooling="max",
+            feature_losses=[
+                dict(
+                    type="mmwood.TokenContrastLoss",
+                    num_classes=3,
+                    in_channels=16,
+                    local_size=16,
+                    local_crops=2,
+                    hidden_channels=8,
+                )
+            ],
+        ),
+    ),
     "SEAM": dict(
         type="mmwood.SEAM",
         backbone=dict(WIDE, out_indices=(2, 3, 5)),

@@ -12,6 +12,7 @@ from .progress_bar_hook import ProgressBarHook
 from .pseudo_label_hook import PseudoLabelHook
 from .start_check_hook import StartCheckHook
 from .teacher_label_hook import TeacherLabelHook
+from .teacher_map_hook import TeacherMapHook
 from .test_scores_hook import TestScoresHook
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "PseudoLabelHook",
     "StartCheckHook",
     "TeacherLabelHook",
+    "TeacherMapHook",
     "TestScoresHook",
 ]

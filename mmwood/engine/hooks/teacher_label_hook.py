@@ -7,14 +7,11 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from mmengine.dist import get_rank
-from mmengine.hooks import Hook
-from mmengine.model import BaseModel, MomentumAnnealingEMA
+from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
-from mmwood.engine.weights import unwrap
 from mmwood.fileio.labels import BIASED, VOID, check_labels, read_label_png
 from mmwood.functional.complement import Certainty, complement_labels
 from mmwood.functional.pamr import pamr
@@ -23,12 +20,11 @@ from mmwood.registry import HOOKS
 from mmwood.utils.check import at_least, one_of
 from mmwood.utils.config import leaf_datasets
 
-#: What a checkpoint calls the teacher.
-_KEY = "mmwood_teacher"
+from .average_hook import AverageHook
 
 
 @HOOKS.register_module()
-class TeacherLabelHook(Hook):
+class TeacherLabelHook(AverageHook):
     r"""Let a teacher label the biased pixels of training masks (MARS, ICCV 2023).
 
     A label filter writes 254 where it takes a label for that of a biased object, as
@@ -96,10 +92,6 @@ class TeacherLabelHook(Hook):
         ...     tag_dir='work_dirs/irn/pseudo_labels/labels')]
     """
 
-    # After EMAHooks, one of which changes the weights that a training starts from,
-    # and before EWCHook gives the model what a copy should not have.
-    priority = "BELOW_NORMAL"
-
     def __init__(
         self,
         certainty: Certainty = "foreground",
@@ -109,14 +101,11 @@ class TeacherLabelHook(Hook):
         values: Sequence[int] = (BIASED,),
         tag_dir: str | None = None,
     ) -> None:
-        owner = "mmwood.TeacherLabelHook: "
+        super().__init__(momentum)
+        owner = f"{self._owner}: "
         one_of(f"{owner}certainty", certainty, get_args(Certainty))
         settings = refine_settings(refine)
         one_of(f"{owner}refine.method", settings.pop("method"), ("pamr", None))
-        if not 0 < momentum < 1:
-            raise ValueError(
-                f"{owner}momentum must be between 0 and 1, but is {momentum!r}"
-            )
         at_least(f"{owner}begin_iter", begin_iter, 0, integer=True)
         if isinstance(values, int) or not values:
             raise ValueError(f"{owner}values must be a list of labels, got {values!r}")
@@ -126,13 +115,9 @@ class TeacherLabelHook(Hook):
             raise ValueError(f"{owner}certainty {certainty!r} has no use for a tag_dir")
         self.certainty = certainty
         self.pamr = settings
-        self.momentum = momentum
         self.begin_iter = begin_iter
         self.values = tuple(values)
         self.tag_dir = tag_dir
-        self._teacher: Any = None
-        self._resumed: dict[str, Tensor] | None = None
-        self._handle: RemovableHandle | None = None
         self._tags: dict[str, set[int]] = {}
         self._folders: list[str] = []
         self._seed = self._iter = 0
@@ -140,72 +125,13 @@ class TeacherLabelHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Refuse what does not fit, and make the teacher or take the resumed one."""
-        model = unwrap(runner)
         self._check_data(runner)
         self._runner, self._seed, self._iter = runner, runner.seed or 0, runner.iter
-        resumed, self._resumed = self._resumed, None
-        # A training that ended by an error goes on with its teacher.
-        kept = self._teacher if runner.iter else None
-        self.attach(model)
-        if kept is not None and resumed is None:
-            resumed = kept.state_dict()
-        if not runner.iter:
-            return
-        if resumed is None:
-            raise ValueError(
-                "mmwood.TeacherLabelHook: the training that is resumed had no teacher: "
-                "begin one with its weights (load_from, resume=False), or leave out "
-                "the hook"
-            )
-        self._teacher.load_state_dict(resumed)
-
-    def attach(self, model: BaseModel) -> None:
-        """Make the teacher of a model that is not wrapped, and label its batches."""
-        self._detach()
-        self._check_model(model)
-        self._teacher = MomentumAnnealingEMA(
-            model, momentum=self.momentum, gamma=1, update_buffers=True
-        )
-        for module in self._teacher.module.modules():
-            # What wraps a method, as activation checkpointing does, would call that of
-            # the original.
-            vars(module).pop("forward", None)
-        self._teacher.module.eval()
-        self._handle = model.register_forward_pre_hook(self._relabel, with_kwargs=True)
-
-    def update(self, model: BaseModel) -> None:
-        """Take a step of the average."""
-        self._teacher.update_parameters(model)
+        super().before_train(runner)
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Know the iteration, which random numbers depend on."""
         self._iter = runner.iter
-
-    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
-        """Average, if the optimizer took a step."""
-        if runner.optim_wrapper.should_update():
-            self.update(unwrap(runner))
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Give the teacher to the checkpoint."""
-        if self._teacher is not None:
-            checkpoint[_KEY] = self._teacher.state_dict()
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take the teacher of a training that goes on."""
-        self._resumed = checkpoint.get(_KEY)
-
-    def after_run(self, runner: Runner) -> None:
-        """Leave the model as it was.
-
-        Not after_train: other hooks compute losses of training images there.
-        """
-        self._detach()
-
-    def _detach(self) -> None:
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
 
     def _check_model(self, model: BaseModel) -> None:
         if not _gives_logits(model):
@@ -247,15 +173,7 @@ class TeacherLabelHook(Hook):
         prefixes = (getattr(leaf, "data_prefix", None) or {} for leaf in leaves)
         self._folders = [p["seg_map_path"] for p in prefixes if p.get("seg_map_path")]
 
-    # It reads files and draws numbers: torch.compile runs it as it is.
-    @torch.compiler.disable
-    @torch.no_grad()
-    def _relabel(self, model: BaseModel, args: tuple, kwargs: dict) -> Any:
-        """Forward pre-hook of the model: give the loss other label maps."""
-        given = dict(zip(("inputs", "data_samples", "mode"), args)) | kwargs
-        if given.get("mode") != "loss":
-            return None
-        samples = [*given["data_samples"]]
+    def _changed(self, inputs: Tensor, samples: list) -> list | None:
         labels = torch.cat([sample.gt_sem_seg.data for sample in samples])
         biased = torch.isin(labels, labels.new_tensor(self.values))
         numbers = biased.flatten(1).any(dim=1).nonzero().flatten()
@@ -265,13 +183,12 @@ class TeacherLabelHook(Hook):
         labels, biased = labels[numbers], biased[numbers]
         filled = labels.masked_fill(biased, VOID)
         if self._iter >= self.begin_iter:
-            filled = self._complement(given["inputs"][numbers], chosen, labels, biased)
-        # The batch itself stays as it is.
+            filled = self._complement(inputs[numbers], chosen, labels, biased)
         for number, sample, label in zip(numbers.tolist(), chosen, filled):
             samples[number] = sample.new()
             samples[number].gt_sem_seg = PixelData(data=label[None])
         self._log(filled[biased])
-        return (), dict(given, data_samples=samples)
+        return samples
 
     def _complement(
         self, inputs: Tensor, samples: list, labels: Tensor, biased: Tensor

@@ -14,6 +14,7 @@ from mmwood.functional.attention_affinity import AffinityMode, spread_maps
 from mmwood.functional.cam import MapDtype, merge_scales, strided_size
 from mmwood.models.utils import (
     AttentionReader,
+    ClassTokens,
     count_extra_tokens,
     keep_channels_first,
     step_by_shape,
@@ -120,6 +121,10 @@ class CAMClassifier(ImageClassifier):
         self.test_cfg = options
         self._refine = _refinement(options["refine"])
         self.norm_eval = norm_eval
+        self._class_tokens: ClassTokens | None = None
+        for loss in getattr(self.head, "feature_losses", ()):
+            if "views" in getattr(loss, "takes", ()):
+                self._class_tokens = ClassTokens(self.backbone, loss.tokens_of)
         # A queue of a feature loss is each process's own: DistributedDataParallel must
         # not hand out the first one's.
         self._ddp_params_and_buffers_to_ignore = [
@@ -139,7 +144,12 @@ class CAMClassifier(ImageClassifier):
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """The head's losses; a head with ``perturb`` may change the images first."""
-        return super().loss(self.perturbed(inputs, data_samples), data_samples)
+        inputs = self.perturbed(inputs, data_samples)
+        if self._class_tokens is None:
+            return super().loss(inputs, data_samples)
+        feats = self.extract_feat(inputs)
+        views = self._class_tokens.views(inputs, self.extract_feat)
+        return self.head.loss(feats, data_samples, views=views)
 
     def perturbed(self, inputs: Tensor, data_samples: list[DataSample]) -> Tensor:
         """A batch as the head's ``perturb`` changes it, where it has one."""

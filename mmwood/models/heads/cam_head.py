@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmwood.functional.axes import is_channels_last
 from mmwood.functional.cam import class_activation_maps, own_class_maps
 from mmwood.functional.pooling import POOLINGS
-from mmwood.models.utils import refuse_left_behind, with_defaults
+from mmwood.models.utils import Views, refuse_left_behind, with_defaults
 from mmwood.registry import MODELS
 from mmwood.utils.check import one_of
 from mmwood.utils.config import without_names
@@ -55,11 +55,16 @@ class CAMHead(MultiLabelClsHead):
 
     - ``'feats'``: all maps of the backbone, the last one among them;
     - ``'sizes'`` (B, 2): height and width of each image by ``img_shape`` of its data
-      sample; what a batch has below and right of it is padding.
+      sample; what a batch has below and right of it is padding;
+    - ``'scores'`` (B, C, h, w): W f, with gradient;
+    - ``'teacher_scores'`` (B, C, h, w): those of :class:`mmwood.TeacherMapHook`;
+    - ``'views'``: :class:`mmwood.models.utils.class_tokens.Views`, of a
+      :class:`mmwood.CAMClassifier`. The loss's attribute ``tokens_of`` names the module
+      of the backbone that gives all tokens.
 
-    Beside them the head's own loss is called
-    ``loss_cls``. Parameters of a feature loss learn at the rate of the backbone, unless
-    ``custom_keys`` has ``'head.feature_losses': dict(lr_mult=10)`` as well.
+    Beside them the head's own loss is called ``loss_cls``. Parameters of a feature loss
+    learn at the rate of the backbone, unless ``custom_keys`` has
+    ``'head.feature_losses': dict(lr_mult=10)`` as well.
 
     Args:
         num_classes: C, the number of foreground classes.
@@ -141,10 +146,18 @@ class CAMHead(MultiLabelClsHead):
         """The scores s, before the sigmoid. Shape: (B, C)."""
         if self.pooling is None:
             return self.pre_logits(feats) @ self.weight.T
-        return self.pooling(F.conv2d(self._last_map(feats), self.classifier.weight))
+        return self.pooling(self.scores_in_space(feats))
+
+    def scores_in_space(self, feats: tuple[Tensor, ...]) -> Tensor:
+        """The map W f of each class. Shape: (B, C, h, w)."""
+        return F.conv2d(self._last_map(feats), self.classifier.weight)
 
     def loss(
-        self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs: Any
+        self,
+        feats: tuple[Tensor, ...],
+        data_samples: list[DataSample],
+        views: Views | None = None,
+        **kwargs: Any,
     ) -> dict[str, Tensor]:
         """As in ``MultiLabelClsHead``: ``loss``; with feature losses see above."""
         self.check_axes(feats, data_samples)
@@ -152,18 +165,19 @@ class CAMHead(MultiLabelClsHead):
         if self.feature_losses:
             # In the log, ``loss`` is the sum of all.
             losses = dict(loss_cls=losses.pop("loss"), **losses)
-        return losses | self.losses_of_features(feats, data_samples, losses)
+        return losses | self.losses_of_features(feats, data_samples, losses, views)
 
     def losses_of_features(
         self,
         feats: tuple[Tensor, ...],
         data_samples: list[DataSample],
         others: Mapping[str, Tensor],
+        views: Views | None = None,
     ) -> dict[str, Tensor]:
         """What the feature losses give; the names of ``others`` are taken.
 
         Raises:
-            ValueError: Two losses have one name.
+            ValueError: Two losses have one name, or one takes what there is not.
         """
         found: dict[str, Tensor] = {}
         if not self.feature_losses:
@@ -174,7 +188,7 @@ class CAMHead(MultiLabelClsHead):
         is_ood = torch.tensor(which_are_ood(data_samples), device=features.device)
         for loss in self.feature_losses:
             more = {
-                name: _TAKEN[name](feats, data_samples)
+                name: _TAKEN[name](self, feats, data_samples, views)
                 for name in getattr(loss, "takes", ())
             }
             own = loss(features, maps, labels, is_ood, **more)
@@ -276,9 +290,33 @@ def _image_sizes(feats: tuple[Tensor, ...], data_samples: list[DataSample]) -> T
     return torch.tensor(sizes, device=feats[-1].device)
 
 
-#: What feature losses may take, by name.
-_TAKEN: dict[str, Callable[[tuple[Tensor, ...], list[DataSample]], Any]] = dict(
-    feats=lambda feats, data_samples: feats, sizes=_image_sizes
+def _teacher_scores(data_samples: list[DataSample]) -> Tensor:
+    """What :class:`mmwood.TeacherMapHook` gave the images. Shape: (B, C, h, w)."""
+    if any("teacher_scores" not in sample for sample in data_samples):
+        raise ValueError(
+            "a feature loss takes the maps of a teacher: add "
+            "default_hooks.teacher.type=mmwood.TeacherMapHook"
+        )
+    return torch.stack([sample.teacher_scores for sample in data_samples])
+
+
+def _given_views(views: Views | None) -> Views:
+    if views is None:
+        raise ValueError(
+            "a feature loss looks at images again, for which model.type must be "
+            "mmwood.CAMClassifier"
+        )
+    return views
+
+
+_Taken = Callable[[CAMHead, Any, list[DataSample], Views | None], Any]
+#: What feature losses may take, by name, of the head, features, data samples and views.
+_TAKEN: dict[str, _Taken] = dict(
+    feats=lambda head, feats, samples, views: feats,
+    sizes=lambda head, feats, samples, views: _image_sizes(feats, samples),
+    scores=lambda head, feats, samples, views: head.scores_in_space(feats),
+    teacher_scores=lambda head, feats, samples, views: _teacher_scores(samples),
+    views=lambda head, feats, samples, views: _given_views(views),
 )
 
 

@@ -9,6 +9,7 @@ from mmpretrain.structures import DataSample, label_to_onehot
 from torch import Tensor, nn
 
 from mmwood.functional.ood_distance import Per, ood_distance_loss
+from mmwood.models.utils import Views
 from mmwood.registry import MODELS
 from mmwood.utils.check import at_least, one_of
 
@@ -386,9 +387,13 @@ class WOoDHead(WOoDMixin, CAMHead):
     """
 
     def loss(
-        self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs: Any
+        self,
+        feats: tuple[Tensor, ...],
+        data_samples: list[DataSample],
+        views: Views | None = None,
+        **kwargs: Any,
     ) -> dict[str, Tensor]:
         """The terms of the loss by name; their sum is the loss."""
         self.check_axes(feats, data_samples)
         losses = super().loss(feats, data_samples, **kwargs)
-        return losses | self.losses_of_features(feats, data_samples, losses)
+        return losses | self.losses_of_features(feats, data_samples, losses, views)

@@ -49,7 +49,7 @@ class PatchTokenContrastLoss(nn.Module):
 
     The maps are those of the training pass itself. The authors' program adds up maps
     of the scales 0.5, 1 and 1.5 with flips, about seven more passes a step. Its class
-    token contrast and its decoder are not here.
+    token contrast is :class:`mmwood.TokenContrastLoss`; its decoder is not here.
 
     Padding takes no part in ``loss_ptc`` where ``img_shape`` of the data samples tells
     it: that of a backbone to whole patches, and that of a data preprocessor which
@@ -92,7 +92,7 @@ class PatchTokenContrastLoss(nn.Module):
     """
 
     #: What the head gives it beside features, maps, labels and is_ood.
-    takes = ("feats", "sizes")
+    takes: tuple[str, ...] = ("feats", "sizes")
 
     def __init__(
         self,
@@ -140,15 +140,12 @@ class PatchTokenContrastLoss(nn.Module):
         sizes: Tensor,
     ) -> dict[str, Tensor]:
         """The terms, and the mean cosines, by name."""
-        inner = self._inner_map(feats, features, labels)
+        own_maps, scores = self._inner_maps(feats, features, labels)
         self._check_stride(features.shape[2:], sizes)
         # Small differences of cosines count: not in half precision.
         with torch.autocast(features.device.type, enabled=False):
             dtype = self.classifier.weight.dtype
-            scores = self.classifier(inner.to(dtype))
-            places = token_labels(
-                auxiliary_maps(scores, labels), self.foreground, self.background
-            )
+            places = token_labels(own_maps, self.foreground, self.background)
             inside = inside_image(sizes, places.shape[1:], self.stride)
             places = places.masked_fill(~inside, IGNORED)
             if not self.ood_background:
@@ -182,6 +179,15 @@ class PatchTokenContrastLoss(nn.Module):
                     f"{tuple(largest)} pixels have {tuple(grid)} tokens: set it to the "
                     "patch size of the backbone"
                 )
+
+    def _inner_maps(
+        self, feats: Sequence[Tensor], features: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The auxiliary maps, and the scores in space. Shape: each (B, C, h, w)."""
+        inner = self._inner_map(feats, features, labels)
+        with torch.autocast(features.device.type, enabled=False):
+            scores = self.classifier(inner.to(self.classifier.weight.dtype))
+        return auxiliary_maps(scores, labels), scores
 
     def _inner_map(
         self, feats: Sequence[Tensor], features: Tensor, labels: Tensor
