@@ -42,7 +42,7 @@ def _device(tensor: Tensor) -> torch.device:
 def second_device() -> Iterator[None]:
     """Let torch, and what asks mmengine for a device, work on a device ``cuda:0``."""
     # It compares signatures with the patched function's when it is imported.
-    import torch._dynamo  # noqa: F401
+    import torch._dynamo
     from mmengine.device import utils
 
     with (
@@ -104,11 +104,9 @@ class _SecondDevice(TorchFunctionMode):
         if device is not None:
             kwargs["device"] = "cpu" if target == "cuda" else device
         result = func(*args, **kwargs)
-        if name in ("as_tensor", "asarray"):
-            if target == "cuda" and not is_on_second_device(result):
-                result = result.clone()
-            elif target == "cpu" and is_on_second_device(result):
-                result = result.clone()
+        of_data = name in ("as_tensor", "asarray")
+        if of_data and is_on_second_device(result) != (target == "cuda"):
+            result = result.clone()
         return _marked(result, (args, kwargs)) if target == "cuda" else result
 
 
@@ -168,8 +166,10 @@ def _property(func: Any, args: tuple) -> Any:
     if func.__name__ == "__set__":
         (value,) = args[1:]
         if name == "data":
+            # It may be the tensor itself.
+            there = is_on_second_device(value)
             vars(tensor).pop(_MARK, None)
-            if is_on_second_device(value):
+            if there:
                 _marked(tensor)
         elif name == "grad" and value is not None:
             _check_devices(name, args, {}, scalars=False)

@@ -211,6 +211,8 @@ def test_training(optimizer):
         assert value.is_cuda
         torch.testing.assert_close(value.cpu(), here.state_dict()[name])
     assert copy.deepcopy(there)[1].running_mean.is_cuda
+    there.to(memory_format=torch.channels_last).double().float()
+    assert there[0].weight.is_cuda
     here.load_state_dict(there.state_dict())
     assert here[0].weight.is_cpu
     assert there.cpu()[0].weight.is_cpu

@@ -1,6 +1,6 @@
 """Every function of tensors gives on a GPU what it gives on the CPU, and there.
 
-A new function is a new line of the table. The GPU is that of ``tests/second_device.py``.
+A new function is a new line of the table. The GPU is that of ``second_device.py``.
 """
 
 import importlib
