@@ -374,6 +374,22 @@ def test_the_same_on_a_gpu(name):
     assert where <= {"cpu" if name in ON_CPU else "cuda"}
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_about_the_same_on_a_real_gpu(name):
+    if name == "fine_grained_background.draw_other_classes":
+        pytest.skip("a GPU draws other random numbers")
+    expected, _ = run(CASES[name], "cpu")
+    found, where = run(CASES[name], "cuda")
+    for one, other in zip(found, expected, strict=True):
+        if isinstance(one, np.ndarray) and one.dtype.kind == "f":
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+        else:
+            np.testing.assert_equal(one, other)
+    assert where <= {"cpu" if name in ON_CPU else "cuda"}
+
+
 def test_every_function_has_a_case():
     # crf.dense_crf takes arrays, and a device.
     assert {*functions_of_tensors()} == CASES.keys() - {"crf.dense_crf"}
