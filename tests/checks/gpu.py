@@ -14,6 +14,7 @@ others; the program then fails at the end.
 import argparse
 import contextlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,13 +101,13 @@ def run_stage(work: Path, name: str, stage: object, processes: int, amp: bool) -
     import torch
     import two_processes as known
 
-    # Of a bool: the scaled loss may skip the first steps of a short training.
     more = ("--amp",) if amp else ()
     known.run(work, name, processes, stage, more)
     folder = work / name / str(processes)
     if stage.weights is None:
-        metrics = (folder / "metrics.json").read_text()
-        return metrics[:200]
+        metrics = json.loads((folder / "metrics.json").read_text())
+        first = islice(known.numbers(metrics), 3)
+        return ", ".join(f"{place[1:]} {value:.4g}" for place, value in first)
     first, last = (
         torch.load(folder / path, map_location="cpu", weights_only=False)["state_dict"]
         for path in stage.weights
