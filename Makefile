@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CLASSIC ?= .venv-classic
 
-.PHONY: demo docs test test-fast test-classic lint format clean
+.PHONY: demo docs test test-fast test-gpu test-classic lint format clean
 
 demo: $(VENV)/installed
 	$(BIN)/python tools/run_pipeline.py configs/pipelines/demo.py
@@ -21,6 +21,10 @@ test-fast: $(VENV)/installed
 # cores, and needs a C++ compiler.
 test-classic: $(CLASSIC)/installed
 	OMP_NUM_THREADS=1 $(CLASSIC)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+# What needs a GPU, on a machine that has one: about eight minutes.
+test-gpu: $(VENV)/installed
+	$(BIN)/python -W ignore tests/checks/gpu.py
 
 # The documentation site, in site/.
 docs: $(VENV)/installed

@@ -68,6 +68,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("no CUDA here")
+
+
 def make_voc_folder(root: Path, sizes=SIZES) -> Path:
     """A VOC-style folder; image i shows class i mod 3, every second one another too."""
     rng = np.random.default_rng(0)

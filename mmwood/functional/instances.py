@@ -159,7 +159,7 @@ def detect_instances(
     Shape:
         - scores: (n, m, H, W); classes: (n,)
     """
-    scores, classes = torch.as_tensor(scores), torch.as_tensor(classes)
+    scores, classes = torch.as_tensor(scores).detach(), torch.as_tensor(classes)
     check_shapes(scores=(scores, "n m H W"), classes=(classes, "n"))
     if not scores.numel():
         return []

@@ -24,21 +24,24 @@ def resize_linear(image: Tensor, size: Tensor) -> Tensor:
         size: (h, w), which a trace may have computed. Shape: (2,) int64.
 
     Returns:
-        Levels. Shape: (..., h, w) int32.
+        Levels, on the device of ``image``. Shape: (..., h, w) int32.
     """
     levels = image.to(torch.int32)
-    (left, right), weights = _neighbours(image.shape[-1], size[1])
+    (left, right), weights = _neighbours(image.shape[-1], size[1], image.device)
     columns = levels.index_select(-1, left) * weights[0]
     columns = columns + levels.index_select(-1, right) * weights[1]
     columns = _shifted(columns, 4)
-    (above, below), weights = _neighbours(image.shape[-2], size[0])
+    (above, below), weights = _neighbours(image.shape[-2], size[0], image.device)
     rows = _shifted(columns.index_select(-2, above) * weights[0][:, None], 16)
     rows = rows + _shifted(columns.index_select(-2, below) * weights[1][:, None], 16)
     return _shifted(rows + 2, 2)
 
 
-def _neighbours(length: int, wanted: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+def _neighbours(
+    length: int, wanted: Tensor, device: torch.device
+) -> tuple[list[Tensor], list[Tensor]]:
     """Both neighbours of each place along an axis, and their weights; all (wanted,)."""
+    wanted = wanted.to("cpu")
     # Of one element each: of none, torch's ONNX exporter makes floats of 32 bits.
     scale = 1 / (wanted[None].double() / torch.as_tensor(length)[None].double())
     places = torch.arange(cast(int, wanted), dtype=torch.float64)
@@ -49,7 +52,8 @@ def _neighbours(length: int, wanted: Tensor) -> tuple[list[Tensor], list[Tensor]
     # Beyond an edge lies a copy of it.
     first, last = start.long().clamp(min=0), torch.as_tensor(length - 1)
     second = (start.long() + 1).clamp(min=0)
-    return [torch.minimum(first, last), torch.minimum(second, last)], weights
+    indices = [torch.minimum(first, last), torch.minimum(second, last)]
+    return [part.to(device) for part in indices], [part.to(device) for part in weights]
 
 
 def _shifted(numbers: Tensor, bits: int) -> Tensor:

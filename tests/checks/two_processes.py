@@ -338,9 +338,10 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run(work: Path, name: str, processes: int) -> None:
-    """Run a stage; an error ends the program and shows the stage's own."""
-    stage = STAGES[name]
+def run(
+    work: Path, name: str, processes: int, stage: Stage, more: tuple[str, ...] = ()
+) -> None:
+    """Run a stage, with more options; an error ends the program and shows its own."""
     out = f"{name}/{processes}"
     tool, *options = (part.format(out=out) for part in stage.tool)
     start = [sys.executable, "-W", "ignore", str(TOOLS / tool)]
@@ -354,6 +355,7 @@ def run(work: Path, name: str, processes: int) -> None:
         options.insert(next(n for n, o in enumerate(options) if o[:2] == "--"), "2")
         if stage.halved:
             options += ["--cfg-options", *stage.halved]
+    options += more
     result = subprocess.run(
         [*start, *options],
         cwd=work,
@@ -370,6 +372,18 @@ def run(work: Path, name: str, processes: int) -> None:
             f"{end}\nThe stage {name} failed with {processes} process(es): "
             f"{' '.join([*start, *options])}"
         )
+
+
+def draw_data(work: Path) -> None:
+    """The built-in images that all stages read, in ``data``."""
+    counts = [f"--{split}={count}" for split, count in IMAGES.items()]
+    draw = TOOLS / "dataset_converters/context_shapes.py"
+    subprocess.run(
+        [sys.executable, draw, work / "data", f"--size={SIDE}", *counts],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
 
 
 def environment() -> dict[str, str]:
@@ -490,21 +504,14 @@ def main() -> None:
             if work.exists() and any(work.iterdir()):
                 sys.exit(f"--work-dir: {work} is not empty")
         (work / "configs").mkdir(parents=True, exist_ok=True)
-        counts = [f"--{split}={count}" for split, count in IMAGES.items()]
-        draw = TOOLS / "dataset_converters/context_shapes.py"
-        subprocess.run(
-            [sys.executable, draw, work / "data", f"--size={SIDE}", *counts],
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
+        draw_data(work)
         rows, failed, start = [], [], time.monotonic()
         for name in tqdm([n for n in STAGES if n in needed], disable=None):
             if STAGES[name].config is not None:
                 STAGES[name].config().dump(work / f"configs/{name}.py")
-            run(work, name, 1)
+            run(work, name, 1, STAGES[name])
             if name in args.stages:
-                run(work, name, 2)
+                run(work, name, 2, STAGES[name])
                 row, good = compare(work, name, args.tolerance)
                 rows.append(row)
                 if not good:

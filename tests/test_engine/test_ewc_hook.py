@@ -370,7 +370,7 @@ def test_penalty_under_autocast_modes_and_several_tasks(fixed, task_a, train):
     same(fisher, again)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="AmpOptimWrapper needs CUDA")
+@pytest.mark.cuda
 def test_mixed_precision(fixed, task_a, train, tmp_path):
     train(fixed, "b", **penalise(task_a), optim_wrapper__type="AmpOptimWrapper")
     task = load_task(task_a / "ewc.safetensors")

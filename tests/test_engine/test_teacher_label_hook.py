@@ -306,7 +306,7 @@ def test_modes_autocast_and_compilation(config, train):
     assert (sample.gt_sem_seg.data == 254).any()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="AmpOptimWrapper needs CUDA")
+@pytest.mark.cuda
 def test_mixed_precision(config, train, tmp_path):
     hook = teacher(refine=dict(method="pamr"))
     train(config, "amp", hook, optim_wrapper__type="AmpOptimWrapper")

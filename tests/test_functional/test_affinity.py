@@ -189,7 +189,7 @@ def test_empty_and_tiny():
     torch.testing.assert_close(walked, torch.full((1, 1, 1), 0.75))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+@pytest.mark.cuda
 def test_walk_on_cuda():
     edge, cam = torch.rand(2, 17, 19), torch.rand(2, 3, 17, 19)
     found = random_walk(cam.cuda(), edge.cuda())

@@ -197,10 +197,10 @@ class TestSizeWeights:
         assert size_weights(np.zeros(shape, np.uint8)).shape == shape
 
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
-    @pytest.mark.parametrize("device", ["cpu", "cuda"])
+    @pytest.mark.parametrize(
+        "device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+    )
     def test_tensor_keeps_device(self, device, dtype):
-        if device == "cuda" and not torch.cuda.is_available():
-            pytest.skip("no CUDA here")
         label = torch.tensor([[1, 0, 1, 1]], dtype=dtype, device=device)
         weights = size_weights(label)
         assert weights.device == label.device

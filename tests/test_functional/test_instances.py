@@ -154,10 +154,10 @@ class TestFindCentroids:
         assert find_centroids(field).equal(find_centroids(field.float()))
         assert field.equal(before)
 
-    @pytest.mark.parametrize("device", ["cpu", "cuda"])
+    @pytest.mark.parametrize(
+        "device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+    )
     def test_keeps_device(self, device):
-        if device == "cuda" and not torch.cuda.is_available():
-            pytest.skip("no CUDA here")
         field = torch.from_numpy(two_discs()[0]).to(device)
         ends = find_centroids(field)
         groups = group_centroids(ends, field)

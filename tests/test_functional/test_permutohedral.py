@@ -6,7 +6,7 @@ import torch
 
 from mmwood.functional.permutohedral import PermutohedralFilter
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 def slow_simplex(point):

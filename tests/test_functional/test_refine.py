@@ -229,7 +229,7 @@ def test_device_is_no_setting_of_the_result():
         refine_settings(dict(method="crf", device="cuda"))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.cuda
 @pytest.mark.parametrize("options", [dict(), DEEPLAB, PSA])
 def test_dense_crf_on_a_gpu(options):
     image, label = drawn_image(51, 67)

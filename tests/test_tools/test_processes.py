@@ -223,6 +223,38 @@ def test_stages_do_the_same_with_two_processes(run_tool):
     assert "segmentor, test" in text
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_check_of_a_gpu_says_that_there_is_none(run_tool):
+    (line,) = run_tool("../tests/checks/gpu.py", fails=True).splitlines()
+    assert "sees no CUDA device" in line
+
+
+def test_the_check_of_a_gpu_on_the_cpu(run_tool, tmp_path):
+    options = ("--device", "cpu", "--only", "random walk", "--out", "found.json")
+    text = run_tool("../tests/checks/gpu.py", *options)
+    assert "benchmark: random walk" in text
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["device"] == "cpu"
+    assert found["environment"]["torch"] == torch.__version__
+    (row,) = found["checks"]
+    # The CPU against itself.
+    assert (row["good"], row["difference"]) == (True, 0)
+    assert row["benchmark"]["repeats"] == 3
+
+
+def test_a_failing_check_of_a_gpu_does_not_end_the_others():
+    check = runpy.run_path(str(CHECK.with_name("gpu.py")), run_name="check")["check"]
+
+    def fail() -> str:
+        sys.exit("training failed")
+
+    row = check("seam", fail)
+    assert (row["good"], row["detail"]) == (False, "training failed")
+    row = check("seam", lambda: 1 / 0)
+    assert "ZeroDivisionError" in row["detail"]
+    assert not row["good"]
+
+
 def test_differences_are_found(tmp_path):
     check = runpy.run_path(str(CHECK), run_name="check")
 

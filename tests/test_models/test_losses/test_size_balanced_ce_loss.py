@@ -224,7 +224,7 @@ class TestPrecision:
         result.backward()
         assert convolution.weight.grad.isfinite().all()
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+    @pytest.mark.cuda
     def test_cuda_equals_cpu(self):
         logits, label = batch()
         loss = SizeBalancedCELoss(class_weight=[1, 2, 3, 4])
