@@ -23,6 +23,7 @@ from mmwood.functional import (
     axes,
     batching,
     cam,
+    class_token_contrast,
     clip_maps,
     complement,
     components,
@@ -31,6 +32,7 @@ from mmwood.functional import (
     fine_grained_background,
     instance_iou,
     instances,
+    map_consistency,
     ood_distance,
     pamr,
     patch_token_contrast,
@@ -84,6 +86,11 @@ def gradients(function: Callable) -> Callable:
     return call
 
 
+def corners(regions: Tensor, sizes: Tensor) -> Tensor:
+    generator = torch.Generator(regions.device).manual_seed(1)
+    return ctc.draw_corners(regions, sizes, 4, 3, generator)
+
+
 def drawn(labels: Tensor, prototypes: Tensor) -> Tensor:
     generator = torch.Generator(labels.device).manual_seed(1)
     return fine_grained_background.draw_other_classes(
@@ -100,7 +107,8 @@ EDGE = reals(2, 6, 7)
 FIELD = 4 * reals(2, 6, 7) - 2
 HEADS = reals(2, 2, 5, 4)
 COSINES = reals(4, 5)
-fbr, ptc = fine_grained_background, patch_token_contrast
+CORNERS = torch.tensor([[[0, 1], [3, 4]], [[2, 0], [1, 3]]])
+ctc, fbr, ptc = class_token_contrast, fine_grained_background, patch_token_contrast
 CASES = {
     "adv_cam.climbed_activation_maps": Case(
         lambda images, ids, kernel, weight, others: adv_cam.climbed_activation_maps(
@@ -205,6 +213,21 @@ CASES = {
         lambda *given: ewc.ewc_penalty(*(dict(w=one) for one in given), weight=2),
         (WEIGHT, WEIGHT.flip(0), WEIGHT + 1),
     ),
+    "class_token_contrast.certainty_regions": Case(
+        lambda maps: ctc.certainty_regions(maps, (12, 14)), (MAPS,)
+    ),
+    "class_token_contrast.draw_corners": Case(
+        corners, (labels(2, 6, 7).float(), torch.tensor([[6, 7], [5, 3]]))
+    ),
+    "class_token_contrast.take_crops": Case(
+        lambda *given: ctc.take_crops(*given, 4), (MAPS, CORNERS)
+    ),
+    "class_token_contrast.may_show_objects": Case(
+        lambda *given: ctc.may_show_objects(*given, 4), (EDGE, CORNERS)
+    ),
+    "class_token_contrast.class_token_loss": Case(
+        ctc.class_token_loss, (reals(2, 2, 4), reals(2, 5, 4), reals(2, 5) > 0.3)
+    ),
     "fine_grained_background.pixel_labels": Case(fbr.pixel_labels, (MAPS,)),
     "fine_grained_background.class_prototypes": Case(
         lambda *given: fbr.class_prototypes(*given, 5), (TALL, MAPS)
@@ -237,6 +260,9 @@ CASES = {
     "instances.detect_instances": Case(
         lambda scores, classes: instances.detect_instances(scores, classes, 0.6),
         (MAPS, torch.tensor([0, 4])),
+    ),
+    "map_consistency.map_divergence": Case(
+        map_consistency.map_divergence, (MAPS, MAPS.flip(0), TAGS)
     ),
     "ood_distance.in_distribution_centers": Case(
         ood_distance.in_distribution_centers, (Z, Z_TAGS)
