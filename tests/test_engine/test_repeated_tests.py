@@ -38,8 +38,9 @@ CASES = {
     "TeacherLabelHook": ("segmentor_config", dict()),
     "TestScoresHook": ("small_config", dict()),
 }
-#: That of tools/mine_ood.py is in tests of its own.
-OTHERS = {"OoDMiningHook"}
+#: In tests of their own: that of tools/mine_ood.py, and one that wants a network of which
+#: training drops a part.
+OTHERS = {"OoDMiningHook", "TeacherMapHook"}
 
 
 def test_every_hook_is_listed():
