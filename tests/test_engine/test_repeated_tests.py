@@ -38,8 +38,8 @@ CASES = {
     "TeacherLabelHook": ("segmentor_config", dict()),
     "TestScoresHook": ("small_config", dict()),
 }
-#: In tests of their own: that of tools/mine_ood.py, and one that wants a network of which
-#: training drops a part.
+#: In tests of their own: that of tools/mine_ood.py, and one that wants a network that
+#: drops something in training.
 OTHERS = {"OoDMiningHook", "TeacherMapHook"}
 
 
