@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -676,6 +677,27 @@ def test_groups_without_features_say_why(tmp_path, serve, browser):
     assert page.get_by_role("switch").get_attribute("aria-checked") == "false"
     page.get_by_label("order", exact=True).click()
     page.get_by_text("hardest first (no evidence yet)").first.wait_for()
+    assert page.errors == []
+
+
+def test_keys_are_meant_for_the_first_image_after_a_choice(tmp_path, serve, browser):
+    rows = [
+        replace(row, class_name=name, rank=rank)
+        for rank, row in enumerate(make_groups(tmp_path)[:20], start=1)
+        for name in ("disc", "ring")
+    ]
+    # The second class has the same images in another order.
+    for row in rows[1::2]:
+        row.probability = 1 - row.probability
+    write_manifest(tmp_path / "ood.csv", rows)
+    page = open_tab(browser, serve())
+    # The class that is shown, too.
+    for name in ("ring", "ring", "disc", "all classes"):
+        page.locator(".q-field", has_text="class").first.click()
+        page.locator(".q-item", has_text=name).click()
+        page.wait_for_function(
+            "() => document.activeElement === document.querySelector('.card')"
+        )
     assert page.errors == []
 
 

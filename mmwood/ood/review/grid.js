@@ -76,7 +76,7 @@ export default {
         const inside = !active || active === document.body || this.$el.contains(active);
         if (!always && !inside) return;
         if (!inside) active.blur();
-        const card = (this.$refs.cards || [])[this.focus];
+        const card = this.cards()[this.focus];
         if (card) card.focus({ preventScroll: false });
       });
     },
@@ -90,8 +90,12 @@ export default {
       const i = this.items.findIndex((item) => item.row === row);
       if (i >= 0) this.move(i, false);
     },
+    // In the order of the page, which that of $refs need not be.
+    cards() {
+      return [...this.$el.querySelectorAll(".review-grid > .card")];
+    },
     columns() {
-      const cards = this.$refs.cards || [];
+      const cards = this.cards();
       const top = cards.length ? cards[0].offsetTop : 0;
       const next = cards.findIndex((card) => card.offsetTop > top);
       return next < 0 ? Math.max(1, cards.length) : next;
@@ -181,8 +185,7 @@ export default {
     <ul v-else class="review-grid">
       <template v-for="(item, i) in items" :key="item.row">
       <li v-if="item.part" class="review-part">{{ item.part }}</li>
-      <li ref="cards"
-          :class="['card', state(item), { picked: isPicked(i), focused: i === focus }]"
+      <li :class="['card', state(item), { picked: isPicked(i), focused: i === focus }]"
           :tabindex="i === focus ? 0 : -1" :data-row="item.row"
           :aria-label="label(item)" @click="move(i, $event.shiftKey)"
           @mousedown="$event.shiftKey && $event.preventDefault()"

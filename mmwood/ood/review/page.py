@@ -267,6 +267,10 @@ class View:
                     "outline dense no-caps padding='2px 12px'"
                 )
 
+        # Keys are meant for the images again, if the same is chosen too.
+        for choice in (self.class_choice, self.state_choice, self.order.select):
+            choice.on("popup-hide", lambda: self.grid.run_method("show", True))
+
     def _build_bottom(self) -> None:
         with (
             ui.element("footer").classes("review-bottom"),
