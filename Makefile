@@ -5,17 +5,21 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CLASSIC ?= .venv-classic
 
-.PHONY: demo docs test test-fast test-gpu test-classic lint format clean
+.PHONY: demo docs test test-fast test-long test-gpu test-classic lint format clean
 
 demo: $(VENV)/installed
 	$(BIN)/python tools/run_pipeline.py configs/pipelines/demo.py
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m "not long"
+
+# What takes most of a minute each: mostly runs by two processes, and damaged disks.
+test-long: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m long
 
 # All but the tests that take seconds each.
 test-fast: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m "not slow and not long"
 
 # The same tests on OpenMMLab's classic packages. It compiles mmcv, 10 to 30 minutes on two
 # cores, and needs a C++ compiler.

@@ -83,6 +83,7 @@ def test_hosts_are_compared_with_plain_maps(python, tmp_path):
     assert results[3]["ratio"] > 10
 
 
+@pytest.mark.long
 def test_exported_networks_are_compared_with_torch(python, tmp_path):
     pytest.importorskip("mmseg")
     pytest.importorskip("onnxruntime")
@@ -122,6 +123,7 @@ def test_known_reviews_are_replayed(python, tmp_path):
     assert [result["ratio"] for result in json.loads(found.read_text())][-1] < 0.6
 
 
+@pytest.mark.long
 def test_rates_of_stages(python, tmp_path):
     """Those that read configs' pipelines by the names of their steps, and the lists."""
     pytest.importorskip("mmpretrain")

@@ -689,6 +689,7 @@ def test_site_shows_docstrings_as_text(site):
 WIDTHS = (1280, 390)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_site_fits_its_window(site, browser):
     """In a real browser no page is wider than a desktop's window or a phone's."""

@@ -448,6 +448,7 @@ def test_a_weight_that_makes_sgd_diverge(fixed, task_a, train, momentum):
 
 
 # -- several processes ------------------------------------------------------
+@pytest.mark.long
 def test_two_processes_and_accumulation_do_what_a_large_batch_does(
     fixed, task_a, train, run_tool, tmp_path
 ):
@@ -477,6 +478,7 @@ def test_two_processes_and_accumulation_do_what_a_large_batch_does(
             assert penalties[n * steps] == pytest.approx(value, rel=1e-3, abs=1e-9)
 
 
+@pytest.mark.long
 def test_two_processes_measure_the_network_of_the_checkpoint(
     config, voc_folder, run_tool, tmp_path
 ):

@@ -88,6 +88,7 @@ def log_of(folder: Path) -> str:
     return "".join(path.read_text() for path in folder.glob("*/*.log"))
 
 
+@pytest.mark.long
 def test_centers_by_one_process_by_two_and_after_resume(
     wood_config, train, start, voc_folder, run_tool, tmp_path
 ):

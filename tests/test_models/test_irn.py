@@ -272,6 +272,7 @@ def test_learns_where_objects_end_and_where_their_centres_are():
         assert border > 2 * edge.sigmoid()[distance < r - 8].mean()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_training_on_one_and_two_processes(irn_config, run_tool, tmp_path, voc_folder):
     """Both have the same weights after an epoch, and the same mean displacement."""

@@ -142,6 +142,7 @@ def test_eject(drawn, call, tmp_path):
     assert (tmp_path / "work_dirs/drawn/configs/wood.py").is_file()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 def test_four_bands_of_sixteen_bits(drawn, run_tool, tmp_path):

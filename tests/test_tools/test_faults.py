@@ -86,6 +86,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, map_location="cpu", weights_only=False)["state_dict"]
 
 
+@pytest.mark.long
 def test_a_training_is_resumed_after_a_full_disk_and_a_cut_checkpoint(
     small_config, run_tool, run_full, tmp_path
 ):
@@ -198,6 +199,7 @@ def test_what_is_wrong_stands_in_the_last_line(
 
 
 # -- labels -----------------------------------------------------------------
+@pytest.mark.long
 def test_labels_are_resumed_after_a_lost_image_and_a_full_disk(
     small_config, voc_folder, run_tool, start_tool, run_full, tmp_path, hashes
 ):

@@ -275,6 +275,7 @@ def finished(folder: str) -> int:
     return count
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_killed_run_goes_on_to_the_same_bytes(mined, run_tool, start_tool):
     config, checkpoint, paths, _ = mined

@@ -213,6 +213,7 @@ def test_a_batch_that_one_process_refuses_ends_mining(
     assert not (tmp_path / "ood.csv").exists()
 
 
+@pytest.mark.long
 def test_stages_do_the_same_with_two_processes(run_tool):
     """The stages that no other test compares; the tool's default is all of them."""
     pytest.importorskip("mmseg")

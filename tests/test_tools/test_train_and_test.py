@@ -150,6 +150,7 @@ def test_labels_pictures_metrics_and_repair(
     assert len(hashes(folder)) == 4
 
 
+@pytest.mark.long
 def test_adv_cam_is_resumed_and_not_mixed_with_plain_maps(
     small_config, checkpoint, run_tool, tmp_path, hashes
 ):
@@ -201,6 +202,7 @@ def test_killed_run_is_resumed_to_the_same_bytes(
     assert metrics[0] == metrics[1]
 
 
+@pytest.mark.long
 def test_two_processes_do_what_one_does(
     small_config, checkpoint, run_tool, tmp_path, hashes
 ):
