@@ -155,15 +155,17 @@ class OoDMiningHook(Hook):
         finding.top = float(score.max())
         kept = np.flatnonzero(score >= self.threshold).tolist()
         finding.classes = [(index, float(score[index])) for index in kept]
-        if kept and is_stored(finding.image):
+        if not kept:
+            return finding
+        if is_stored(finding.image):
             finding.image, finding.sha256 = save_stored(finding.image, self._found)
-        elif kept:
+        else:
             finding.sha256 = file_sha256(finding.image)
-            if "features" in sample:
-                features = sample.features.cpu().float().numpy().ravel()
-                if not np.isfinite(features).all():
-                    raise ValueError(f"{finding.image}: its features are not finite")
-                finding.features = features
+        if "features" in sample:
+            features = sample.features.cpu().float().numpy().ravel()
+            if not np.isfinite(features).all():
+                raise ValueError(f"{finding.image}: its features are not finite")
+            finding.features = features
         return finding
 
     def _describe(self, runner: Runner) -> dict:
