@@ -178,7 +178,7 @@ def _score(value: Any, source: str) -> float:
     return score
 
 
-def _below(base: Path) -> Callable[[str], str]:
+def image_path_below(base: Path) -> Callable[[str], str]:
     """From a name to a path as mining lists it; rows of one image often follow."""
     return lru_cache(1 << 12)(lambda name: str(base / name.replace("\\", "/")))
 
@@ -213,7 +213,7 @@ def _table_rows(
     base: Path,
     classes: Sequence[str] | None,
 ) -> Iterator[ScoreRow]:
-    below = _below(base)
+    below = image_path_below(base)
     for source, image, name, score in rows:
         # Those of Parquet may be of any type.
         if not isinstance(image, str) or not image:

@@ -22,14 +22,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal, NamedTuple
 from urllib.parse import unquote
 
 from PIL import Image
 
-from mmwood.fileio.files import TEMPORARY, atomic_write
+from mmwood.fileio.files import TEMPORARY, atomic_write, bytes_sha256
 from mmwood.fileio.images import IMAGE_SUFFIXES
 from mmwood.utils.require import require
 
@@ -152,7 +151,7 @@ def save_stored(locator: str, folder: str | os.PathLike) -> tuple[str, str]:
             f"{path} is there, and is not the image {locator}: move it away, or name "
             "another --work-dir"
         )
-    return str(path), sha256(content).hexdigest()
+    return str(path), bytes_sha256(content)
 
 
 def _suffix(content: bytes) -> str:

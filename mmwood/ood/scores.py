@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from mmwood.fileio.files import file_sha256
 from mmwood.fileio.image_features import read_own_features
-from mmwood.fileio.image_scores import ImageScores
+from mmwood.fileio.image_scores import ImageScores, image_path_below
 from mmwood.fileio.images import UNREADABLE, image_size, why_unreadable
 from mmwood.fileio.mining_results import feature_bytes, temporary_results
 from mmwood.ood.results import not_under_review, write_found
@@ -116,11 +116,10 @@ def _add_features(
 ) -> None:
     """Fill the table ``features`` with those of images that are found."""
     db.execute("CREATE INDEX by_image ON shown (image)")
-    found = 0
+    found, below = 0, image_path_below(base)
     db.execute("BEGIN")
     for name, row in zip(names, features):
-        image = str(base / name.replace("\\", "/"))
-        known = db.execute("SELECT number FROM shown WHERE image = ?", [image])
+        known = db.execute("SELECT number FROM shown WHERE image = ?", [below(name)])
         for (number,) in known.fetchall():
             found += 1
             db.execute(
@@ -130,7 +129,7 @@ def _add_features(
     if not found:
         raise ValueError(
             f"--features: {path} names none of the images that have scores; its first "
-            f"is {str(base / names[0]) if names else None!r}: they "
+            f"is {below(names[0]) if names else None!r}: they "
             "are relative to --root, or to the folder of the scores"
         )
 

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -108,6 +109,19 @@ def arguments(folder: str, candidates: str = "images") -> tuple[str, ...]:
         # The loop that results are compared with resizes nothing.
         *("--size", "own"),
     )
+
+
+@pytest.mark.slow
+def test_images_in_a_tar_have_features_too(mined, run_tool):
+    config, checkpoint, paths, _ = mined
+    with tarfile.open("images.tar", "w") as archive:
+        for path in paths:
+            archive.add(path, path.name)
+    run_tool("mine_ood.py", config, checkpoint, *arguments("work", "images.tar"))
+    images = {row.image for _, row in read_manifest("work/ood.csv")}
+    assert images
+    assert all("/found/" in image for image in images)
+    check_features("work/ood.csv")
 
 
 @pytest.mark.slow

@@ -1,15 +1,11 @@
 """In which order rows are looked at, and what each order is expected to cost."""
 
 import statistics
-from typing import Literal
 
 import numpy as np
 
 from mmwood.ood.review.counts import KEPT, REJECTED, UNSEEN, ReviewRows
 
-#: The highest probability first, class by class; the next one of each class in turn;
-#: each unlike those before it.
-Order = Literal["hardest", "balanced", "diverse"]
 #: Looks at a class and range of probabilities that weigh as much as the mean of all.
 PRIOR = 5
 #: Seconds after which a person has done something else meanwhile.
