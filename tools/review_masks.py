@@ -18,6 +18,7 @@ Example:
 import argparse
 from pathlib import Path
 
+from mmwood.converters.command import add_label_folder_options, bar, class_names
 from mmwood.ood.review.command import (
     add_page_options,
     find_port,
@@ -35,27 +36,13 @@ from mmwood.utils.command import (
 
 def parse_args() -> argparse.Namespace:
     parser = script_parser(__doc__)
-    parser.add_argument("labels", type=Path, metavar="LABELS", help="the label PNGs")
-    parser.add_argument(
-        "--images",
-        type=Path,
-        required=True,
-        metavar="FOLDER",
-        help="their images, in the same folders",
-    )
+    add_label_folder_options(parser)
     parser.add_argument(
         "--out",
         type=Path,
         required=True,
         metavar="CSV",
         help="the decisions; a JSON beside it says what they are about",
-    )
-    parser.add_argument(
-        "--classes",
-        nargs="+",
-        metavar="NAME",
-        help="classes in the order of their labels, or a file with one a line "
-        "(default: those in the manifest.json of LABELS)",
     )
     parser.add_argument(
         "--scores",
@@ -81,7 +68,6 @@ def main() -> None:
     args = parse_args()
     port = find_port(args)
 
-    from mmwood.converters.command import bar, class_names
     from mmwood.converters.mask_review import AREA, make_mask_review, open_masks
     from mmwood.fileio.decoding import check_decoding
     from mmwood.ood.review.masks import ImageAlone, MaskPictures

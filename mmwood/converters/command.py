@@ -33,6 +33,25 @@ def add_check_options(parser: ArgumentParser, source: str) -> None:
     )
 
 
+def add_label_folder_options(parser: ArgumentParser) -> None:
+    """Add ``LABELS``, ``--images`` and ``--classes``: masks that people look at."""
+    parser.add_argument("labels", type=Path, metavar="LABELS", help="the label PNGs")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="their images, in the same folders",
+    )
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="NAME",
+        help="classes in the order of their labels, or a file with one a line "
+        "(default: those in the manifest.json of LABELS)",
+    )
+
+
 def formats(text: str, others: Sequence[str] = ()) -> list[str]:
     """The type of an option that lists :data:`FORMATS` and others, with commas.
 

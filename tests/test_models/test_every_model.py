@@ -20,6 +20,30 @@ RESNET = dict(
 )
 WIDE = dict(type="mmwood.WideResNet38", base_channels=2)
 HEAD = dict(type="mmwood.CAMHead", num_classes=3, in_channels=64)
+
+
+def transformer(**loss) -> dict:
+    """A classifier on a vision transformer whose tokens are contrasted."""
+    return dict(
+        type="mmwood.CAMClassifier",
+        backbone=dict(
+            type="VisionTransformer",
+            arch=dict(
+                embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32
+            ),
+            img_size=64,
+            out_type="featmap",
+            out_indices=[0, 1],
+        ),
+        head=dict(
+            HEAD,
+            in_channels=16,
+            pooling="max",
+            feature_losses=[dict(loss, num_classes=3, in_channels=16)],
+        ),
+    )
+
+
 CLASSIFIERS = {
     "CAMClassifier": dict(type="mmwood.CAMClassifier", backbone=RESNET, head=HEAD),
     "W-OoD": dict(
@@ -37,56 +61,9 @@ CLASSIFIERS = {
             ],
         ),
     ),
-    "PTC": dict(
-        type="mmwood.CAMClassifier",
-        backbone=dict(
-            type="VisionTransformer",
-            arch=dict(
-                embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32
-            ),
-            img_size=64,
-            out_type="featmap",
-            out_indices=[0, 1],
-        ),
-        head=dict(
-            HEAD,
-            in_channels=16,
-            pooling="max",
-            feature_losses=[
-                dict(
-                    type="mmwood.PatchTokenContrastLoss",
-                    num_classes=3,
-                    in_channels=16,
-                )
-            ],
-        ),
-    ),
-    "PTC, CTC": dict(
-        type="mmwood.CAMClassifier",
-        backbone=dict(
-            type="VisionTransformer",
-            arch=dict(
-                embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32
-            ),
-            img_size=64,
-            out_type="featmap",
-            out_indices=[0, 1],
-        ),
-        head=dict(
-            HEAD,
-            in_channels=16,
-            pooling="max",
-            feature_losses=[
-                dict(
-                    type="mmwood.TokenContrastLoss",
-                    num_classes=3,
-                    in_channels=16,
-                    local_size=16,
-                    local_crops=2,
-                    hidden_channels=8,
-                )
-            ],
-        ),
+    "PTC": transformer(type="mmwood.PatchTokenContrastLoss"),
+    "PTC, CTC": transformer(
+        type="mmwood.TokenContrastLoss", local_size=16, local_crops=2, hidden_channels=8
     ),
     "SEAM": dict(
         type="mmwood.SEAM",

@@ -20,6 +20,7 @@ from pathlib import Path
 from mmwood.converters.command import (
     FORMATS,
     add_address_option,
+    add_label_folder_options,
     bar,
     class_names,
     formats,
@@ -29,21 +30,7 @@ from mmwood.utils.command import run, script_parser
 
 def parse_args() -> argparse.Namespace:
     parser = script_parser(__doc__)
-    parser.add_argument("labels", type=Path, metavar="LABELS", help="the label PNGs")
-    parser.add_argument(
-        "--images",
-        type=Path,
-        required=True,
-        metavar="FOLDER",
-        help="their images, in the same folders",
-    )
-    parser.add_argument(
-        "--classes",
-        nargs="+",
-        metavar="NAME",
-        help="classes in the order of their labels, or a file with one a line "
-        "(default: those in the manifest.json of LABELS)",
-    )
+    add_label_folder_options(parser)
     parser.add_argument(
         "--format",
         type=formats,

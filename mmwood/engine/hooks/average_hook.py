@@ -1,5 +1,6 @@
 """A moving average of the network beside its training."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from mmwood.engine.weights import unwrap
 _KEY = "mmwood_teacher"
 
 
-class AverageHook(Hook):
+class AverageHook(Hook, ABC):
     """What hooks share whose teacher, an average of the network, changes its batches.
 
     The teacher averages after each step of the optimizer; an accumulated step counts
@@ -121,10 +122,10 @@ class AverageHook(Hook):
         samples = self._changed(given["inputs"], [*given["data_samples"]])
         return None if samples is None else ((), dict(given, data_samples=samples))
 
+    @abstractmethod
     def _check_model(self, model: BaseModel) -> None:
         """Refuse a model that does not fit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _changed(self, inputs: Tensor, samples: list) -> list | None:
         """The data samples for the loss, None for no change; the batch's own stay."""
-        raise NotImplementedError

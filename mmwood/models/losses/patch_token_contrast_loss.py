@@ -141,6 +141,18 @@ class PatchTokenContrastLoss(nn.Module):
     ) -> dict[str, Tensor]:
         """The terms, and the mean cosines, by name."""
         own_maps, scores = self._inner_maps(feats, features, labels)
+        return self._patch_terms(features, labels, is_ood, sizes, own_maps, scores)
+
+    def _patch_terms(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        is_ood: Tensor,
+        sizes: Tensor,
+        own_maps: Tensor,
+        scores: Tensor,
+    ) -> dict[str, Tensor]:
+        """The terms, of what :meth:`_inner_maps` gives."""
         self._check_stride(features.shape[2:], sizes)
         # Small differences of cosines count: not in half precision.
         with torch.autocast(features.device.type, enabled=False):

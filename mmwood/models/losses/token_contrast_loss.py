@@ -124,9 +124,8 @@ class TokenContrastLoss(PatchTokenContrastLoss):
         views: Views,
     ) -> dict[str, Tensor]:
         """The terms, and what is only logged, by name."""
-        losses = super().forward(
-            features, maps, labels, is_ood, feats=feats, sizes=sizes
-        )
+        own_maps, scores = self._inner_maps(feats, features, labels)
+        losses = self._patch_terms(features, labels, is_ood, sizes, own_maps, scores)
         inside = ~is_ood
         self.teacher.update_parameters(self.projection)
         # Every step has every loss.
@@ -134,7 +133,6 @@ class TokenContrastLoss(PatchTokenContrastLoss):
         zero = 0 * torch.stack(parameters).sum()
         if not inside.any():
             return losses | dict(loss_ctc=zero)
-        own_maps, _ = self._inner_maps(feats, features, labels)
         grid = [count * self.stride for count in features.shape[2:]]
         regions = certainty_regions(
             own_maps[inside], (grid[0], grid[1]), self.foreground, self.background
