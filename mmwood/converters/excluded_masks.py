@@ -54,13 +54,17 @@ def read_exclusions(
         ValueError: It is none of masks or of these classes, lacks decisions of a review
             that was cut off, or rejects what the masks do not show any more; names all.
     """
+    # It needs fcntl, which the rest of this package can do without.
+    from mmwood.fileio.journal import refuse_open_decisions
+
     about = read_about(review, "--exclude")
     if list(about.classes) != masks.classes:
         raise ValueError(
             f"--exclude: {review} is of masks of {list(about.classes)}, those in "
             f"{masks.root} are of {masks.classes}"
         )
-    _refuse_open_decisions(review)
+    remedy = "start tools/review_masks.py once more"
+    refuse_open_decisions(review, "--exclude", remedy)
     rows = _rows_by_id(review, about)
     files = {normalize("NFC", name): name for name in files_by_id(masks.folder)}
     values = {label.name: label.value for label in masks.labels}
@@ -208,15 +212,3 @@ def _rows_by_id(
         image_id = without_suffix(check_id(name, where))
         rows.setdefault(image_id, []).append((line, row))
     return rows
-
-
-def _refuse_open_decisions(review: Path) -> None:
-    # It needs fcntl, which the rest of this package can do without.
-    from mmwood.fileio.journal import journal_path, open_decisions
-
-    if count := open_decisions(review):
-        raise ValueError(
-            f"--exclude: {review} lacks {count} decisions, which are in "
-            f"{journal_path(review)}: finish the review; if it was cut off, start "
-            "tools/review_masks.py once more"
-        )

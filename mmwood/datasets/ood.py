@@ -214,7 +214,11 @@ class OoDDataset(BaseDataset):
 
     def _read_manifest(self, path: Path) -> list[TaggedImage]:
         refuse_mask_review(path, "ann_file")
-        _refuse_open_decisions(path)
+        # It needs fcntl, which the rest of this package can do without.
+        from mmwood.fileio.journal import refuse_open_decisions
+
+        command = tool_command("review_ood.py", [str(path)])
+        refuse_open_decisions(path, "ann_file", f"bring them in with `{command}`")
         best: dict[str, tuple[float, TaggedImage]] = {}
         rejected = set()
         counts: dict[str, int] = dict.fromkeys(STATES, 0)
@@ -304,18 +308,6 @@ class OoDDataset(BaseDataset):
             if empty:
                 message += f"; classes that none is taken for: {', '.join(empty)}"
         print_log(message, logger="current")
-
-
-def _refuse_open_decisions(manifest: Path) -> None:
-    # It needs fcntl, which the rest of this package can do without.
-    from mmwood.fileio.journal import journal_path, open_decisions
-
-    if count := open_decisions(manifest):
-        raise ValueError(
-            f"ann_file: {manifest} lacks {count} decisions of its review, which are in "
-            f"{journal_path(manifest)}: finish the review; if it was cut off, bring "
-            f"them in with `{tool_command('review_ood.py', [str(manifest)])}`"
-        )
 
 
 def _image_id(item: TaggedImage) -> str | None:

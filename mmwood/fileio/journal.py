@@ -44,6 +44,24 @@ def open_decisions(manifest: str | os.PathLike) -> int:
     return sum(not line.startswith(b'{"format"') for line in lines)
 
 
+def refuse_open_decisions(manifest: str | os.PathLike, field: str, remedy: str) -> None:
+    """Refuse a manifest that does not hold all decisions of its review.
+
+    Args:
+        manifest: The manifest.
+        field: The field or option that names it.
+        remedy: What to do if the review was cut off, for the message.
+
+    Raises:
+        ValueError: It lacks decisions.
+    """
+    if count := open_decisions(manifest):
+        raise ValueError(
+            f"{field}: {manifest} lacks {count} decisions of its review, which are in "
+            f"{journal_path(manifest)}: finish the review; if it was cut off, {remedy}"
+        )
+
+
 class Journal:
     """Entries in a file that one process owns; the lock dies with its owner.
 
