@@ -230,6 +230,22 @@ def call(request: pytest.FixtureRequest, run_tool: Callable) -> Callable[..., st
     return partial(run_tool, request.module.TOOL)
 
 
+def forget_runs() -> None:
+    """Forget the loggers and visualizers of runs in this process.
+
+    They go by the second in which a run starts: one that starts in the same second
+    would write to the files of the one before.
+    """
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.visualization import Visualizer
+
+    kinds: list[type] = [MMLogger, MessageHub, Visualizer]
+    while kinds:
+        kind = kinds.pop()
+        kind._instance_dict.clear()
+        kinds += kind.__subclasses__()
+
+
 @pytest.fixture
 def call_main(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
@@ -240,6 +256,7 @@ def call_main(
         path = str(REPOSITORY / "tools" / tool)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+        forget_runs()
         code = None
         try:
             runpy.run_path(path, run_name="__main__")

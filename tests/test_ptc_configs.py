@@ -1,6 +1,7 @@
 """Configs of patch token contrast, in real trainings and tests on small data."""
 
 import re
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -87,15 +88,15 @@ def test_two_iterations_and_maps(
         )
     )
     given = []
-    from mmwood.models import PatchTokenContrastLoss
+    loss = MODELS.get(f"mmwood.{kind}")
+    forward = loss.forward
 
-    forward = PatchTokenContrastLoss.forward
-
+    @wraps(forward)
     def recorded(self, features, *args, sizes, **kwargs):
         given.append((tuple(features.shape[2:]), sizes.tolist()))
         return forward(self, features, *args, sizes=sizes, **kwargs)
 
-    monkeypatch.setattr(PatchTokenContrastLoss, "forward", recorded)
+    monkeypatch.setattr(loss, "forward", recorded)
     text = call_main("train.py", path, "--no-validate", "--work-dir", "work")
     terms = {"loss_cls", "loss_ptc_aux", "loss_ptc", "ptc_cos_same"}
     if kind == "TokenContrastLoss":
