@@ -230,12 +230,19 @@ def call(request: pytest.FixtureRequest, run_tool: Callable) -> Callable[..., st
     return partial(run_tool, request.module.TOOL)
 
 
-def forget_runs() -> None:
-    """Forget the loggers and visualizers of runs in this process.
+@pytest.fixture(autouse=True)
+def forget_runs() -> Callable[[], None]:
+    """Forget the loggers and visualizers of runs in this process, now and when called.
 
     They go by the second in which a run starts: one that starts in the same second
     would write to the files of the one before.
     """
+    if "mmengine.runner" in sys.modules:
+        _forget_runs()
+    return _forget_runs
+
+
+def _forget_runs() -> None:
     from mmengine.logging import MessageHub, MMLogger
     from mmengine.visualization import Visualizer
 
@@ -248,7 +255,10 @@ def forget_runs() -> None:
 
 @pytest.fixture
 def call_main(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+    forget_runs: Callable,
 ) -> Callable[..., str]:
     """As ``run_tool``, in this process; what ends the tool comes last."""
 
