@@ -1,6 +1,7 @@
-"""Which folders of mmwood may import which."""
+"""What stands where, and which folders of mmwood may import which."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,14 @@ ANYWHERE = ("__init__", "registry", "utils.check", "utils.require")
 FILEIO = {"cv2", "numpy", "PIL", "pycocotools", "rasterio", "mmwood"}
 
 
+#: Everything at the top of the repository, beside hidden files.
+TOP = {
+    *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "Makefile"),
+    *("README.md", "mkdocs.yml", "model-index.yml", "pyproject.toml", "setup.py"),
+    *("benchmarks", "configs", "docs", "mmwood", "requirements", "tests", "tools"),
+}
+
+
 def imports(path: Path) -> Iterator[str]:
     """Full names of the modules that a file imports, wherever in it."""
     above = path.relative_to(ROOT).parts
@@ -37,6 +46,16 @@ def imports(path: Path) -> Iterator[str]:
             module = ".".join([*folder, *([node.module] if node.module else [])])
             # "from mmwood.x import y": y may be a module.
             yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def test_no_strays_at_the_top():
+    command = ["git", "-C", str(ROOT), "ls-files"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no git checkout: {error}")
+    found = {name.split("/")[0] for name in done.stdout.splitlines()}
+    assert {name for name in found if not name.startswith(".")} == TOP
 
 
 def test_every_folder_has_a_row():

@@ -140,11 +140,11 @@ def test_models(name, request, both):
 
 
 @pytest.mark.parametrize("tta", MAPS, ids=lambda tta: tta["type"])
-def test_maps_of_several_scales(tta, small_config, both):
+def test_maps_of_several_scales(tta, small_config, both, tmp_path):
     config = Config.fromfile(small_config, format_python_code=False)
     config.test_dataloader.dataset.pipeline = config.tta_pipeline
     config.model = dict(tta, module=config.model)
-    config.default_hooks.visualization.update(enable=True, out_dir="pictures")
+    config.default_hooks.visualization.update(enable=True, out_dir=str(tmp_path))
     both(config, "test")
 
 
