@@ -8,9 +8,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from ast import literal_eval
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -113,26 +112,6 @@ def tool_environment() -> dict[str, str]:
         PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         PORT=str(port),
     )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def format_configs_once() -> Iterator[None]:
-    """mmengine formats a config four times a run, and for each checkpoint: 0.2 s."""
-    from yapf.yapflib import yapf_api
-
-    format_code = yapf_api.FormatCode
-
-    @cache
-    def formatted(text: str, options: str) -> tuple[str, bool]:
-        return format_code(text, **literal_eval(options))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            yapf_api,
-            "FormatCode",
-            lambda text, **options: formatted(text, repr(options)),
-        )
-        yield
 
 
 @pytest.fixture(scope="session")

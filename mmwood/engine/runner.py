@@ -1,5 +1,6 @@
 """From a config file to a Runner: what tools/train.py and tools/test.py share."""
 
+import copy
 import os
 import zipfile
 from datetime import timedelta
@@ -74,9 +75,38 @@ def build_runner(cfg: Config) -> Runner:
         _limit_waiting(cfg)
         if not torch.cuda.is_available():
             _distribute_on_cpu(cfg)
+    cfg = FormattedOnce.of(cfg)
     if "runner_type" in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)
+
+
+class FormattedOnce(Config):
+    """A config whose text is formatted again only where it has changed.
+
+    mmengine asks for it at the start of a run, for the copy in the work dir, for the
+    visualizer and for each checkpoint; to format it takes half a second.
+    """
+
+    @classmethod
+    def of(cls, cfg: Config) -> "FormattedOnce":
+        """A shallow copy of a config."""
+        cfg = copy.copy(cfg)
+        # mmengine's constructor would read it anew.
+        object.__setattr__(cfg, "__class__", cls)
+        return cfg
+
+    @property
+    def pretty_text(self) -> str:
+        """The config as Python code."""
+        plain = copy.copy(self)
+        object.__setattr__(plain, "_format_python_code", False)
+        text = Config.pretty_text.fget(plain)
+        known, formatted = self.__dict__.get("_texts", ("", ""))
+        if known != text:
+            formatted = super().pretty_text
+            object.__setattr__(self, "_texts", (text, formatted))
+        return formatted
 
 
 def _add_checks(cfg: Config) -> None:

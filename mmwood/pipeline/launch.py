@@ -24,7 +24,7 @@ from mmwood.utils.processes import end_with_parent
 _IMPORTED = (
     *("mmengine.runner", "mmcv.transforms", "mmpretrain.models"),
     *("mmpretrain.datasets", "mmseg.models", "mmseg.datasets", "matplotlib.pyplot"),
-    *("sklearn.cluster", "timm", "tqdm", "prettytable", "cv2"),
+    *("sklearn.cluster", "timm", "tqdm", "prettytable", "cv2", "yapf.yapflib.yapf_api"),
 )
 
 

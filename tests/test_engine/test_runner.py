@@ -1,8 +1,12 @@
 """What tools/test.py changes in a config, of names and of classes as types."""
 
+import pickle
+
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.runner import EpochBasedTrainLoop
+from yapf.yapflib import yapf_api
 
 pytest.importorskip("mmpretrain")
 pytest.importorskip("mmseg")
@@ -95,3 +99,31 @@ def test_loops_of_two_kinds_are_left_to_mmengine(small_config, load):
     cfg = load(small_config, train_cfg=loop)
     with pytest.raises(RuntimeError, match="Only one of `type` or `by_epoch`"):
         build_runner(cfg).train()
+
+
+def test_a_config_is_formatted_once_and_again_when_it_changes(
+    small_config, tmp_path, monkeypatch
+):
+    format_code, formatted = yapf_api.FormatCode, []
+
+    def counted(text, **options):
+        formatted.append(text)
+        return format_code(text, **options)
+
+    monkeypatch.setattr(yapf_api, "FormatCode", counted)
+    cfg = Config.fromfile(small_config)
+    cfg.work_dir, cfg.launcher = str(tmp_path / "work"), "none"
+    runner = build_runner(cfg)
+    runner.train()
+    assert len(formatted) == 1
+    expected = Config(runner.cfg.to_dict()).pretty_text
+    for path in (
+        tmp_path / "work/small_config.py",
+        *tmp_path.glob("work/*/vis_data/*.py"),
+    ):
+        assert path.read_text() == expected
+    checkpoint = torch.load(tmp_path / "work/epoch_1.pth", weights_only=False)
+    assert checkpoint["meta"]["cfg"] == expected
+    runner.cfg.train_cfg.max_epochs = 2
+    assert "max_epochs=2" in runner.cfg.pretty_text
+    assert pickle.loads(pickle.dumps(runner.cfg)).pretty_text == runner.cfg.pretty_text
