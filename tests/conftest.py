@@ -1,23 +1,22 @@
 """Small real data: VOC-style folders of a few images, and configs that use them."""
 
 import gc
-import json
 import os
 import runpy
 import shutil
-import socket
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tool_processes import Tool, ToolServer
 
 from mmwood.fileio.files import file_sha256, write_json
 from mmwood.fileio.label_folder import LabelFolder, ScoreMaps, save_score_maps
@@ -92,28 +91,6 @@ def make_voc_folder(root: Path, sizes=SIZES) -> Path:
     return root
 
 
-def tool_command(tool: str, *arguments: object) -> list[str]:
-    """The command line that runs one of tools/."""
-    start = ["bash"] if tool.endswith(".sh") else [sys.executable, "-W", "ignore"]
-    return [*start, str(REPOSITORY / "tools" / tool), *map(str, arguments)]
-
-
-def tool_environment() -> dict[str, str]:
-    """One thread, this repository's mmwood, and a free port for shell scripts."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return dict(
-        os.environ,
-        # And modules that a config imports from the test's folder.
-        PYTHONPATH=f"{REPOSITORY}{os.pathsep}.",
-        OMP_NUM_THREADS="1",
-        # The shell scripts call `python`.
-        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        PORT=str(port),
-    )
-
-
 @pytest.fixture(scope="session")
 def hashes() -> Callable[..., dict[str, str]]:
     """A hash of each file below a folder; and "" for each folder, if asked for."""
@@ -153,50 +130,37 @@ def half_dtype(request: pytest.FixtureRequest) -> torch.dtype:
 
 
 @pytest.fixture(scope="session")
-def tool_server() -> Iterator[subprocess.Popen]:
+def tool_server() -> Iterator[ToolServer]:
     """What starts tools without importing everything anew."""
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", Path(__file__).with_name("tool_server.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=tool_environment(),
-        text=True,
-    ) as server:
+    with ToolServer() as server:
         yield server
-        # Closing its input need not end it: what this process has forked may hold it.
-        server.kill()
 
 
 @pytest.fixture
-def run_tool(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., str]:
+def start_tool(
+    tool_server: ToolServer, tmp_path: Path
+) -> Iterator[Callable[..., Tool]]:
+    """Start one of tools/ in the test's folder and do not wait for it."""
+    started = []
+
+    def start(name: str, *arguments: object) -> Tool:
+        path = REPOSITORY / "tools" / name
+        started.append(Tool(tool_server, tmp_path, path, *arguments))
+        return started[-1]
+
+    yield start
+    for tool in started:
+        tool.send_signal(signal.SIGKILL)
+        tool.wait()
+
+
+@pytest.fixture
+def run_tool(start_tool: Callable[..., Tool]) -> Callable[..., str]:
     """Run one of tools/ in the test's folder; gives what it printed."""
 
     def run(*arguments: object, fails: bool = False) -> str:
-        command, environment = tool_command(*arguments), tool_environment()
-        if command[0] == "bash" or not hasattr(os, "fork"):
-            result = subprocess.run(
-                command,
-                cwd=tmp_path,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
-            text, status = result.stdout, result.returncode
-        else:
-            server = request.getfixturevalue("tool_server")
-            with NamedTemporaryFile("r") as output:
-                task = dict(
-                    command=command[3:],
-                    output=output.name,
-                    environment=environment,
-                    folder=str(tmp_path),
-                )
-                print(json.dumps(task), file=server.stdin, flush=True)
-                status = int(server.stdout.readline())
-                text = output.read()
+        tool = start_tool(*arguments)
+        status, text = tool.wait(), tool.read()
         assert (status != 0) == fails, text[-4000:]
         return text
 
@@ -256,22 +220,6 @@ def call_main(
         return text
 
     return call
-
-
-@pytest.fixture
-def start_tool(tmp_path: Path) -> Callable[..., subprocess.Popen]:
-    """Start one of tools/ in the test's folder and do not wait for it."""
-
-    def start(*arguments: object, stderr=subprocess.DEVNULL) -> subprocess.Popen:
-        return subprocess.Popen(
-            tool_command(*arguments),
-            cwd=tmp_path,
-            env=tool_environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-        )
-
-    return start
 
 
 @pytest.fixture

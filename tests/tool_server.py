@@ -1,6 +1,7 @@
 """Starts tools from a process that has imported what they import: seconds for each.
 
-A line of JSON asks for one, its exit status answers.
+A line of JSON asks for a tool, whose process id answers, or for the exit status of one
+that was started, within some seconds.
 """
 
 import json
@@ -15,10 +16,18 @@ def main() -> None:
     # Some of what is imported prints.
     os.dup2(2, 1)
     can_fork()
+    started = {}
     for line in sys.stdin:
-        process = fork_tool(**json.loads(line))
-        process.join()
-        print(process.exitcode, file=answers, flush=True)
+        task = json.loads(line)
+        if "command" in task:
+            process = fork_tool(**task)
+            started[process.pid] = process
+            answer = process.pid
+        else:
+            process = started[task["pid"]]
+            process.join(task["seconds"])
+            answer = process.exitcode
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -378,7 +378,6 @@ def test_stock_classifiers_and_what_is_refused(mined, run_tool, tmp_path):
         text = run_tool("mine_ood.py", *arguments_, *arguments("refused"), fails=True)
         assert "Traceback" not in text
         assert text.splitlines()[-1].startswith(message)
-    assert "usage" in run_tool("dist_mine.sh", config, fails=True)
 
 
 @pytest.mark.slow

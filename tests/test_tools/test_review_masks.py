@@ -7,6 +7,8 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from contextlib import suppress
@@ -15,12 +17,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tool_processes import tool_environment
 
 from mmwood.fileio.candidates import read_manifest
 from mmwood.fileio.labels import VOID, read_label_png
 
 pytestmark = pytest.mark.slow
 
+TOOLS = Path(__file__).parents[2] / "tools"
 YELLOW = (255, 214, 0)
 
 
@@ -32,7 +36,7 @@ def labels(score_folder: Path, voc_folder: Path) -> Path:
 
 
 @pytest.fixture
-def serve(start_tool, monkeypatch, tmp_path):
+def serve(tmp_path):
     """Start the page; gives its process and its address."""
     pytest.importorskip("nicegui", reason="the review app needs the extra `review`")
     started = []
@@ -41,11 +45,12 @@ def serve(start_tool, monkeypatch, tmp_path):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        tool = ("review_masks.py", *arguments, "--port", port, "--no-browser")
-        # NiceGUI behaves in another way where it sees a test.
-        with monkeypatch.context() as patch:
-            patch.delenv("PYTEST_CURRENT_TEST")
-            started.append(start_tool(*tool))
+        tool = [TOOLS / "review_masks.py", *arguments, "--port", port, "--no-browser"]
+        # NiceGUI behaves in another way where it sees a test, or no main process.
+        environment = tool_environment()
+        del environment["PYTEST_CURRENT_TEST"]
+        command = [sys.executable, "-W", "ignore", *map(str, tool)]
+        started.append(subprocess.Popen(command, cwd=tmp_path, env=environment))
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and started[-1].poll() is None:
             with suppress(OSError):

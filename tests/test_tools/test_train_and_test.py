@@ -227,4 +227,3 @@ def test_two_processes_do_what_one_does(
         fails=True,
     )
     assert "round_up must be False" in text
-    assert "usage" in run_tool("dist_train.sh", small_config, fails=True)
