@@ -24,7 +24,8 @@ from mmwood.utils.processes import end_with_parent
 _IMPORTED = (
     *("mmengine.runner", "mmcv.transforms", "mmpretrain.models"),
     *("mmpretrain.datasets", "mmseg.models", "mmseg.datasets", "matplotlib.pyplot"),
-    *("sklearn.cluster", "timm", "tqdm", "prettytable", "cv2", "yapf.yapflib.yapf_api"),
+    *("sklearn.cluster", "timm", "tqdm", "prettytable", "cv2", "setuptools"),
+    *("yapf.yapflib.yapf_api", "mmwood.engine", "mmwood.evaluation"),
 )
 
 
