@@ -72,6 +72,8 @@ class Server:
             self.process.send_signal(how)
         rest, _ = self.process.communicate(timeout=60)
         self.text += rest
+        # NiceGUI has left nothing to wait for.
+        assert "Could not cancel" not in self.text
         return self.text
 
     def get(self, path: str, method: str = "GET", **headers: str):

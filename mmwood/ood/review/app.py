@@ -111,6 +111,9 @@ def serve(session: Session, host: str | None, port: int, show: bool = False) -> 
         for task in tasks:
             task.cancel()
         await session.save()
+        # NiceGUI would wait two seconds for what it sends to tabs that are closed.
+        for client in [*app.clients("/")]:
+            client.delete()
 
     app.on_startup(start)
     app.on_shutdown(stop)
