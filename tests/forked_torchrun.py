@@ -5,6 +5,7 @@ Its arguments, its supervision of the processes and what it prints are torchrun'
 
 import os
 import runpy
+import signal
 import sys
 
 from torch.distributed.launcher.api import elastic_launch
@@ -12,6 +13,9 @@ from torch.distributed.run import config_from_args, parse_args
 
 
 def run(script: str, *arguments: str) -> None:
+    # Those of the process that was forked would wait for what it waits for.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
     sys.argv = [script, *arguments]
     sys.path.insert(0, os.path.dirname(script))
     runpy.run_path(script, run_name="__main__")

@@ -1,5 +1,7 @@
 """Every pipeline of configs/pipelines/ names what there is."""
 
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@cache
+def read_once(source: str) -> Config:
+    return Config.fromfile(REPOSITORY / source)
+
+
 def make_inputs(path: Path) -> None:
     """An empty folder for each input that is absent."""
     for value in Config.fromfile(path).inputs.values():
@@ -46,7 +53,7 @@ def test_a_pipeline_loads_and_its_options_are_of_its_configs(place, path):
         source = pipeline.resolve(stage, stage.source)
         if not source.startswith("configs/"):
             continue
-        cfg = Config.fromfile(source)
+        cfg = deepcopy(read_once(source))
         for key, value in stage.options.items():
             if value is None:
                 continue
@@ -94,7 +101,7 @@ def test_irn_has_the_settings_of_the_programs(
     source = pipeline.inputs.irn_config
 
     def with_options(stage: str) -> Config:
-        cfg = Config.fromfile(REPOSITORY / source)
+        cfg = deepcopy(read_once(source))
         cfg.merge_from_dict(dict(pipeline.stages[f"{stage}_{branch}"].options))
         return cfg
 
