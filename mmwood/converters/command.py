@@ -1,4 +1,4 @@
-"""What the commands in ``tools/dataset_converters/`` share."""
+"""What commands share that convert data sets, or read or write label folders."""
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError

@@ -1,4 +1,9 @@
-"""A folder of label maps, and the score maps and instances that belong to them."""
+"""Pseudo-label folders: a manifest, label maps, and their score maps and instances.
+
+Predictions and features are kept in such folders, too. :class:`mmwood.PseudoLabelHook`
+writes those of tests. ``grep -rl label_folder mmwood tools`` finds what writes and
+reads manifests and score maps; data sets read the label PNGs alone (``seg_map_path``).
+"""
 
 import os
 import zipfile

@@ -1,6 +1,7 @@
-"""Files of scores: what tests and tools write, and charts and reports read.
+"""JSON files of metrics: what tests and tools write, and charts and reports read.
 
-Scores are in percent.
+They are in percent. Score maps of images are in :mod:`mmwood.fileio.label_folder`,
+scores that mining reads in :mod:`mmwood.fileio.image_scores`.
 """
 
 import math

@@ -2,6 +2,10 @@
 
 Source: Lee et al., Weakly Supervised Semantic Segmentation using Out-of-Distribution
 Data, CVPR 2022. Features z are the spatial means of the backbone's last feature map.
+
+To try another distance than the Euclidean one, change ``_distances`` at the end.
+K-means (:func:`ood_centers`), and to which cluster :class:`mmwood.OoDClusterHook` says
+that an image belongs, stay Euclidean.
 """
 
 from typing import Any, Literal, get_args

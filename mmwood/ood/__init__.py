@@ -1,1 +1,1 @@
-"""Candidates for out-of-distribution images: mining and its manifest."""
+"""Candidates for out-of-distribution images: mining, its manifest, and the review."""

@@ -1,8 +1,11 @@
 """Sizes, batches and lengths of trainings from the data and the machine, by rules.
 
-The rules and their constants are here and nowhere else. They start from what was
-measured on mini_voc (1,149 images at long side 320 on a CPU) and from the published
-settings (10,582 images of PASCAL VOC, about 500 pixels wide, on a GPU).
+The rules and their constants are here. They start from what was measured on mini_voc
+(1,149 images at long side 320 on a CPU) and from the published settings (10,582 images
+of PASCAL VOC, about 500 pixels wide, on a GPU). What depends on the backbone alone is
+in :mod:`mmwood.own_images.configs`: thresholds of seeds, the weight of L_d, and the
+learning rates, of which :attr:`Settings.rate` is only a factor. IRN's rate is that of
+``configs/irn/*_own-images.py``.
 """
 
 from collections.abc import Callable

@@ -82,7 +82,7 @@ def figure_source(path: Path) -> str:
 
 
 def curve_chart(curves: Sequence[tuple[int, str, str, SeedCurve]]) -> str:
-    """MIoU over the background threshold.
+    """The seed curves: mIoU over the background threshold.
 
     Args:
         curves: Number of the branch, its name, what the labels are called, and the

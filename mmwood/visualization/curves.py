@@ -1,4 +1,8 @@
-"""Curves of scores over thresholds."""
+"""The seed curve as a picture: scores over background thresholds.
+
+:class:`mmwood.SeedMetric` writes it as ``seed_curve.png``. A report draws its own, with
+all branches: ``curve_chart`` in :mod:`mmwood.report.pictures`.
+"""
 
 import os
 

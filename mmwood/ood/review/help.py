@@ -1,4 +1,7 @@
-"""The keys of the page, as a row of hints and as a help."""
+"""The keys of the page, as a row of hints and as a help.
+
+What a key does is in ``key`` of ``grid.js``.
+"""
 
 from collections.abc import Sequence
 
