@@ -184,18 +184,17 @@ def affinity_label(
     settings = refine_settings(refine)
     score, index = cam.max(axis=0), cam.argmax(axis=0) + 1
 
-    first = np.where(score > np.float32(foreground), index, 0)
-    second = np.where(score > np.float32(background), index, 0)
+    thresholds = sorted({foreground, background}, reverse=True)
+    labels = [np.where(score > np.float32(t), index, 0) for t in thresholds]
     if settings["method"] == "pamr":
-        labels = np.arange(len(values) + 1)[:, None, None]
-        masks = np.stack([first == labels, second == labels])
         del settings["method"]
-        sure, possible = _pamr_labels(image, masks, **settings)
+        masks = np.stack(labels)[:, None] == np.arange(len(values) + 1)[:, None, None]
+        refined = list(_pamr_labels(image, masks, **settings))
     else:
-        sure, possible = (
-            refine_label(image, label, len(values) + 1, **settings)
-            for label in (first, second)
-        )
+        count = len(values) + 1
+        refined = [refine_label(image, label, count, **settings) for label in labels]
+    # One map where the thresholds are equal.
+    sure, possible = refined[0], refined[-1]
     label = np.append(0, values)[sure]
     label[(sure == 0) & (possible != 0)] = VOID
     return label.astype(np.uint8)
