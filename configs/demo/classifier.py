@@ -5,7 +5,7 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-epochs = 30
+epochs = 20
 model = dict(
     type="mmwood.CAMClassifier",
     data_preprocessor=dict(

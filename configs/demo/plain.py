@@ -2,7 +2,7 @@
 # images: what configs/demo/wood.py is compared with.
 _base_ = "./classifier.py"
 
-epochs = 8
+epochs = 4
 train_cfg = dict(max_epochs=epochs, val_interval=epochs)
-optim_wrapper = dict(optimizer=dict(lr=5e-4))
-load_from = "work_dirs/demo/classifier/epoch_30.pth"
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+load_from = "work_dirs/demo/classifier/epoch_20.pth"

@@ -2,6 +2,8 @@
 # alike; configs/demo/vit_ptc.py keeps them apart.
 _base_ = "./classifier.py"
 
+epochs = 30
+train_cfg = dict(max_epochs=epochs, val_interval=epochs)
 patch = 8
 model = dict(
     backbone=dict(
