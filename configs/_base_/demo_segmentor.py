@@ -19,7 +19,7 @@ model = dict(
         strides=(1, 2, 1, 1),
         init_cfg=dict(
             type="Pretrained",
-            checkpoint="work_dirs/demo/wood/epoch_8.pth",
+            checkpoint="work_dirs/demo/wood/epoch_4.pth",
             prefix="backbone.",
         ),
     ),

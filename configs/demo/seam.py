@@ -1,4 +1,5 @@
-# SEAM on the built-in data: the demo's classifier continued, as in configs/demo/plain.py.
+# SEAM on the built-in data: the demo's classifier continued, longer than in
+# configs/demo/plain.py and at a lower rate.
 _base_ = "./plain.py"
 
 model = dict(
@@ -9,5 +10,10 @@ model = dict(
     # Half the size: a third of 112 pixels shows nothing.
     view_scale=0.5,
 )
+epochs = 8
+train_cfg = dict(max_epochs=epochs, val_interval=epochs)
 # PCM is new, the rest is not.
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys={"pcm_": dict(lr_mult=10.0)}))
+optim_wrapper = dict(
+    optimizer=dict(lr=5e-4),
+    paramwise_cfg=dict(custom_keys={"pcm_": dict(lr_mult=10.0)}),
+)

@@ -1,5 +1,5 @@
-# W-OoD on SEAM, on the built-in data: continued from the classifier, as in
-# configs/demo/wood.py.
+# W-OoD on SEAM, on the built-in data: continued from the classifier, longer than
+# in configs/demo/wood.py and at a lower rate.
 _base_ = "./wood.py"
 
 model = dict(
@@ -9,5 +9,10 @@ model = dict(
     pcm_channels=[16, 32],
     view_scale=0.5,
 )
+epochs = 8
+train_cfg = dict(max_epochs=epochs, val_interval=epochs)
 # PCM is new, the rest is not.
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys={"pcm_": dict(lr_mult=10.0)}))
+optim_wrapper = dict(
+    optimizer=dict(lr=5e-4),
+    paramwise_cfg=dict(custom_keys={"pcm_": dict(lr_mult=10.0)}),
+)

@@ -1,5 +1,5 @@
 # Task B: continued from task A, size-balanced and held by EWC. After `make demo`:
-# tools/test.py THIS work_dirs/demo/segmentor_b_wood/iter_150.pth
+# tools/test.py THIS work_dirs/demo/segmentor_b_wood/iter_75.pth
 _base_ = "./segmentor_ce.py"
 
 model = dict(

@@ -21,7 +21,6 @@ stages = dict(
     report=dict(report=dict(figures=[])),
 )
 for _b in ("plain", "wood"):
-    stages[f"irn_{_b}"] = dict(options={"train_cfg.max_epochs": 1})
     stages[f"segmentor_a_{_b}"] = dict(
         options={"train_cfg.max_iters": 8, "default_hooks.ewc.images": 16}
     )

@@ -122,14 +122,19 @@ def edge_to_affinity(edge: Tensor, radius: int) -> Tensor:
             source = pixels[rows, columns]
             if not source.numel():
                 continue
-            on_path = torch.stack(
-                [edge[:, _moved(rows, y), _moved(columns, x)] for y, x in path]
-            )
-            value, index = on_path.max(dim=0)
+            # One step after the other: torch.max over a stack of them is slow.
+            steps = iter(path)
+            y, x = next(steps)
+            value = edge[:, _moved(rows, y), _moved(columns, x)]
+            place = (source + y * width + x).expand_as(value)
+            for y, x in steps:
+                other = edge[:, _moved(rows, y), _moved(columns, x)]
+                if edge.requires_grad:
+                    place = torch.where(other > value, source + y * width + x, place)
+                value = torch.maximum(value, other)
             values.append(value.flatten(1))
             if edge.requires_grad:
-                steps = torch.tensor([y * width + x for y, x in path]).to(edge.device)
-                strongest.append((source + steps[index]).flatten(1))
+                strongest.append(place.flatten(1))
     if not values:
         return edge.new_zeros(batch, 0)
     if edge.requires_grad:

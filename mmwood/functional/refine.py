@@ -70,7 +70,7 @@ def refine_label(
         refined = dense_crf(image, label, n_labels=n_labels, **settings)
         return refined.argmax(axis=0).astype(np.uint8)
     masks = label == np.arange(n_labels)[:, None, None]
-    return _pamr_label(image, masks.astype(np.float32), **settings)
+    return _pamr_labels(image, masks[None], **settings)[0]
 
 
 def refine_scores(
@@ -100,7 +100,7 @@ def refine_scores(
         return scores.argmax(axis=0).astype(np.uint8)
     if settings.pop("method") == "crf":
         return dense_crf(image, scores, **settings).argmax(axis=0).astype(np.uint8)
-    return _pamr_label(image, scores, **settings)
+    return _pamr_labels(image, scores[None], **settings)[0]
 
 
 def refine_settings(refine: Mapping | None) -> dict:
@@ -184,12 +184,17 @@ def affinity_label(
     settings = refine_settings(refine)
     score, index = cam.max(axis=0), cam.argmax(axis=0) + 1
 
-    def refined(threshold: float) -> np.ndarray:
-        label = np.where(score > np.float32(threshold), index, 0)
-        return refine_label(image, label, len(values) + 1, **settings)
-
-    sure = refined(foreground)
-    possible = sure if background == foreground else refined(background)
+    thresholds = sorted({foreground, background}, reverse=True)
+    labels = [np.where(score > np.float32(t), index, 0) for t in thresholds]
+    if settings["method"] == "pamr":
+        del settings["method"]
+        masks = np.stack(labels)[:, None] == np.arange(len(values) + 1)[:, None, None]
+        refined = list(_pamr_labels(image, masks, **settings))
+    else:
+        count = len(values) + 1
+        refined = [refine_label(image, label, count, **settings) for label in labels]
+    # One map where the thresholds are equal.
+    sure, possible = refined[0], refined[-1]
     label = np.append(0, values)[sure]
     label[(sure == 0) & (possible != 0)] = VOID
     return label.astype(np.uint8)
@@ -247,11 +252,17 @@ def power_affinity_label(
     return label.astype(np.uint8)
 
 
-def _pamr_label(image: np.ndarray, masks: np.ndarray, **settings) -> np.ndarray:
+def _pamr_labels(image: np.ndarray, scores: np.ndarray, **settings) -> np.ndarray:
+    """Several label maps; what depends on the image alone is computed once.
+
+    Shape:
+        - image: (H, W, 3) uint8; scores: (k, n, H, W); output: (k, H, W) uint8
+    """
     pixels = torch.tensor(image.transpose(2, 0, 1)[None], dtype=torch.float32) / 255
-    refined = pamr(pixels, torch.from_numpy(masks)[None], **settings)[0]
+    together = torch.from_numpy(scores.astype(np.float32)).flatten(0, 1)
+    refined = pamr(pixels, together[None], **settings)[0]
     # torch.argmax does not say which of equals it takes.
-    return refined.numpy().argmax(axis=0).astype(np.uint8)
+    return refined.numpy().reshape(scores.shape).argmax(axis=1).astype(np.uint8)
 
 
 def _checked(

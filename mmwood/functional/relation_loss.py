@@ -57,8 +57,8 @@ def pair_labels(
     """
     pairs = pixel_pairs(*label.shape[1:], radius)
     flat = label.flatten(1)
-    source = flat[:, pairs.source.to(label.device)]
-    target = flat[:, pairs.target.to(label.device)]
+    source = flat.index_select(1, pairs.source.to(label.device))
+    target = flat.index_select(1, pairs.target.to(label.device))
     valid = (source != ignore_index) & (target != ignore_index)
     same = valid & (source == target)
     return same & (source > 0), same & (source == 0), valid & (source != target)
@@ -108,20 +108,22 @@ def relation_terms(
     def difference(chosen: Tensor) -> tuple[Tensor, Tensor]:
         image, pair = chosen.nonzero(as_tuple=True)
         first = image * (height * width)
-        moved = vectors[first + source[pair]] - vectors[first + target[pair]]
+        moved = vectors.index_select(0, first + source[pair])
+        moved = moved - vectors.index_select(0, first + target[pair])
         return moved, offset[pair]
 
     fg_moved, fg_offset = difference(fg)
     bg_moved, _ = difference(bg)
     sums = [
-        -torch.log(affinity[fg] + EPSILON).sum(),
-        -torch.log(affinity[bg] + EPSILON).sum(),
-        -torch.log(1 + EPSILON - affinity[negative]).sum(),
+        -torch.log(affinity.masked_select(fg) + EPSILON).sum(),
+        -torch.log(affinity.masked_select(bg) + EPSILON).sum(),
+        -torch.log(1 + EPSILON - affinity.masked_select(negative)).sum(),
         (fg_moved - fg_offset).abs().sum(),
         bg_moved.abs().sum(),
     ]
-    fg_pairs, bg_pairs = fg.sum(), bg.sum()
-    counts = [fg_pairs, bg_pairs, negative.sum(), 2 * fg_pairs, 2 * bg_pairs]
+    fg_pairs, bg_pairs = fg.count_nonzero(), bg.count_nonzero()
+    negative_pairs = negative.count_nonzero()
+    counts = [fg_pairs, bg_pairs, negative_pairs, 2 * fg_pairs, 2 * bg_pairs]
     return RelationTerms(torch.stack(sums), torch.stack(counts).to(edge.dtype))
 
 

@@ -18,6 +18,29 @@ train_pipeline = [
     dict(type="RandomCrop", crop_size=112, pad_if_needed=True, pad_val=128),
     dict(type="PackInputs"),
 ]
+# Two of IRN's four scales: half of so small an image shows little, and without the largest a
+# test takes half the time. With the true masks these were found to give better seeds.
+tta_pipeline = [
+    dict(type="mmwood.LoadImage"),
+    dict(type="mmwood.LoadSemanticMask", optional=True),
+    dict(
+        type="TestTimeAug",
+        transforms=[
+            [
+                dict(
+                    type="Resize",
+                    scale_factor=scale,
+                    keep_ratio=True,
+                    backend="pillow",
+                    interpolation="bicubic",
+                )
+                for scale in (1.0, 1.5)
+            ],
+            [dict(type="mmwood.RandomFlip", prob=p) for p in (0.0, 1.0)],
+            [{{_base_.pack}}],
+        ],
+    ),
+]
 train = dict(**dataset, ann_file="ImageSets/Segmentation/train.txt")
 
 train_dataloader = dict(num_workers=1, dataset=dict(**train, pipeline=train_pipeline))

@@ -197,17 +197,17 @@ def draw_sample(
     canvas, regions = scene(rng, contexts, *shape, unit)
     while True:  # until every class of the image is well visible
         image, labels, owner = canvas.image, np.zeros(shape, np.uint8), [0]
+        seen = np.zeros(0, np.int64)  # pixels of each object
         for item in _arrange(rng, canvas, names, regions):
             x, y = item.middle
             if not (0 <= x < width and 0 <= y < height):
                 continue  # less than about half of it would show
             painted, mask = _paint_object(image, rng, item)
-            before = np.bincount(labels.ravel(), minlength=len(owner))[1:]
-            after = np.bincount(labels[~mask], minlength=len(owner))[1:]
+            left = seen - np.bincount(labels[mask], minlength=len(owner))[1:]
             enough = _MIN_PIXELS * _OVERSAMPLING**2
-            if mask.sum() < enough or (after < np.maximum(enough, 0.75 * before)).any():
+            if mask.sum() < enough or (left < np.maximum(enough, 0.75 * seen)).any():
                 continue  # too small, or it would hide another object
-            image = painted
+            image, seen = painted, np.append(left, mask.sum())
             labels[mask] = len(owner)
             owner.append(CLASSES.index(item.name) + 1)
         instances = _shrink_labels(labels, len(owner) - 1)

@@ -290,10 +290,13 @@ class IRN(BaseModel):
         rows, columns = strided_size((height, width))
         side = self.test_cfg["pad_to"] or 0
         pad = (0, max(0, side - width), 0, max(0, side - height))
-        views = [inputs, inputs.flip(-1)] if flip else [inputs]
-        edge, displacement = self._relations(F.pad(torch.cat(views), pad))
-        edge = edge[:, :rows, :columns]
-        displacement = displacement[: len(inputs), :, :rows, :columns]
+        views = F.pad(torch.cat([inputs, inputs.flip(-1)] if flip else [inputs]), pad)
+        grid = strided_size((views.shape[2], views.shape[3]))
+        levels = self._extract(views)
+        edge = self._edge(levels, grid)[:, :rows, :columns]
+        # Those of flipped images are used nowhere.
+        levels = [level[: len(inputs)] for level in levels]
+        displacement = self._displacement(levels, grid)[..., :rows, :columns]
         if flip:
             edge, flipped = edge.chunk(2)
             edge = (edge + flipped.flip(-1)) / 2
@@ -318,14 +321,18 @@ class IRN(BaseModel):
         return (groups == numbers[:, None, None]).to(displacement.dtype)
 
     def _relations(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = inputs.shape[2:]
-        grid = strided_size((height, width))
+        grid = strided_size((inputs.shape[2], inputs.shape[3]))
         levels = self._extract(inputs)
+        return self._edge(levels, grid), self._displacement(levels, grid)
+
+    def _edge(self, levels: list[Tensor], grid: tuple[int, int]) -> Tensor:
         edges = [
             F.relu(_resize(branch(level), grid))
             for branch, level in zip(self.edge_branches, levels)
         ]
-        edge = self.edge_head(torch.cat(edges, dim=1))[:, 0]
+        return self.edge_head(torch.cat(edges, dim=1))[:, 0]
+
+    def _displacement(self, levels: list[Tensor], grid: tuple[int, int]) -> Tensor:
         middle = levels[2].shape[2:]
         fields = [
             F.relu(_resize(branch(level), size))
@@ -335,7 +342,7 @@ class IRN(BaseModel):
         ]
         joined = self.displacement_middle(torch.cat(fields[2:], dim=1))
         joined = F.relu(_resize(joined, grid))
-        return edge, self.displacement_head(torch.cat([*fields[:2], joined], dim=1))
+        return self.displacement_head(torch.cat([*fields[:2], joined], dim=1))
 
     @torch.no_grad()
     def _extract(self, inputs: Tensor) -> list[Tensor]:
