@@ -83,11 +83,14 @@ def test_memory_does_not_grow_with_names(tmp_path):
 
     def peak(count: int) -> int:
         write_tar(path, {f"{number:090d}.jpg": b"" for number in range(count)})
-        tracemalloc.start()
-        assert sum(1 for _ in shard_images([str(path)], "image", None)) == count
-        _, most = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        return most
+        peaks = []
+        # Other threads of this process have memory of their own.
+        for _ in range(3):
+            tracemalloc.start()
+            assert sum(1 for _ in shard_images([str(path)], "image", None)) == count
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        return min(peaks)
 
     assert peak(4000) - peak(1000) < 10 * 3000
 
