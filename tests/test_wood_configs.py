@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "configs/wood/README.md").read_text()
 LINES = re.search(r'```python\n(_base_ = "mmpretrain::.*?)```', README, re.DOTALL)[1]
 
-#: Stock config, overrides of the backbone, which make it small, channels of its last map.
+#: Stock config, overrides that make its backbone small, channels of the last map.
 STOCK = {
     "resnet/resnet50_8xb32_in1k": ("stem_channels=8, base_channels=8", 256),
     "convnext/convnext-tiny_32xb128_in1k": (
