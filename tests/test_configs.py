@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from undrawn_weights import UndrawnWeights
 
 pytest.importorskip("mmpretrain")
 
@@ -27,7 +28,8 @@ def test_config_builds(name):
     if "efficientnet" in str(name):
         pytest.importorskip("timm")
     if "mask2former" in str(name):
-        # It needs mmcv's compiled operations.
+        # Its model alone needs mmcv's compiled operations.
+        Config.fromfile(REPOSITORY / "configs" / name, import_custom_modules=False)
         pytest.importorskip("mmdet.models", exc_type=ImportError)
     cfg = Config.fromfile(REPOSITORY / "configs" / name)
     for key in ("default_scope", "train_dataloader", "optim_wrapper", "tta_pipeline"):
@@ -39,7 +41,8 @@ def test_config_builds(name):
         assert cfg[loader] is None or ("collate_fn" in cfg[loader]) == stated
     # Without any file of weights: a checkpoint needs none beside its config.
     init_default_scope(cfg.default_scope)
-    model = MODELS.build(cfg.model)
+    with UndrawnWeights():
+        model = MODELS.build(cfg.model)
     dataset = cfg.train_dataloader.dataset
     classes = dataset.get("in_distribution", dataset).get("classes")
     if hasattr(model, "decode_head"):
@@ -109,9 +112,9 @@ SMALL = (
 
 
 @pytest.mark.slow
-def test_published_resnet50_takes_two_steps_on_mini_voc(mini_voc, run_tool, tmp_path):
+def test_published_resnet50_takes_a_step_on_mini_voc(mini_voc, run_tool, tmp_path):
     names = (mini_voc / "ImageSets/Segmentation/train.txt").read_text().split()
-    (tmp_path / "list.txt").write_text("\n".join(names[:4]))
+    (tmp_path / "list.txt").write_text("\n".join(names[:2]))
     data = "train_dataloader.dataset"
     text = run_tool(
         "train.py",
@@ -123,7 +126,7 @@ def test_published_resnet50_takes_two_steps_on_mini_voc(mini_voc, run_tool, tmp_
         f"{data}.data_prefix.seg_map_path=SegmentationClass",
         f"{data}.data_prefix.xml_path=JPEGImages",
     )
-    assert "Epoch(train) [1][2/2]" in text
+    assert "Epoch(train) [1][1/1]" in text
 
 
 def test_irn_of_own_images_as_the_page_says(tmp_path):

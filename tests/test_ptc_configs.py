@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from undrawn_weights import UndrawnWeights
 
 pytest.importorskip("mmpretrain")
 
@@ -39,7 +40,8 @@ def test_configs_build(name, channels):
     cfg = Config.fromfile(REPOSITORY / f"configs/{name}.py")
     init_default_scope(cfg.default_scope)
     cfg.model.backbone.pop("init_cfg", None)
-    model = MODELS.build(cfg.model)
+    with UndrawnWeights():
+        model = MODELS.build(cfg.model)
     (loss,) = model.head.feature_losses
     assert loss.classifier.weight.shape == model.head.classifier.weight.shape
     assert model.head.in_channels == model.backbone.embed_dims == channels

@@ -35,6 +35,15 @@ def data_options(root, loader: str) -> list[str]:
     ]
 
 
+#: The network with an eighth of its channels.
+NARROW = [
+    "model.backbone.depth=50",
+    "model.backbone.stem_channels=8",
+    "model.backbone.base_channels=8",
+    "model.decode_head.in_channels=256",
+]
+
+
 @pytest.mark.slow
 def test_task_a_task_b_and_test(voc_folder, run_tool, tmp_path):
     small = [
@@ -43,7 +52,7 @@ def test_task_a_task_b_and_test(voc_folder, run_tool, tmp_path):
         "train_dataloader.dataset.pipeline.2.scale=(64,64)",
         "train_dataloader.dataset.pipeline.3.crop_size=(48,48)",
         "model.data_preprocessor.size=(48,48)",
-        *("model.backbone.init_cfg=None", "model.backbone.depth=50"),
+        *("model.backbone.init_cfg=None", *NARROW),
         "train_cfg.max_iters=2",
         "default_hooks.logger.interval=1",
         "default_hooks.ewc.num_workers=0",
@@ -85,7 +94,7 @@ def test_task_a_task_b_and_test(voc_folder, run_tool, tmp_path):
     assert torch.equal(weights[0][stem], weights[1][stem])
 
     # Windows, scales, flips and the dense CRF.
-    options = ["model.backbone.depth=50", "model.test_cfg.mode=slide"]
+    options = [*NARROW, "model.test_cfg.mode=slide"]
     options += [f"model.test_cfg.{key}=(33,33)" for key in ("crop_size", "stride")]
     options.append("tta_model.crf.iterations=1")
     run_tool(

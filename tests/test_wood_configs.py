@@ -15,12 +15,20 @@ REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "configs/wood/README.md").read_text()
 LINES = re.search(r'```python\n(_base_ = "mmpretrain::.*?)```', README, re.DOTALL)[1]
 
-#: Stock config, override of the backbone, channels of its last map.
+#: Stock config, overrides that make its backbone small, channels of the last map.
 STOCK = {
-    "resnet/resnet50_8xb32_in1k": ("", 2048),
-    "convnext/convnext-tiny_32xb128_in1k": ("gap_before_final_norm=False", 768),
-    "swin_transformer/swin-tiny_16xb64_in1k": ("", 768),
-    "mobilenet_v2/mobilenet-v2_8xb32_in1k": ("", 1280),
+    "resnet/resnet50_8xb32_in1k": ("stem_channels=8, base_channels=8", 256),
+    "convnext/convnext-tiny_32xb128_in1k": (
+        "gap_before_final_norm=False, arch=dict("
+        "_delete_=True, depths=[1, 1, 1, 1], channels=[8, 16, 32, 64])",
+        64,
+    ),
+    "swin_transformer/swin-tiny_16xb64_in1k": (
+        "arch=dict("
+        "_delete_=True, embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2])",
+        64,
+    ),
+    "mobilenet_v2/mobilenet-v2_8xb32_in1k": ("widen_factor=0.25", 1280),
 }
 
 
@@ -79,6 +87,7 @@ def test_overrides_fit_the_published_config(options):
     cfg.merge_from_dict(parsed)
     init_default_scope(cfg.default_scope)
     cfg.model.backbone.pop("init_cfg")
+    cfg.model.backbone.update(stem_channels=8, base_channels=8)
     # A field that the head does not have is an error; what it has arrived there.
     head = MODELS.build(cfg.model).head
     for key, value in parsed.items():

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -698,23 +696,3 @@ def test_faults_are_named_before_training(
 def test_wrong_fields(fields, message):
     with pytest.raises(ValueError, match=f"^mmwood.EWCHook: .*{message}"):
         EWCHook(**fields)
-
-
-WITHOUT_CLASSIFICATION = """
-import sys
-for name in ("mmpretrain", "torchvision"):
-    sys.modules[name] = None
-from mmengine.config import Config
-from mmengine.runner import Runner
-config = Config.fromfile("fcn.py", format_python_code=False)
-config.custom_hooks = [dict(type="mmwood.EWCHook", mode="switch", weight=1.0,
-                            switch_at=1, num_workers=0)]
-config.work_dir = "bare"
-Runner.from_cfg(config).train()
-"""
-
-
-def test_without_mmpretrain_and_torchvision(config, tmp_path):
-    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_CLASSIFICATION]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    assert list(logged(tmp_path / "bare", "loss_ewc")) == [2]
