@@ -1,5 +1,6 @@
 """Small real data: VOC-style folders of a few images, and configs that use them."""
 
+import atexit
 import gc
 import os
 import runpy
@@ -64,6 +65,7 @@ def pytest_collection_finish() -> None:
     # As in mmwood/pipeline/launch.py.
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

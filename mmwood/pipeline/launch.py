@@ -3,6 +3,7 @@
 To import torch and OpenMMLab takes seconds, as long as some stages take to run.
 """
 
+import atexit
 import gc
 import multiprocessing
 import os
@@ -50,6 +51,8 @@ def can_fork() -> bool:
     # mmengine collects garbage for every data set that it builds. To look through what
     # is imported, which is none, takes a quarter of a second.
     gc.freeze()
+    # Or nanobind, in triton, would say at the end that everything is leaked.
+    atexit.register(gc.unfreeze)
     return True
 
 

@@ -49,7 +49,8 @@ if __name__ == "__main__":
 DRIVER = """
 import os, sys
 import mmwood.pipeline.launch as launch
-launch._IMPORTED = ("torch",)
+# The second loads triton, whose nanobind looks for leaks at the end.
+launch._IMPORTED = ("torch", "torch._dynamo")
 if not launch.can_fork():
     sys.exit(77)
 os.environ["LEFT"] = "here"
@@ -81,6 +82,7 @@ def drive(tmp_path):
             cwd=tmp_path,
             env=environment,
             stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
 
