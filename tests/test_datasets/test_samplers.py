@@ -167,6 +167,8 @@ def test_batches_of_a_loader_with_persistent_workers():
         sampler=sampler,
         num_workers=2,
         persistent_workers=True,
+        # Python 3.14's default imports this file anew.
+        multiprocessing_context="fork",
     )
     expected = slow_training(9, 5, 2, 3, world=1, seed=1, epochs=3)
     assert len(loader) == 4
