@@ -104,7 +104,7 @@ def make_runner(args: argparse.Namespace, folder: Path, out: Path) -> Runner:
     cfg.log_level = "ERROR"
     # The plain loop upsamples without IRN's rounding up.
     cfg.model.test_cfg = dict(round_up_to=None)
-    # Whatever the config's are.
+    # The published scales, whatever the config's.
     resizes = cfg.tta_pipeline[-1].transforms[0]
     resizes[:] = [dict(resizes[0], scale_factor=scale) for scale in SCALES]
     use_tta(cfg)

@@ -20,22 +20,16 @@ train_pipeline = [
 ]
 # Two of IRN's four scales: half of so small an image shows little, and without the largest a
 # test takes half the time. With the true masks these were found to give better seeds.
+_resize = dict(
+    type="Resize", keep_ratio=True, backend="pillow", interpolation="bicubic"
+)
 tta_pipeline = [
     dict(type="mmwood.LoadImage"),
     dict(type="mmwood.LoadSemanticMask", optional=True),
     dict(
         type="TestTimeAug",
         transforms=[
-            [
-                dict(
-                    type="Resize",
-                    scale_factor=scale,
-                    keep_ratio=True,
-                    backend="pillow",
-                    interpolation="bicubic",
-                )
-                for scale in (1.0, 1.5)
-            ],
+            [dict(**_resize, scale_factor=scale) for scale in (1.0, 1.5)],
             [dict(type="mmwood.RandomFlip", prob=p) for p in (0.0, 1.0)],
             [{{_base_.pack}}],
         ],

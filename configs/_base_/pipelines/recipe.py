@@ -49,8 +49,6 @@ stages = dict(
         reads=["{data}"],
     ),
 )
-# Refined seeds, which are only looked at: no stage shall wait for them.
-_last = {}
 for _b, _name in dict(plain=_without, wood=_with).items():
     _maps = {
         "model.backbone.init_cfg.checkpoint": f"{{{_b}_checkpoint}}",
@@ -74,7 +72,7 @@ for _b, _name in dict(plain=_without, wood=_with).items():
     # Sure parts of the maps, refined along the image's edges (CRF or PAMR), for IRN to
     # learn from; and all pixels, to see what that does for the seeds.
     for _stage, _what in (("affinity", "the sure parts of the maps"), ("crf", "seeds")):
-        (_last if _stage == "crf" else stages)[f"{_stage}_{_b}"] = dict(
+        stages[f"{_stage}_{_b}"] = dict(
             title=f"refine {_what} along the edges of the image, {_name}",
             run="make_affinity_labels.py",
             args=["{irn_config}", "--out", "{dir}/labels"],
@@ -84,7 +82,7 @@ for _b, _name in dict(plain=_without, wood=_with).items():
             outputs=dict(labels="{dir}/labels"),
             reads=["{data}"],
         )
-    _last[f"crf_scores_{_b}"] = dict(
+    stages[f"crf_scores_{_b}"] = dict(
         title=f"compare the refined seeds with the true masks, {_name}",
         run="analysis_tools/evaluate_labels.py",
         args=[f"seeds={{crf_{_b}.labels}}", "--masks", "{masks}"]
@@ -141,7 +139,9 @@ for _b, _name in dict(plain=_without, wood=_with).items():
         options={"test_evaluator.metrics.iou.output_dir": "{dir}/predictions"},
         reads=["{data}"],
     )
-stages.update(_last)
+# Refined seeds are only looked at: no stage shall wait for them.
+for _stage in [name for name in stages if name.startswith("crf_")]:
+    stages[_stage] = stages.pop(_stage)
 # Supervised by pixels, and read by no stage but its test: the same network, schedule and
 # images as task A, with the true masks in place of pseudo masks.
 stages["segmentor_upper"] = dict(
